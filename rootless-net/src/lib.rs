@@ -1,0 +1,1 @@
+//! networks for a container without root.

@@ -1,0 +1,1 @@
+//! asks the policies: WebAssembly components, without a compiler.

@@ -1,0 +1,1 @@
+//! the verbs of rlrun and the records of containers.

@@ -1,0 +1,1 @@
+//! from a reference to extracted layers.

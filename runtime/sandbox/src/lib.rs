@@ -1,0 +1,1 @@
+//! from a sealed plan to a confined process.

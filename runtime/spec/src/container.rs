@@ -1,0 +1,190 @@
+//! What a container is to be: the OCI runtime configuration and the facts beside it that OCI has no place for.
+//! What `run` computes, a policy sees and `plan` prints is this one value.
+
+use crate::control::Control;
+use oci_spec::runtime::Spec;
+use serde::{Deserialize, Serialize};
+
+/// Which image, exactly.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageIdentity {
+    /// The normalised reference the user's words resolved to: `docker.io/library/busybox:latest`.
+    pub reference: String,
+    /// Digest of the manifest: `sha256:...`.
+    pub digest: String,
+    /// Digest of the image configuration, the image id of `images`: `sha256:...`.
+    pub id: String,
+    /// `linux/amd64`.
+    pub platform: String,
+}
+
+/// Who asks, seen from outside any container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caller {
+    /// Host uid.
+    pub uid: u32,
+    /// Host gid.
+    pub gid: u32,
+    /// Login name.
+    pub user: String,
+    /// `cli`, `api` or `oci`.
+    pub origin: String,
+    /// Whether a terminal is attached.
+    pub tty: bool,
+    /// Whether `CI` is set in the caller's environment.
+    pub ci: bool,
+}
+
+/// The network a container gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkMode {
+    /// A private network through slirp4netns(1).
+    Slirp4netns,
+    /// Loopback only.
+    None,
+    /// The host's network namespace.
+    Host,
+}
+
+/// Transport of a published port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// `-p [ip:]host:container[/udp]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortMapping {
+    /// Host address that is bound; 0.0.0.0 unless the user named one.
+    pub host_ip: std::net::IpAddr,
+    /// Host port; the engine has already chosen one where the user left it open.
+    pub host_port: u16,
+    /// Port inside the container.
+    pub container_port: u16,
+    /// Transport.
+    pub protocol: Protocol,
+}
+
+/// An address block the container may reach; set by policies (`egress-only`).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EgressRule {
+    /// CIDR, `10.0.0.0/8`.
+    pub cidr: String,
+    /// Ports; empty means all.
+    pub ports: Vec<u16>,
+    /// `tcp`, `udp` or `any`.
+    pub protocol: String,
+}
+
+/// How container ids relate to host ids.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UserNamespace {
+    /// Container root is the calling user, further ids come from the subordinate ranges.
+    Default,
+    /// The calling user keeps its uid and gid inside.
+    KeepId {
+        /// uid inside.
+        uid: u32,
+        /// gid inside.
+        gid: u32,
+    },
+}
+
+/// Everything a [`ContainerSpec`] is made of, as plain data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SpecParts {
+    /// 64 hex digits.
+    pub id: String,
+    /// `--name` or a generated one.
+    pub name: String,
+    /// The image, None for `--rootfs` and foreign bundles.
+    pub image: Option<ImageIdentity>,
+    /// `--privileged`, as an event that policies see; the configuration below already shows its effects.
+    pub privileged: bool,
+    /// Network.
+    pub network: NetworkMode,
+    /// Published ports.
+    pub ports: Vec<PortMapping>,
+    /// Name servers the container will see.
+    pub dns: Vec<String>,
+    /// None: anything but the blocks that are always refused (host loopback, cloud metadata).
+    pub egress: Option<Vec<EgressRule>>,
+    /// User namespace.
+    pub userns: UserNamespace,
+    /// A built-in init is pid 1.
+    pub init: bool,
+    /// `-i`: standard input stays open.
+    pub interactive: bool,
+    /// Name of the seccomp profile: `default`, `unconfined` or a path.
+    pub seccomp_profile: String,
+    /// For each bind mount of the configuration, destination and source with every symlink resolved.
+    pub resolved_sources: Vec<(String, String)>,
+    /// Every control, decided against the host facts.
+    pub controls: Vec<Control>,
+    /// The OCI runtime configuration.
+    pub oci: Spec,
+}
+
+/// A container's whole configuration after defaults, image and command line are merged.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct ContainerSpec {
+    parts: SpecParts,
+}
+
+/// Why parts do not make a container.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidSpec {
+    /// A field holds what no container can have.
+    #[error("{field}: {why}")]
+    Field {
+        /// JSON pointer into the parts.
+        field: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl ContainerSpec {
+    /// The only way to a `ContainerSpec`.
+    ///
+    /// # Errors
+    /// When a field holds what no container can have: no arguments, a relative working directory, a NUL byte.
+    pub fn new(parts: SpecParts) -> Result<Self, InvalidSpec> {
+        let bad = |field: &str, why: &str| Err(InvalidSpec::Field { field: field.to_owned(), why: why.to_owned() });
+        let Some(process) = parts.oci.process() else { return bad("/oci/process", "is missing") };
+        let args = process.args().as_deref().unwrap_or_default();
+        if args.first().is_none_or(|a| a.is_empty()) {
+            return bad("/oci/process/args", "no command: the image has none and none was given");
+        }
+        if !process.cwd().is_absolute() {
+            return bad("/oci/process/cwd", "is not an absolute path");
+        }
+        let env = process.env().as_deref().unwrap_or_default();
+        if args.iter().chain(env).any(|s| s.contains('\0')) {
+            return bad("/oci/process", "holds a NUL byte");
+        }
+        if parts.oci.linux().is_none() {
+            return bad("/oci/linux", "is missing");
+        }
+        Ok(ContainerSpec { parts })
+    }
+
+    /// The parts, to read.
+    #[must_use]
+    pub fn parts(&self) -> &SpecParts {
+        &self.parts
+    }
+
+    /// The parts, to build a changed copy that [`ContainerSpec::new`] validates again.
+    #[must_use]
+    pub fn into_parts(self) -> SpecParts {
+        self.parts
+    }
+}

@@ -1,0 +1,281 @@
+//! The sealed plan: what the stages execute, decided in full before anything starts. It is serialised once, into
+//! a sealed memfd; the stages read nothing else.
+
+use crate::container::{EgressRule, NetworkMode, PortMapping};
+use crate::ids::IdMaps;
+use crate::policy::Admitted;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Raised with every change of the types below; a supervisor of another version refuses the plan.
+pub const VERSION: u32 = 1;
+
+/// What the engine knows beside the admitted configuration: where things are on this host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LaunchFacts {
+    /// Id maps and who writes them.
+    pub id_maps: IdMaps,
+    /// The root file system.
+    pub rootfs: Rootfs,
+    /// The container's own directory on the host; the supervisor writes `exit` there and may remove it.
+    pub container_dir: PathBuf,
+    /// The link that claims the container's name, removed with the container.
+    pub name_link: PathBuf,
+    /// The container is removed when it ends (`--rm`).
+    pub remove: bool,
+    /// Compiled seccomp filters, installed in order; empty only with `seccomp_unconfined`.
+    pub seccomp_filters: Vec<Vec<u8>>,
+    /// The user said `seccomp=unconfined` and no policy objected.
+    pub seccomp_unconfined: bool,
+    /// How slirp4netns is started, when the network asks for it.
+    pub slirp: Option<Slirp>,
+    /// `/etc/resolv.conf`, `/etc/hosts`, `/etc/hostname` and the like: path inside, contents.
+    pub files: Vec<(String, Vec<u8>)>,
+    /// The stages write their times to stderr when the container has started.
+    pub trace: bool,
+    /// Where the container's output is recorded as json-file; None records nothing.
+    pub log_path: Option<PathBuf>,
+}
+
+/// How slirp4netns is started (slirp4netns(1)).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slirp {
+    /// Absolute path.
+    pub binary: PathBuf,
+    /// Maximum transmission unit of the tap device.
+    pub mtu: u32,
+    /// IPv6 inside.
+    pub ipv6: bool,
+}
+
+/// Where the root file system comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rootfs {
+    /// Kernel overlay with `userxattr`.
+    Overlay {
+        /// Extracted layers, top first.
+        lowers: Vec<PathBuf>,
+    },
+    /// fuse-overlayfs(1) as a process.
+    FuseOverlay {
+        /// Extracted layers, top first.
+        lowers: Vec<PathBuf>,
+        /// Absolute path of fuse-overlayfs.
+        binary: PathBuf,
+    },
+    /// Layers copied into the container's own directory.
+    Copy {
+        /// Extracted layers, top first.
+        lowers: Vec<PathBuf>,
+    },
+    /// A directory as it is (`--rootfs`, an OCI bundle).
+    Directory {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+/// What the stages execute. Filled from the admitted configuration only.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Launch {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Container id, 64 hex digits.
+    pub id: String,
+    /// Container name.
+    pub name: String,
+    /// Facts of the host.
+    pub facts: LaunchFacts,
+    /// Root file system read-only.
+    pub read_only: bool,
+    /// Namespaces that are the container's own; the user namespace always is.
+    pub namespaces: Namespaces,
+    /// Host name.
+    pub hostname: String,
+    /// Mounts in order, /proc, /sys, /dev and the user's.
+    pub mounts: Vec<Mount>,
+    /// Paths hidden by /dev/null or an empty tmpfs.
+    pub masked_paths: Vec<String>,
+    /// Paths made read-only.
+    pub read_only_paths: Vec<String>,
+    /// Sysctls, name and value.
+    pub sysctls: Vec<(String, String)>,
+    /// The payload.
+    pub process: Process,
+    /// Network.
+    pub network: NetworkMode,
+    /// Published ports.
+    pub ports: Vec<PortMapping>,
+    /// What may be reached; None: everything but the blocks that are always refused.
+    pub egress: Option<Vec<EgressRule>>,
+    /// The built-in init is pid 1 and the payload its child.
+    pub init: bool,
+}
+
+/// Which namespaces are new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespaces {
+    /// `pid_namespaces(7)`.
+    pub pid: bool,
+    /// `network_namespaces(7)`.
+    pub net: bool,
+    /// `ipc_namespaces(7)`.
+    pub ipc: bool,
+    /// `uts_namespaces(7)`.
+    pub uts: bool,
+    /// `cgroup_namespaces(7)`.
+    pub cgroup: bool,
+}
+
+/// One mount inside the container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// What.
+    pub source: MountSource,
+    /// Absolute path inside.
+    pub destination: String,
+    /// `mount(2)` flags: read-only, nosuid and the like.
+    pub options: MountOptions,
+}
+
+/// What is mounted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountSource {
+    /// A host file or directory.
+    Bind {
+        /// Absolute host path, symlinks resolved.
+        path: PathBuf,
+        /// With everything mounted below it.
+        recursive: bool,
+    },
+    /// A new file system.
+    New {
+        /// `proc`, `tmpfs`, `devpts`, `mqueue`, `sysfs`, `cgroup2`.
+        kind: String,
+        /// Options that are the file system's own: `size=64m,mode=1777`.
+        data: String,
+    },
+}
+
+/// Flags of a mount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountOptions {
+    /// MS_RDONLY.
+    pub read_only: bool,
+    /// MS_NOSUID.
+    pub nosuid: bool,
+    /// MS_NODEV.
+    pub nodev: bool,
+    /// MS_NOEXEC.
+    pub noexec: bool,
+    /// Propagation: never back to the host; `rslave` lets host mounts appear inside.
+    pub slave: bool,
+    /// A tmpfs starts with a copy of what the image has there (`tmpcopyup`).
+    pub copy_up: bool,
+}
+
+/// The five capability sets as bit masks, bit N is capability N (`capabilities(7)`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapabilitySets {
+    /// Bounding.
+    pub bounding: u64,
+    /// Effective.
+    pub effective: u64,
+    /// Permitted.
+    pub permitted: u64,
+    /// Inheritable.
+    pub inheritable: u64,
+    /// Ambient.
+    pub ambient: u64,
+}
+
+/// One `setrlimit(2)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// RLIMIT_* number.
+    pub resource: u32,
+    /// Soft limit.
+    pub soft: u64,
+    /// Hard limit.
+    pub hard: u64,
+}
+
+/// The payload and how it is confined.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Arguments; the first names the program.
+    pub args: Vec<String>,
+    /// Environment, `NAME=value`.
+    pub env: Vec<String>,
+    /// Working directory inside.
+    pub cwd: String,
+    /// uid inside.
+    pub uid: u32,
+    /// gid inside.
+    pub gid: u32,
+    /// Supplementary groups inside.
+    pub groups: Vec<u32>,
+    /// umask.
+    pub umask: u32,
+    /// A pseudo-terminal is its standard input, output and error.
+    pub terminal: bool,
+    /// Standard input is relayed; otherwise it is empty.
+    pub interactive: bool,
+    /// `PR_SET_NO_NEW_PRIVS`.
+    pub no_new_privs: bool,
+    /// Capabilities.
+    pub capabilities: CapabilitySets,
+    /// Resource limits.
+    pub rlimits: Vec<Rlimit>,
+    /// `/proc/self/oom_score_adj`, if it is to change.
+    pub oom_score_adj: Option<i32>,
+    /// Signal that stops the payload, SIGTERM unless the image or user said otherwise.
+    pub stop_signal: i32,
+}
+
+/// Why an admitted configuration cannot be launched.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SealError {
+    /// The configuration asks for something this version cannot do; nothing is ignored silently.
+    #[error("{field}: {why}")]
+    Unsupported {
+        /// JSON pointer into the OCI configuration.
+        field: String,
+        /// What cannot be done.
+        why: String,
+    },
+    /// The plan did not serialise.
+    #[error("the plan could not be serialised: {0}")]
+    Encode(String),
+}
+
+/// The serialised plan. Made from an [`Admitted`] configuration and nothing else.
+#[derive(Debug)]
+pub struct SealedPlan {
+    bytes: Vec<u8>,
+    launch: Launch,
+}
+
+impl SealedPlan {
+    /// The only way to a `SealedPlan`.
+    ///
+    /// # Errors
+    /// [`SealError::Unsupported`] when the configuration asks for what this version cannot do.
+    pub fn seal(admitted: &Admitted, facts: LaunchFacts) -> Result<Self, SealError> {
+        let launch = crate::plan_from_oci::launch(admitted.spec(), facts)?;
+        let bytes = postcard::to_stdvec(&launch).map_err(|e| SealError::Encode(e.to_string()))?;
+        Ok(SealedPlan { bytes, launch })
+    }
+
+    /// What goes into the memfd.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What the bytes say.
+    #[must_use]
+    pub fn launch(&self) -> &Launch {
+        &self.launch
+    }
+}

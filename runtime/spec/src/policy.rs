@@ -1,0 +1,193 @@
+//! Policy answers and their merge. Answers only tighten; they merge by meet in a lattice, so their order never
+//! matters. The types mirror `policy-sdk/wit`.
+
+use crate::container::{ContainerSpec, EgressRule};
+use serde::{Deserialize, Serialize};
+
+/// Who may overrule a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tier {
+    /// Ships inside rlrun; on unless the user says otherwise.
+    Builtin,
+    /// `~/.config/rlrun/policy.d` and `--policy`.
+    User,
+    /// `/etc/rlrun/policy.d`, owned by root; nothing turns it off.
+    Mandatory,
+}
+
+/// Which policy spoke.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PolicyId {
+    /// Its name.
+    pub name: String,
+    /// `sha256:` of the component.
+    pub digest: String,
+    /// Its tier.
+    pub tier: Tier,
+}
+
+/// A policy's word on a request. `Deny` wins over `Allow`, `Allow` over `Abstain`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decision {
+    /// No opinion.
+    Abstain,
+    /// Fine.
+    Allow,
+    /// No.
+    Deny,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// For the record.
+    Info,
+    /// Low.
+    Low,
+    /// Medium.
+    Medium,
+    /// High.
+    High,
+    /// Critical.
+    Critical,
+}
+
+/// One finding of a policy, for a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diagnostic {
+    /// Stable code, `CAP001`.
+    pub code: String,
+    /// How bad.
+    pub severity: Severity,
+    /// What is wrong.
+    pub message: String,
+    /// JSON pointer into the request.
+    pub path: Option<String>,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+/// What a denied system call does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SeccompAction {
+    /// Allowed and logged.
+    Log,
+    /// Fails with the errno of the rule.
+    Errno,
+    /// A supervisor decides.
+    Notify,
+    /// Kills the process.
+    KillProcess,
+}
+
+/// Upper bounds; None leaves a limit as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes of memory.
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u32>,
+    /// Thousandths of a CPU.
+    pub cpu_millis: Option<u32>,
+    /// RLIMIT_NOFILE.
+    pub nofile: Option<u32>,
+}
+
+/// One tightening. Nothing here can loosen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restriction {
+    /// Remove capabilities from all five sets.
+    DropCapabilities(Vec<String>),
+    /// Keep at most these.
+    KeepOnlyCapabilities(Vec<String>),
+    /// Set no_new_privs.
+    NoNewPrivileges,
+    /// Root file system read-only.
+    ReadOnlyRootfs,
+    /// Add ro, nosuid, nodev or noexec to a mount.
+    TightenMount {
+        /// Where it is mounted.
+        destination: String,
+        /// Options to add.
+        add_options: Vec<String>,
+    },
+    /// Leave a mount out.
+    RemoveMount(String),
+    /// Mask a path.
+    MaskPath(String),
+    /// Make a path read-only.
+    ReadOnlyPath(String),
+    /// Leave a device out.
+    RemoveDevice(String),
+    /// Deny system calls.
+    SeccompDeny {
+        /// Their names.
+        syscalls: Vec<String>,
+        /// What happens.
+        action: SeccompAction,
+        /// With [`SeccompAction::Errno`]; EPERM when absent.
+        errno: Option<u32>,
+    },
+    /// Allow at most these system calls.
+    SeccompKeepOnly(Vec<String>),
+    /// Reach at most these addresses.
+    EgressOnly(Vec<EgressRule>),
+    /// No network but loopback.
+    NoNetwork,
+    /// Lower limits.
+    Limit(Limits),
+    /// Remove an environment variable.
+    UnsetEnv(String),
+    /// The image must be pinned to this digest.
+    RequireDigest(String),
+}
+
+/// What one policy answered to one hook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Who.
+    pub policy: PolicyId,
+    /// Its word.
+    pub decision: Decision,
+    /// Its reasons.
+    pub diagnostics: Vec<Diagnostic>,
+    /// What it tightens.
+    pub restrictions: Vec<Restriction>,
+    /// For the audit log.
+    pub audit: Vec<(String, String)>,
+}
+
+/// A configuration that every policy let pass, tightened by all of them. Only [`merge`] makes one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Admitted {
+    spec: ContainerSpec,
+    answers: Vec<Answer>,
+}
+
+impl Admitted {
+    /// The tightened configuration.
+    #[must_use]
+    pub fn spec(&self) -> &ContainerSpec {
+        &self.spec
+    }
+
+    /// What each policy said, in the order of their names.
+    #[must_use]
+    pub fn answers(&self) -> &[Answer] {
+        &self.answers
+    }
+}
+
+/// A policy's no, or a policy that could not be asked: both stop the start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denied {
+    /// Who.
+    pub policy: PolicyId,
+    /// Its reasons; one synthetic diagnostic (`RLRUN-TRAP`, `RLRUN-FUEL`, ...) when the policy itself failed.
+    pub diagnostics: Vec<Diagnostic>,
+}
