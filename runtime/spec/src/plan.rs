@@ -31,10 +31,10 @@ pub struct LaunchFacts {
     pub slirp: Option<Slirp>,
     /// `/etc/resolv.conf`, `/etc/hosts`, `/etc/hostname` and the like: path inside, contents.
     pub files: Vec<(String, Vec<u8>)>,
-    /// The stages write their times to stderr when the container has started.
+    /// `--trace`: the stages record their times and the supervisor prints them all to stderr at the end.
     pub trace: bool,
-    /// Where the container's output is recorded as json-file; None records nothing.
-    pub log_path: Option<PathBuf>,
+    /// What the command line recorded before: step and CLOCK_MONOTONIC in nanoseconds.
+    pub trace_marks: Vec<(String, u64)>,
 }
 
 /// How slirp4netns is started (slirp4netns(1)).
@@ -63,12 +63,7 @@ pub enum Rootfs {
         /// Absolute path of fuse-overlayfs.
         binary: PathBuf,
     },
-    /// Layers copied into the container's own directory.
-    Copy {
-        /// Extracted layers, top first.
-        lowers: Vec<PathBuf>,
-    },
-    /// A directory as it is (`--rootfs`, an OCI bundle).
+    /// A directory as it is: the layers that the engine copied together before the seal (driver `copy`), a bundle.
     Directory {
         /// The directory.
         path: PathBuf,
