@@ -1,0 +1,72 @@
+# The commands of a developer. `make demo` and `make test` do all their own set-up on a fresh Debian 12.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := build
+
+CARGO ?= cargo
+HOST  := $(shell rustc -vV | sed -n 's/^host: //p')
+
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+
+# dev builds fast and is what tests and the demo use; bench and install use release.
+PROFILE ?= dev
+profile_dir = $(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+
+# One installed layout for everybody: bin/, libexec/rlrun/, share/rlrun/. Tests, demo and benchmarks run it, install copies it.
+STAGE = $(CARGO_TARGET_DIR)/stage-$(profile_dir)
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+
+# Static, so that a sealed copy in a memfd runs in any mount namespace, and without relocations to touch at start.
+# RUSTFLAGS with --target leaves build scripts and proc macros alone.
+SUPERVISOR_RUSTFLAGS = -C target-feature=+crt-static -C relocation-model=static
+SUPERVISOR           = $(CARGO_TARGET_DIR)/$(HOST)/supervisor/rlrun-supervisor
+
+# The built-in policies are components for wasm32; policies/build.sh knows how to get a compiler for them.
+POLICY_OUT = $(CARGO_TARGET_DIR)/policies
+export RLRUN_POLICY_OUT = $(POLICY_OUT)
+
+.PHONY: help build policies stage demo test check bench install clean provision
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+provision:
+	@scripts/provision.sh build run
+
+policies: provision ## Build the first-party policies (WebAssembly components)
+	@policies/build.sh "$(POLICY_OUT)"
+
+# Three builds, because Cargo unites the features of what it builds together: rlrun must not get the compiler that
+# policyc needs, and the supervisor must not get anything of either.
+build: policies ## Build everything and lay it out in $(STAGE)
+	$(CARGO) build --profile $(PROFILE) -p rlrun
+	$(CARGO) build --profile $(PROFILE) -p rlrun-policyc
+	RUSTFLAGS="$(SUPERVISOR_RUSTFLAGS)" $(CARGO) build --profile supervisor -p rlrun-supervisor --target $(HOST)
+	@scripts/stage.sh "$(STAGE)" "$(CARGO_TARGET_DIR)/$(profile_dir)" "$(SUPERVISOR)" "$(POLICY_OUT)"
+
+demo: build ## Show rlrun at work as an ordinary user
+	@scripts/demo.sh "$(STAGE)"
+
+test: build ## Run every test, as an ordinary user on the real kernel
+	@scripts/provision.sh build run test
+	@scripts/test.sh "$(STAGE)"
+
+check: policies ## fmt, clippy, docs, dependency rules, licences, spelling
+	@scripts/provision.sh build check
+	@scripts/check.sh
+
+bench: ## Measure against podman, runc, crun, bubblewrap; writes docs/benchmarks.md
+	@scripts/provision.sh build run bench
+	$(MAKE) PROFILE=release build
+	@scripts/bench.sh "$(CARGO_TARGET_DIR)/stage-release"
+
+install: ## Install under $(DESTDIR)$(PREFIX)
+	$(MAKE) PROFILE=release build
+	@scripts/install.sh "$(CARGO_TARGET_DIR)/stage-release" "$(DESTDIR)$(PREFIX)"
+
+clean: ## Remove what was built
+	$(CARGO) clean
