@@ -11,8 +11,9 @@ pub mod hint;
 pub mod host;
 pub mod ids;
 pub mod plan;
-mod plan_from_oci;
+pub mod plan_from_oci;
 pub mod policy;
+pub mod protocol;
 
 pub use container::{Caller, ContainerSpec, ImageIdentity, SpecParts};
 pub use control::{Control, Enforced, Level};

@@ -2,7 +2,7 @@
 //! a sealed memfd; the stages read nothing else.
 
 use crate::container::{EgressRule, NetworkMode, PortMapping};
-use crate::ids::IdMaps;
+use crate::ids::{IdMapping, IdMaps};
 use crate::policy::Admitted;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -62,6 +62,10 @@ pub enum Rootfs {
         lowers: Vec<PathBuf>,
         /// Absolute path of fuse-overlayfs.
         binary: PathBuf,
+        /// How owners on disk (`host`, as the namespace sees them) are shown (`container`); empty: as they are.
+        uids: Vec<IdMapping>,
+        /// The same for groups.
+        gids: Vec<IdMapping>,
     },
     /// A directory as it is: the layers that the engine copied together before the seal (driver `copy`), a bundle.
     Directory {
@@ -105,6 +109,26 @@ pub struct Launch {
     pub egress: Option<Vec<EgressRule>>,
     /// The built-in init is pid 1 and the payload its child.
     pub init: bool,
+}
+
+/// What the supervisor binary is started for; the first and only thing it reads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Job {
+    /// A container.
+    Launch(Box<Launch>),
+    /// A program of rlrun's own as mapped root in the caller's id map: unpacking, removal.
+    Mapped(Mapped),
+}
+
+/// A program to run inside the caller's id map, with nothing else changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mapped {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Id maps and who writes them.
+    pub id_maps: IdMaps,
+    /// Program (absolute path) and arguments.
+    pub argv: Vec<String>,
 }
 
 /// Which namespaces are new.
@@ -224,8 +248,6 @@ pub struct Process {
     pub rlimits: Vec<Rlimit>,
     /// `/proc/self/oom_score_adj`, if it is to change.
     pub oom_score_adj: Option<i32>,
-    /// Signal that stops the payload, SIGTERM unless the image or user said otherwise.
-    pub stop_signal: i32,
 }
 
 /// Why an admitted configuration cannot be launched.
@@ -258,8 +280,10 @@ impl SealedPlan {
     /// [`SealError::Unsupported`] when the configuration asks for what this version cannot do.
     pub fn seal(admitted: &Admitted, facts: LaunchFacts) -> Result<Self, SealError> {
         let launch = crate::plan_from_oci::launch(admitted.spec(), facts)?;
-        let bytes = postcard::to_stdvec(&launch).map_err(|e| SealError::Encode(e.to_string()))?;
-        Ok(SealedPlan { bytes, launch })
+        let job = Job::Launch(Box::new(launch));
+        let bytes = postcard::to_stdvec(&job).map_err(|e| SealError::Encode(e.to_string()))?;
+        let Job::Launch(launch) = job else { return Err(SealError::Encode("not a launch".to_owned())) };
+        Ok(SealedPlan { bytes, launch: *launch })
     }
 
     /// What goes into the memfd.

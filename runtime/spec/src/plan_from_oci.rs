@@ -1,9 +1,250 @@
-//! From the admitted OCI configuration to the decided launch: every field is taken over or refused, none ignored.
+//! From the admitted OCI configuration to the decided launch. Every field is taken over or refused; none is
+//! ignored, because a setting that silently does nothing is a lie to whoever reads `inspect`.
 
-use crate::container::ContainerSpec;
-use crate::plan::{Launch, LaunchFacts, SealError};
+use crate::container::{ContainerSpec, SpecParts};
+use crate::plan::{
+    CapabilitySets, Launch, LaunchFacts, Mount, MountOptions, MountSource, Namespaces, Process, Rlimit, SealError,
+    VERSION,
+};
+use oci_spec::runtime::{
+    Capabilities, Capability, Linux, LinuxNamespaceType, Mount as OciMount, PosixRlimitType, Process as OciProcess,
+};
 
-pub(crate) fn launch(spec: &ContainerSpec, _facts: LaunchFacts) -> Result<Launch, SealError> {
-    let _ = spec;
-    Err(SealError::Unsupported { field: String::new(), why: "not yet".to_owned() })
+fn refuse<T>(field: &str, why: impl Into<String>) -> Result<T, SealError> {
+    Err(SealError::Unsupported { field: field.to_owned(), why: why.into() })
+}
+
+/// Refuses a field that is set.
+fn absent<T>(field: &str, value: Option<&T>) -> Result<(), SealError> {
+    match value {
+        None => Ok(()),
+        Some(_) => refuse(field, "is not supported"),
+    }
+}
+
+pub(crate) fn launch(spec: &ContainerSpec, facts: LaunchFacts) -> Result<Launch, SealError> {
+    let parts = spec.parts();
+    let (Some(oci_process), Some(linux)) = (parts.oci.process(), parts.oci.linux()) else {
+        return refuse("", "has no process or no linux section");
+    };
+    refuse_unknown(parts, oci_process, linux)?;
+    if facts.seccomp_filters.is_empty() != facts.seccomp_unconfined {
+        return refuse("/linux/seccomp", "exactly one of a filter and `unconfined` must be decided");
+    }
+    if linux.seccomp().is_some() && facts.seccomp_unconfined {
+        return refuse("/linux/seccomp", "asks for a filter and none was compiled");
+    }
+    let mounts = parts.oci.mounts().as_deref().unwrap_or_default();
+    Ok(Launch {
+        version: VERSION,
+        id: parts.id.clone(),
+        name: parts.name.clone(),
+        read_only: parts.oci.root().as_ref().and_then(|r| r.readonly()).unwrap_or(false),
+        namespaces: namespaces(linux)?,
+        hostname: parts.oci.hostname().clone().unwrap_or_default(),
+        mounts: mounts.iter().enumerate().map(|(i, m)| mount(i, m)).collect::<Result<_, _>>()?,
+        masked_paths: linux.masked_paths().clone().unwrap_or_default(),
+        read_only_paths: linux.readonly_paths().clone().unwrap_or_default(),
+        sysctls: sysctls(linux),
+        process: process(parts, oci_process)?,
+        network: parts.network,
+        ports: parts.ports.clone(),
+        egress: parts.egress.clone(),
+        init: parts.init,
+        facts,
+    })
+}
+
+fn refuse_unknown(parts: &SpecParts, process: &OciProcess, linux: &Linux) -> Result<(), SealError> {
+    absent("/hooks", parts.oci.hooks().as_ref())?;
+    absent("/domainname", parts.oci.domainname().as_ref())?;
+    absent("/process/apparmorProfile", process.apparmor_profile().as_ref())?;
+    absent("/process/selinuxLabel", process.selinux_label().as_ref())?;
+    absent("/process/ioPriority", process.io_priority().as_ref())?;
+    absent("/process/scheduler", process.scheduler().as_ref())?;
+    absent("/process/execCPUAffinity", process.exec_cpu_affinity().as_ref())?;
+    absent("/linux/mountLabel", linux.mount_label().as_ref())?;
+    absent("/linux/intelRdt", linux.intel_rdt().as_ref())?;
+    absent("/linux/personality", linux.personality().as_ref())?;
+    absent("/linux/timeOffsets", linux.time_offsets().as_ref())?;
+    absent("/linux/netDevices", linux.net_devices().as_ref())?;
+    absent("/linux/memoryPolicy", linux.memory_policy().as_ref())?;
+    if linux.devices().as_ref().is_some_and(|d| !d.is_empty()) {
+        return refuse("/linux/devices", "device nodes beyond the standard ones are not supported");
+    }
+    match linux.rootfs_propagation().as_deref() {
+        None | Some("private" | "rprivate" | "slave" | "rslave") => Ok(()),
+        Some(other) => refuse("/linux/rootfsPropagation", format!("{other} would let mounts reach the host")),
+    }
+}
+
+fn namespaces(linux: &Linux) -> Result<Namespaces, SealError> {
+    let mut found = Namespaces { pid: false, net: false, ipc: false, uts: false, cgroup: false };
+    let (mut user, mut mount) = (false, false);
+    for namespace in linux.namespaces().as_deref().unwrap_or_default() {
+        if namespace.path().is_some() {
+            return refuse("/linux/namespaces", "joining an existing namespace is not supported");
+        }
+        match namespace.typ() {
+            LinuxNamespaceType::Mount => mount = true,
+            LinuxNamespaceType::User => user = true,
+            LinuxNamespaceType::Pid => found.pid = true,
+            LinuxNamespaceType::Network => found.net = true,
+            LinuxNamespaceType::Ipc => found.ipc = true,
+            LinuxNamespaceType::Uts => found.uts = true,
+            LinuxNamespaceType::Cgroup => found.cgroup = true,
+            LinuxNamespaceType::Time => return refuse("/linux/namespaces", "a time namespace is not supported"),
+        }
+    }
+    if !(user && mount && found.pid) {
+        return refuse("/linux/namespaces", "user, mount and pid namespaces of its own are what makes a container");
+    }
+    Ok(found)
+}
+
+/// One OCI mount, its option words sorted into flags and the file system's own data.
+fn mount(index: usize, oci: &OciMount) -> Result<Mount, SealError> {
+    let field = format!("/mounts/{index}");
+    let destination = oci.destination().to_string_lossy().into_owned();
+    if !destination.starts_with('/') {
+        return refuse(&field, format!("destination {destination} is not an absolute path"));
+    }
+    let mut options = MountOptions::default();
+    let (mut bind, mut recursive) = (oci.typ().as_deref() == Some("bind"), false);
+    let mut data = Vec::new();
+    for word in oci.options().as_deref().unwrap_or_default() {
+        match word.as_str() {
+            "ro" => options.read_only = true,
+            "rw" => options.read_only = false,
+            "nosuid" => options.nosuid = true,
+            "nodev" => options.nodev = true,
+            "noexec" => options.noexec = true,
+            "suid" | "dev" | "exec" | "relatime" | "private" | "rprivate" | "notmpcopyup" | "defaults" => {}
+            "slave" | "rslave" => options.slave = true,
+            "shared" | "rshared" => return refuse(&field, "shared propagation would let mounts reach the host"),
+            "bind" => bind = true,
+            "rbind" => (bind, recursive) = (true, true),
+            "tmpcopyup" => options.copy_up = true,
+            other => data.push(other),
+        }
+    }
+    let source = if bind {
+        if let Some(unknown) = data.first() {
+            return refuse(&field, format!("unknown option {unknown} of a bind mount"));
+        }
+        let Some(path) = oci.source().clone() else { return refuse(&field, "a bind mount without a source") };
+        MountSource::Bind { path, recursive }
+    } else {
+        let kind = oci.typ().clone().unwrap_or_default();
+        if !matches!(kind.as_str(), "proc" | "sysfs" | "tmpfs" | "devpts" | "mqueue" | "cgroup2") {
+            return refuse(&field, format!("file system type {kind:?} cannot be mounted in a user namespace"));
+        }
+        MountSource::New { kind, data: data.join(",") }
+    };
+    Ok(Mount { source, destination, options })
+}
+
+/// Sorted, so that the same configuration always seals to the same bytes.
+fn sysctls(linux: &Linux) -> Vec<(String, String)> {
+    let mut all: Vec<_> = linux.sysctl().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+    all.sort();
+    all
+}
+
+fn process(parts: &SpecParts, oci: &OciProcess) -> Result<Process, SealError> {
+    let user = oci.user();
+    let sets = oci.capabilities().as_ref();
+    let mask = |set: Option<&Capabilities>| set.into_iter().flatten().fold(0, |m, c| m | 1 << number(*c));
+    Ok(Process {
+        args: oci.args().clone().unwrap_or_default(),
+        env: oci.env().clone().unwrap_or_default(),
+        cwd: oci.cwd().to_string_lossy().into_owned(),
+        uid: user.uid(),
+        gid: user.gid(),
+        groups: user.additional_gids().clone().unwrap_or_default(),
+        umask: user.umask().unwrap_or(0o022),
+        terminal: oci.terminal().unwrap_or(false),
+        interactive: parts.interactive,
+        no_new_privs: oci.no_new_privileges().unwrap_or(false),
+        capabilities: CapabilitySets {
+            bounding: mask(sets.and_then(|s| s.bounding().as_ref())),
+            effective: mask(sets.and_then(|s| s.effective().as_ref())),
+            permitted: mask(sets.and_then(|s| s.permitted().as_ref())),
+            inheritable: mask(sets.and_then(|s| s.inheritable().as_ref())),
+            ambient: mask(sets.and_then(|s| s.ambient().as_ref())),
+        },
+        rlimits: oci.rlimits().as_deref().unwrap_or_default().iter().map(rlimit).collect(),
+        oom_score_adj: oci.oom_score_adj(),
+    })
+}
+
+fn rlimit(oci: &oci_spec::runtime::PosixRlimit) -> Rlimit {
+    // Numbers of asm-generic/resource.h, which every architecture rlrun builds for uses.
+    let resource = match oci.typ() {
+        PosixRlimitType::RlimitCpu => 0,
+        PosixRlimitType::RlimitFsize => 1,
+        PosixRlimitType::RlimitData => 2,
+        PosixRlimitType::RlimitStack => 3,
+        PosixRlimitType::RlimitCore => 4,
+        PosixRlimitType::RlimitRss => 5,
+        PosixRlimitType::RlimitNproc => 6,
+        PosixRlimitType::RlimitNofile => 7,
+        PosixRlimitType::RlimitMemlock => 8,
+        PosixRlimitType::RlimitAs => 9,
+        PosixRlimitType::RlimitLocks => 10,
+        PosixRlimitType::RlimitSigpending => 11,
+        PosixRlimitType::RlimitMsgqueue => 12,
+        PosixRlimitType::RlimitNice => 13,
+        PosixRlimitType::RlimitRtprio => 14,
+        PosixRlimitType::RlimitRttime => 15,
+    };
+    Rlimit { resource, soft: oci.soft(), hard: oci.hard() }
+}
+
+/// The kernel's number of a capability (linux/capability.h).
+#[must_use]
+pub fn number(capability: Capability) -> u32 {
+    match capability {
+        Capability::Chown => 0,
+        Capability::DacOverride => 1,
+        Capability::DacReadSearch => 2,
+        Capability::Fowner => 3,
+        Capability::Fsetid => 4,
+        Capability::Kill => 5,
+        Capability::Setgid => 6,
+        Capability::Setuid => 7,
+        Capability::Setpcap => 8,
+        Capability::LinuxImmutable => 9,
+        Capability::NetBindService => 10,
+        Capability::NetBroadcast => 11,
+        Capability::NetAdmin => 12,
+        Capability::NetRaw => 13,
+        Capability::IpcLock => 14,
+        Capability::IpcOwner => 15,
+        Capability::SysModule => 16,
+        Capability::SysRawio => 17,
+        Capability::SysChroot => 18,
+        Capability::SysPtrace => 19,
+        Capability::SysPacct => 20,
+        Capability::SysAdmin => 21,
+        Capability::SysBoot => 22,
+        Capability::SysNice => 23,
+        Capability::SysResource => 24,
+        Capability::SysTime => 25,
+        Capability::SysTtyConfig => 26,
+        Capability::Mknod => 27,
+        Capability::Lease => 28,
+        Capability::AuditWrite => 29,
+        Capability::AuditControl => 30,
+        Capability::Setfcap => 31,
+        Capability::MacOverride => 32,
+        Capability::MacAdmin => 33,
+        Capability::Syslog => 34,
+        Capability::WakeAlarm => 35,
+        Capability::BlockSuspend => 36,
+        Capability::AuditRead => 37,
+        Capability::Perfmon => 38,
+        Capability::Bpf => 39,
+        Capability::CheckpointRestore => 40,
+    }
 }

@@ -1,0 +1,133 @@
+//! The launch protocol: who has finished what, in which order. The tables below are the only place where the order
+//! exists; both ends of a channel walk the same one.
+//!
+//! ```text
+//! supervisor            mapper (pid 1 of the outer pid namespace)     init (pid 1 of the container)
+//!     |--- clone -------->|
+//!     |<- NamespacesReady-|   netns exists: slirp4netns may start
+//!     |-- IdmapWritten -->|   newuidmap and newgidmap have returned
+//!     |                   |--- clone -------------------------------->|
+//!     |<-- InitForked ----|   with a pidfd of init
+//!     |<---------------------------------------------- RootfsReady ---|   with the terminal's master, if any
+//!     |-------------------------------------------------- Proceed --->|   network ready, ports bound
+//!     |<---------------------------------------------- end of file ---|   close-on-exec: the payload runs
+//!     |<---- Exited ------|   and everything of the container is gone
+//! ```
+
+use crate::failure::Failure;
+use serde::{Deserialize, Serialize};
+
+/// A completed step, named by who completed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// The mapper has its own mount, network, ipc, uts and cgroup namespaces.
+    MapperNamespacesReady,
+    /// Both id maps are written.
+    ParentIdmapWritten,
+    /// The container's pid 1 exists; its pidfd comes with the message.
+    MapperInitForked,
+    /// The root file system is complete; the terminal's master comes with the message if there is one.
+    InitRootfsReady,
+    /// Everything outside is ready: the payload may start.
+    ParentProceed,
+}
+
+/// What happens on the channel between supervisor and mapper, in this order.
+pub const MAPPER_STEPS: &[Step] = &[Step::MapperNamespacesReady, Step::ParentIdmapWritten, Step::MapperInitForked];
+
+/// What happens on the channel between supervisor and init, in this order.
+pub const INIT_STEPS: &[Step] = &[Step::InitRootfsReady, Step::ParentProceed];
+
+/// One message; its size is bounded by [`MAX_MESSAGE`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// A step is complete.
+    Reached(Step),
+    /// Set-up failed; nothing follows.
+    Failed(Box<Failure>),
+    /// The payload ended with this exit code, 128+n for a signal; everything of the container is gone.
+    Exited(u8),
+}
+
+/// Longest message in bytes.
+pub const MAX_MESSAGE: usize = 8192;
+
+/// A position in a table of steps.
+#[derive(Clone, Debug)]
+pub struct Sequence {
+    steps: &'static [Step],
+    next: usize,
+}
+
+impl Sequence {
+    /// At the beginning of `steps`.
+    #[must_use]
+    pub const fn new(steps: &'static [Step]) -> Self {
+        Sequence { steps, next: 0 }
+    }
+
+    /// Takes `step`: true if it is the one that is due, so that early, late and repeated messages are all refused.
+    pub fn advance(&mut self, step: Step) -> bool {
+        let due = self.steps.get(self.next) == Some(&step);
+        self.next += usize::from(due);
+        due
+    }
+
+    /// The last completed step, for the message about a stage that died.
+    #[must_use]
+    pub fn last(&self) -> Option<Step> {
+        self.steps.get(self.next.checked_sub(1)?).copied()
+    }
+}
+
+/// Bytes of a message.
+///
+/// # Errors
+/// When it does not serialise or is longer than [`MAX_MESSAGE`].
+pub fn encode(message: &Message) -> Result<Vec<u8>, postcard::Error> {
+    let bytes = postcard::to_stdvec(message)?;
+    if bytes.len() > MAX_MESSAGE { Err(postcard::Error::SerializeBufferFull) } else { Ok(bytes) }
+}
+
+/// The message in `bytes`.
+///
+/// # Errors
+/// On anything that [`encode`] did not make.
+pub fn decode(bytes: &[u8]) -> Result<Message, postcard::Error> {
+    let (message, rest) = postcard::take_from_bytes(bytes)?;
+    if rest.is_empty() { Ok(message) } else { Err(postcard::Error::DeserializeBadEncoding) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_sequence_takes_each_step_once_and_in_order() {
+        let mut sequence = Sequence::new(MAPPER_STEPS);
+        assert!(!sequence.advance(Step::ParentIdmapWritten), "early");
+        assert!(sequence.advance(Step::MapperNamespacesReady));
+        assert!(!sequence.advance(Step::MapperNamespacesReady), "repeated");
+        assert!(!sequence.advance(Step::ParentProceed), "of the other channel");
+        assert!(sequence.advance(Step::ParentIdmapWritten));
+        assert_eq!(sequence.last(), Some(Step::ParentIdmapWritten));
+        assert!(sequence.advance(Step::MapperInitForked));
+        assert!(!sequence.advance(Step::MapperInitForked), "after the end");
+    }
+
+    proptest! {
+        #[test]
+        fn the_decoder_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+            if let Ok(message) = decode(&bytes) {
+                prop_assert!(encode(&message).is_ok());
+            }
+        }
+
+        #[test]
+        fn messages_survive_the_channel(code in any::<u8>()) {
+            let message = Message::Exited(code);
+            prop_assert_eq!(decode(&encode(&message).unwrap()).unwrap(), message);
+        }
+    }
+}
