@@ -1,10 +1,113 @@
 //! The one table of advice, keyed by the step that failed, its errno and the host: `doctor` and errors read the
-//! same lines, so they cannot disagree.
+//! same lines, so they cannot disagree. No I/O: the supervisor links it.
 
 use crate::failure::Failure;
+use crate::host::{HostFacts, Powerless, UsernsBlock};
+use std::fmt;
+use std::path::PathBuf;
 
-/// The advice for a failure: its own hint first, then the table.
+mod packages;
+mod table;
+
+pub use packages::{Distro, Package};
+pub use table::ROWS;
+
+/// How many subordinate ids a user should have: useradd(8) grants as many.
+pub const USUAL_SUBIDS: u32 = 65536;
+
+/// The step of a failure that is about who may have which ids.
+pub const STEP_ID_MAP: &str = "id-map";
+
+/// One piece of advice: a command to run or a file to change. Displayed, it reads the same wherever it is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Advice {
+    /// Words that need nothing filled in; a row of the table.
+    Fixed(&'static str),
+    /// Grant `first .. first + count` in both files.
+    AddSubordinateIds {
+        /// Login name.
+        user: String,
+        /// First id that nobody has yet.
+        first: u32,
+        /// How many.
+        count: u32,
+        /// usermod(8) knows the account.
+        local_account: bool,
+    },
+    /// Install a package.
+    Install(Package, Distro),
+    /// Give a helper its set-user-ID bit back.
+    MakeSetuid(PathBuf),
+    /// Let this user start `rlrun` although AppArmor restricts user namespaces.
+    AppArmorProfile,
+}
+
+impl fmt::Display for Advice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Advice::Fixed(words) => f.write_str(words),
+            Advice::AddSubordinateIds { user, first, count, local_account: true } => {
+                let last = first.saturating_add(count.saturating_sub(1));
+                write!(f, "sudo usermod --add-subuids {first}-{last} --add-subgids {first}-{last} {user}")
+            }
+            // usermod(8) changes accounts of /etc/passwd only; the two files themselves take any name.
+            Advice::AddSubordinateIds { user, first, count, local_account: false } => {
+                write!(f, "echo {user}:{first}:{count} | sudo tee -a /etc/subuid /etc/subgid")
+            }
+            Advice::Install(package, distro) => f.write_str(&package.install(*distro)),
+            Advice::MakeSetuid(path) => {
+                let path = path.display();
+                write!(f, "sudo chown root:root {path} && sudo chmod u+s {path}")
+            }
+            Advice::AppArmorProfile => f.write_str(table::APPARMOR),
+        }
+    }
+}
+
+/// The advice for a failure: its own hint first, then the table. For callers that know nothing of the host.
 #[must_use]
 pub fn for_failure(failure: &Failure) -> Option<String> {
-    failure.hint.clone()
+    failure.hint.clone().or_else(|| look_up(&failure.step, failure.errno.map(|e| e.0)).map(str::to_owned))
 }
+
+/// The advice for a failure on a known host: where the host explains the errno, that explanation wins.
+#[must_use]
+pub fn for_failure_on(failure: &Failure, host: &HostFacts) -> Option<String> {
+    let by_host = match failure.step.as_str() {
+        "clone-userns" => host.userns_blocked.map(|block| for_userns_block(block).to_string()),
+        _ => None,
+    };
+    failure.hint.clone().or(by_host).or_else(|| for_failure(failure))
+}
+
+/// The words of the table for a step and an errno; a row for any errno comes last.
+#[must_use]
+pub fn look_up(step: &str, errno: Option<i32>) -> Option<&'static str> {
+    let of_step = || ROWS.iter().filter(|row| row.step == step);
+    let exact = errno.and_then(|n| of_step().find(|row| row.errnos.contains(&n)));
+    exact.or_else(|| of_step().find(|row| row.errnos.is_empty())).map(|row| row.advice)
+}
+
+/// What lifts a ban on user namespaces.
+#[must_use]
+pub fn for_userns_block(block: UsernsBlock) -> Advice {
+    match block {
+        UsernsBlock::NotInKernel => Advice::Fixed(table::USERNS_NOT_IN_KERNEL),
+        UsernsBlock::MaxUserNamespaces => Advice::Fixed(table::MAX_USER_NAMESPACES),
+        UsernsBlock::UnprivilegedClone => Advice::Fixed(table::UNPRIVILEGED_CLONE),
+        UsernsBlock::AppArmor => Advice::AppArmorProfile,
+    }
+}
+
+/// What gives a helper its privilege back.
+#[must_use]
+pub fn for_powerless(path: PathBuf, why: Powerless) -> Advice {
+    match why {
+        Powerless::NotSetuid => Advice::MakeSetuid(path),
+        Powerless::NosuidMount => Advice::Fixed(table::NOSUID_MOUNT),
+        Powerless::NoNewPrivs => Advice::Fixed(table::NO_NEW_PRIVS),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,9 @@
-//! What the host offers, probed before the verdict by `rlrun-engine`'s probe and shown by `doctor`.
+//! What the host offers, probed before the verdict by `rlrun-engine`'s `host` and shown by `doctor`. Plain data: a
+//! test builds one by hand.
 
 use crate::ids::IdRange;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The cgroup hierarchy of the calling user (`cgroups(7)`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +20,61 @@ pub enum Cgroup {
     None,
 }
 
-/// Host facts. Plain data: a test builds one by hand.
+/// Why a set-user-ID helper would run without its privilege.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Powerless {
+    /// Neither set-user-ID root nor given the capability as a file capability.
+    NotSetuid,
+    /// Its file system is mounted nosuid.
+    NosuidMount,
+    /// This process has `no_new_privs` set, so no program it starts can gain anything (prctl(2)).
+    NoNewPrivs,
+}
+
+/// newuidmap(1) or newgidmap(1) as found on this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Helper {
+    /// It can do its work.
+    Usable(PathBuf),
+    /// It is there and would fail.
+    Unprivileged {
+        /// Where.
+        path: PathBuf,
+        /// Why it would fail.
+        why: Powerless,
+    },
+    /// It is nowhere.
+    Missing,
+}
+
+impl Helper {
+    /// The path, when the helper can do its work.
+    #[must_use]
+    pub fn usable(&self) -> Option<&Path> {
+        match self {
+            Helper::Usable(path) => Some(path),
+            Helper::Unprivileged { .. } | Helper::Missing => None,
+        }
+    }
+}
+
+/// What forbids user namespaces to the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UsernsBlock {
+    /// The kernel was built without CONFIG_USER_NS.
+    NotInKernel,
+    /// `user.max_user_namespaces` is 0 (namespaces(7)).
+    MaxUserNamespaces,
+    /// `kernel.unprivileged_userns_clone` is 0 (Debian's and Arch's own sysctl).
+    UnprivilegedClone,
+    /// `kernel.apparmor_restrict_unprivileged_userns` is 1 and no AppArmor profile exempts rlrun (Ubuntu 23.10 on).
+    AppArmor,
+}
+
+/// Host facts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostFacts {
     /// Kernel release, major and minor.
@@ -30,16 +85,19 @@ pub struct HostFacts {
     pub gid: u32,
     /// Login name, or the uid in digits when there is none.
     pub user: String,
-    /// Ranges from /etc/subuid.
+    /// The account stands in /etc/passwd, so usermod(8) can change it.
+    pub local_account: bool,
+    /// Host uids the caller may map beside its own, in the order they are used; overlaps and the caller's own uid
+    /// are already taken out.
     pub subuids: Vec<IdRange>,
-    /// Ranges from /etc/subgid.
+    /// Host gids, likewise.
     pub subgids: Vec<IdRange>,
-    /// Path of newuidmap, if found and set-user-ID root or with CAP_SETUID as a file capability.
-    pub newuidmap: Option<PathBuf>,
-    /// Path of newgidmap, likewise.
-    pub newgidmap: Option<PathBuf>,
-    /// Why user namespaces cannot be created, if they cannot (`sysctl`, AppArmor); None when they can.
-    pub userns_blocked: Option<String>,
+    /// newuidmap.
+    pub newuidmap: Helper,
+    /// newgidmap.
+    pub newgidmap: Helper,
+    /// What forbids user namespaces, if anything does.
+    pub userns_blocked: Option<UsernsBlock>,
     /// Path of fuse-overlayfs.
     pub fuse_overlayfs: Option<PathBuf>,
     /// /dev/fuse can be opened for reading and writing.
