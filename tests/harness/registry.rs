@@ -1,0 +1,199 @@
+//! Registries: Debian's docker-registry, on plain HTTP or TLS with a certificate authority made for the test, and a
+//! false one that answers what a test wants.
+
+use crate::archive::{Image, digest, gzip};
+use crate::http::{FileServer, Reply, serve};
+use crate::wait::until;
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A running docker-registry. It stores images in its own layout on disk, so nothing has to be pushed.
+pub struct Registry {
+    /// `127.0.0.1:PORT`.
+    pub address: SocketAddr,
+    /// The certificate authority, when it speaks TLS.
+    pub authority: Option<PathBuf>,
+    storage: PathBuf,
+    child: Child,
+}
+
+impl Registry {
+    /// Over plain HTTP.
+    pub fn http(directory: &Path) -> Registry {
+        Registry::start(directory, None)
+    }
+
+    /// Over TLS, with a certificate for localhost and 127.0.0.1.
+    pub fn tls(directory: &Path) -> Registry {
+        let certificate = Certificate::make(directory);
+        Registry::start(directory, Some(&certificate))
+    }
+
+    fn start(directory: &Path, certificate: Option<&Certificate>) -> Registry {
+        let storage = directory.join("registry");
+        std::fs::create_dir_all(&storage).unwrap();
+        let tls = certificate.map_or_else(String::new, |certificate| {
+            format!(
+                "  tls:\n    certificate: {}\n    key: {}\n",
+                certificate.chain.display(),
+                certificate.key.display()
+            )
+        });
+        let config = format!(
+            "version: 0.1\nlog:\n  level: info\n  formatter: json\nstorage:\n  filesystem:\n    rootdirectory: {}\n\
+             http:\n  addr: 127.0.0.1:0\n{tls}",
+            storage.display()
+        );
+        let path = directory.join("registry.yml");
+        crate::root::write(&path, config.as_bytes());
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(&path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let address = announced_address(&mut child);
+        let authority = certificate.map(|certificate| certificate.authority.clone());
+        Registry { address, authority, storage, child }
+    }
+
+    /// Puts an image there under `repository:tag`; returns the digest of its manifest.
+    pub fn add(&self, repository: &str, tag: &str, image: &Image) -> String {
+        let (manifest, blobs) = image.oci_manifest("+gzip", gzip);
+        for blob in blobs.iter().chain([&manifest]) {
+            self.store_blob(&digest(blob), blob);
+        }
+        let repositories = self.storage.join("docker/registry/v2/repositories").join(repository);
+        for blob in &blobs {
+            link(&repositories.join("_layers/sha256").join(hex(&digest(blob))), &digest(blob));
+        }
+        let name = digest(&manifest);
+        let manifests = repositories.join("_manifests");
+        link(&manifests.join("revisions/sha256").join(hex(&name)), &name);
+        link(&manifests.join("tags").join(tag).join("current"), &name);
+        link(&manifests.join("tags").join(tag).join("index/sha256").join(hex(&name)), &name);
+        name
+    }
+
+    /// Stores bytes under a digest, whether it is theirs or not.
+    pub fn store_blob(&self, name: &str, data: &[u8]) {
+        let hex = hex(name);
+        let directory = self.storage.join("docker/registry/v2/blobs/sha256").join(&hex[..2]).join(hex);
+        std::fs::create_dir_all(&directory).unwrap();
+        if !directory.join("data").exists() {
+            crate::root::write(&directory.join("data"), data);
+        }
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn hex(digest: &str) -> &str {
+    digest.strip_prefix("sha256:").unwrap()
+}
+
+fn link(directory: &Path, digest: &str) {
+    std::fs::create_dir_all(directory).unwrap();
+    if !directory.join("link").exists() {
+        crate::root::write(&directory.join("link"), digest.as_bytes());
+    }
+}
+
+/// The registry chooses its port and logs it.
+fn announced_address(child: &mut Child) -> SocketAddr {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let log = child.stderr.take().unwrap();
+    // Reads on to the end, so that the registry never blocks on a full pipe.
+    std::thread::spawn(move || {
+        for line in BufReader::new(log).lines().map_while(Result::ok) {
+            let port = line.split("listening on ").nth(1).map(|rest| {
+                rest.trim_start_matches("127.0.0.1:").chars().take_while(char::is_ascii_digit).collect::<String>()
+            });
+            if let Some(port) = port {
+                drop(sender.send(port));
+            }
+        }
+    });
+    let port =
+        receiver.recv_timeout(std::time::Duration::from_secs(20)).expect("docker-registry says where it listens");
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().unwrap()));
+    let up = until(10, || std::net::TcpStream::connect(address).ok());
+    assert!(up.is_some(), "docker-registry answers");
+    address
+}
+
+struct Certificate {
+    authority: PathBuf,
+    chain: PathBuf,
+    key: PathBuf,
+}
+
+impl Certificate {
+    fn make(directory: &Path) -> Certificate {
+        let at = |name: &str| directory.join(name);
+        let (authority, authority_key) = (at("ca.crt"), at("ca.key"));
+        let (chain, key, request, extensions) = (at("tls.crt"), at("tls.key"), at("tls.csr"), at("tls.ext"));
+        crate::root::write(&extensions, b"subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n");
+        let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+        let mut make_authority = openssl(&["req", "-x509", "-days", "2", "-subj", "/CN=test authority"]);
+        run(make_authority.args(curve).arg("-keyout").arg(&authority_key).arg("-out").arg(&authority));
+        let mut make_request = openssl(&["req", "-subj", "/CN=localhost"]);
+        run(make_request.args(curve).arg("-keyout").arg(&key).arg("-out").arg(&request));
+        let mut sign = openssl(&["x509", "-req", "-days", "2", "-CAcreateserial"]);
+        sign.arg("-in").arg(&request).arg("-CA").arg(&authority).arg("-CAkey").arg(&authority_key);
+        run(sign.arg("-extfile").arg(&extensions).arg("-out").arg(&chain));
+        Certificate { authority, chain, key }
+    }
+}
+
+fn openssl(args: &[&str]) -> Command {
+    let mut command = Command::new("openssl");
+    command.args(args);
+    command
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "openssl: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A registry that serves what it is told, true or not.
+pub struct FakeRegistry {
+    server: FileServer,
+}
+
+impl FakeRegistry {
+    /// Serves these replies by path; anything else is not found.
+    pub fn serving(mut replies: HashMap<String, Reply>) -> FakeRegistry {
+        replies.entry("/v2/".to_owned()).or_insert_with(|| Reply::ok("application/json", "{}"));
+        let server = serve(Ipv4Addr::LOCALHOST.into(), move |_, path| {
+            replies.get(path).cloned().unwrap_or_else(Reply::not_found)
+        });
+        FakeRegistry { server }
+    }
+
+    /// An image under `app:1` with its blobs, to be changed by the test before it is served.
+    pub fn replies(image: &Image) -> HashMap<String, Reply> {
+        let (manifest, blobs) = image.oci_manifest("+gzip", gzip);
+        let described = Reply::ok("application/vnd.oci.image.manifest.v1+json", manifest.clone());
+        let mut replies = HashMap::new();
+        for name in ["1".to_owned(), digest(&manifest)] {
+            replies.insert(format!("/v2/app/manifests/{name}"), described.clone());
+        }
+        for blob in blobs {
+            let path = format!("/v2/app/blobs/{}", digest(&blob));
+            replies.insert(path, Reply::ok("application/octet-stream", blob));
+        }
+        replies
+    }
+
+    /// `127.0.0.1:PORT/app:1`.
+    pub fn reference(&self) -> String {
+        format!("{}/app:1", self.server.address)
+    }
+}
