@@ -129,6 +129,10 @@ pub struct Mapped {
     pub id_maps: IdMaps,
     /// Program (absolute path) and arguments.
     pub argv: Vec<String>,
+    /// Its environment, `NAME=value`.
+    pub env: Vec<String>,
+    /// What it reads on standard input.
+    pub input: Vec<u8>,
 }
 
 /// Which namespaces are new.
