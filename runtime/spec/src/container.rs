@@ -115,6 +115,9 @@ pub struct SpecParts {
     pub dns: Vec<String>,
     /// None: anything but the blocks that are always refused (host loopback, cloud metadata).
     pub egress: Option<Vec<EgressRule>>,
+    /// What policies add to the seccomp section of `oci`: a second, stacked filter; empty before the verdict.
+    #[serde(default, skip_serializing_if = "crate::policy::SeccompOverlay::is_empty")]
+    pub seccomp_overlay: crate::policy::SeccompOverlay,
     /// User namespace.
     pub userns: UserNamespace,
     /// A built-in init is pid 1.

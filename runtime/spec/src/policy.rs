@@ -1,8 +1,26 @@
 //! Policy answers and their merge. Answers only tighten; they merge by meet in a lattice, so their order never
 //! matters. The types mirror `policy-sdk/wit`.
 
-use crate::container::{ContainerSpec, EgressRule};
+use crate::container::EgressRule;
 use serde::{Deserialize, Serialize};
+
+mod apply;
+mod egress;
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod laws;
+mod looser;
+mod merge;
+mod refusal;
+mod request;
+mod seccomp;
+mod tightening;
+
+pub use merge::{Admitted, Merged, Permit, Roster, merge, permit};
+pub use refusal::{Denied, Refusal, code};
+pub use request::{ExecRequest, ImageFacts, PullRequest};
+pub use seccomp::SeccompOverlay;
 
 /// Who may overrule a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -70,16 +88,17 @@ pub struct Diagnostic {
     pub help: Option<String>,
 }
 
-/// What a denied system call does.
+/// What a denied system call does. The order is the kernel's precedence (seccomp(2)): of two filters the later
+/// variant here wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SeccompAction {
     /// Allowed and logged.
     Log,
+    /// A supervisor decides; reserved, refused by this version.
+    Notify,
     /// Fails with the errno of the rule.
     Errno,
-    /// A supervisor decides.
-    Notify,
     /// Kills the process.
     KillProcess,
 }
@@ -160,34 +179,4 @@ pub struct Answer {
     pub restrictions: Vec<Restriction>,
     /// For the audit log.
     pub audit: Vec<(String, String)>,
-}
-
-/// A configuration that every policy let pass, tightened by all of them. Only [`merge`] makes one.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Admitted {
-    spec: ContainerSpec,
-    answers: Vec<Answer>,
-}
-
-impl Admitted {
-    /// The tightened configuration.
-    #[must_use]
-    pub fn spec(&self) -> &ContainerSpec {
-        &self.spec
-    }
-
-    /// What each policy said, in the order of their names.
-    #[must_use]
-    pub fn answers(&self) -> &[Answer] {
-        &self.answers
-    }
-}
-
-/// A policy's no, or a policy that could not be asked: both stop the start.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Denied {
-    /// Who.
-    pub policy: PolicyId,
-    /// Its reasons; one synthetic diagnostic (`RLRUN-TRAP`, `RLRUN-FUEL`, ...) when the policy itself failed.
-    pub diagnostics: Vec<Diagnostic>,
 }
