@@ -10,7 +10,7 @@ mod packages;
 mod table;
 
 pub use packages::{Distro, Package};
-pub use table::ROWS;
+pub use table::{DEV_FUSE, DEV_NET_TUN, LOW_PORTS, NO_ROOM_FOR_IDS, ROWS};
 
 /// How many subordinate ids a user should have: useradd(8) grants as many.
 pub const USUAL_SUBIDS: u32 = 65536;
@@ -18,13 +18,26 @@ pub const USUAL_SUBIDS: u32 = 65536;
 /// The step of a failure that is about who may have which ids.
 pub const STEP_ID_MAP: &str = "id-map";
 
+/// Which of the two files lack ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// /etc/subuid.
+    Uids,
+    /// /etc/subgid.
+    Gids,
+    /// Both.
+    Both,
+}
+
 /// One piece of advice: a command to run or a file to change. Displayed, it reads the same wherever it is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Advice {
     /// Words that need nothing filled in; a row of the table.
     Fixed(&'static str),
-    /// Grant `first .. first + count` in both files.
+    /// Grant `first .. first + count`.
     AddSubordinateIds {
+        /// Where.
+        grant: Grant,
         /// Login name.
         user: String,
         /// First id that nobody has yet.
@@ -46,13 +59,8 @@ impl fmt::Display for Advice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Advice::Fixed(words) => f.write_str(words),
-            Advice::AddSubordinateIds { user, first, count, local_account: true } => {
-                let last = first.saturating_add(count.saturating_sub(1));
-                write!(f, "sudo usermod --add-subuids {first}-{last} --add-subgids {first}-{last} {user}")
-            }
-            // usermod(8) changes accounts of /etc/passwd only; the two files themselves take any name.
-            Advice::AddSubordinateIds { user, first, count, local_account: false } => {
-                write!(f, "echo {user}:{first}:{count} | sudo tee -a /etc/subuid /etc/subgid")
+            Advice::AddSubordinateIds { grant, user, first, count, local_account } => {
+                f.write_str(&add_ids(*grant, user, *first, *count, *local_account))
             }
             Advice::Install(package, distro) => f.write_str(&package.install(*distro)),
             Advice::MakeSetuid(path) => {
@@ -61,6 +69,21 @@ impl fmt::Display for Advice {
             }
             Advice::AppArmorProfile => f.write_str(table::APPARMOR),
         }
+    }
+}
+
+fn add_ids(grant: Grant, user: &str, first: u32, count: u32, local_account: bool) -> String {
+    let last = first.saturating_add(count.saturating_sub(1));
+    match (local_account, grant) {
+        (true, Grant::Uids) => format!("sudo usermod --add-subuids {first}-{last} {user}"),
+        (true, Grant::Gids) => format!("sudo usermod --add-subgids {first}-{last} {user}"),
+        (true, Grant::Both) => {
+            format!("sudo usermod --add-subuids {first}-{last} --add-subgids {first}-{last} {user}")
+        }
+        // usermod(8) changes accounts of /etc/passwd only; the two files themselves take any name.
+        (false, Grant::Uids) => format!("echo {user}:{first}:{count} | sudo tee -a /etc/subuid"),
+        (false, Grant::Gids) => format!("echo {user}:{first}:{count} | sudo tee -a /etc/subgid"),
+        (false, Grant::Both) => format!("echo {user}:{first}:{count} | sudo tee -a /etc/subuid /etc/subgid"),
     }
 }
 

@@ -23,7 +23,8 @@ impl Distro {
     #[must_use]
     pub fn from_os_release(text: &str) -> Distro {
         let value = |key: &str| {
-            text.lines().find_map(|line| Some(line.strip_prefix(key)?.strip_prefix('=')?.trim().trim_matches(['"', '\''])))
+            text.lines()
+                .find_map(|line| Some(line.strip_prefix(key)?.strip_prefix('=')?.trim().trim_matches(['"', '\''])))
         };
         let ids = [value("ID"), value("ID_LIKE")];
         let known = ids.into_iter().flatten().flat_map(str::split_whitespace).map(Distro::from_id);

@@ -46,13 +46,17 @@ pub const APPARMOR: &str = "allow rlrun alone: \
 /// A helper on a nosuid mount.
 pub const NOSUID_MOUNT: &str = "install newuidmap and newgidmap on a file system that is not mounted nosuid";
 /// Nothing below this process can gain privilege.
-pub const NO_NEW_PRIVS: &str =
-    "start rlrun from a process without no_new_privs: in a systemd unit NoNewPrivileges=no, in docker no --security-opt no-new-privileges";
+pub const NO_NEW_PRIVS: &str = "start rlrun from a process without no_new_privs: in a systemd unit NoNewPrivileges=no, in docker no --security-opt no-new-privileges";
+
+/// Both files are full, or a container asks for an id that no host can give.
+pub const NO_ROOM_FOR_IDS: &str =
+    "use a smaller id in the container: no free range of host ids is large enough (/etc/subuid, /etc/subgid)";
 
 const DOCTOR: &str = "rlrun doctor tells what forbids it on this host";
 const SPACE: &str = "rlrun images and rlrun rmi free space; RLRUN_DATA_HOME names a store on another file system";
 const ELSEWHERE: &str = "RLRUN_DATA_HOME names a directory of yours on a local file system for the store";
-const OTHER_DRIVER: &str = "--storage-driver fuse-overlayfs or RLRUN_STORAGE_DRIVER=fuse-overlayfs does without the kernel's overlay";
+const OTHER_DRIVER: &str =
+    "--storage-driver fuse-overlayfs or RLRUN_STORAGE_DRIVER=fuse-overlayfs does without the kernel's overlay";
 
 /// Every row; the first that matches is the advice.
 pub const ROWS: &[Row] = &[
@@ -64,44 +68,104 @@ pub const ROWS: &[Row] = &[
         advice: "a limit of user.max_*_namespaces (sysctl) or 32 nested user namespaces is reached: sudo sysctl -w user.max_user_namespaces=28633",
     },
     Row { step: "clone-userns", errnos: &[EINVAL], advice: USERNS_NOT_IN_KERNEL },
-    Row { step: "clone-userns", errnos: &[EAGAIN], advice: "ulimit -u is reached: end other processes of this user or raise the limit" },
-    Row { step: "write-uid-map", errnos: &[], advice: "compare /etc/subuid with what newuidmap says; rlrun doctor shows the ranges and what is wrong with them" },
-    Row { step: "write-gid-map", errnos: &[], advice: "compare /etc/subgid with what newgidmap says; rlrun doctor shows the ranges and what is wrong with them" },
+    Row {
+        step: "clone-userns",
+        errnos: &[EAGAIN],
+        advice: "ulimit -u is reached: end other processes of this user or raise the limit",
+    },
+    Row {
+        step: "write-uid-map",
+        errnos: &[],
+        advice: "compare /etc/subuid with what newuidmap says; rlrun doctor shows the ranges and what is wrong with them",
+    },
+    Row {
+        step: "write-gid-map",
+        errnos: &[],
+        advice: "compare /etc/subgid with what newgidmap says; rlrun doctor shows the ranges and what is wrong with them",
+    },
     Row { step: super::STEP_ID_MAP, errnos: &[], advice: "rlrun doctor shows the ranges and what is wrong with them" },
     // The root file system and what is mounted on it.
     Row { step: "mount-overlay", errnos: &[EPERM, EINVAL, ENODEV, EOPNOTSUPP], advice: OTHER_DRIVER },
     Row { step: "mount-overlay", errnos: &[ENOSPC, EDQUOT], advice: SPACE },
     Row { step: "mount-fuse", errnos: &[ENOENT, ENODEV], advice: "sudo modprobe fuse" },
     Row { step: "mount-fuse", errnos: &[EPERM, EACCES], advice: DEV_FUSE },
-    Row { step: "mount-fuse", errnos: &[], advice: "--storage-driver copy or RLRUN_STORAGE_DRIVER=copy does without FUSE" },
+    Row {
+        step: "mount-fuse",
+        errnos: &[],
+        advice: "--storage-driver copy or RLRUN_STORAGE_DRIVER=copy does without FUSE",
+    },
     Row {
         step: "mount-proc",
         errnos: &[EPERM],
         advice: "an outer container masks parts of /proc: start it with --security-opt unmask=ALL (podman) or --security-opt systempaths=unconfined (docker)",
     },
-    Row { step: "open-volume", errnos: &[ENOENT], advice: "create the host path first: -v takes what is there and creates nothing" },
-    Row { step: "open-volume", errnos: &[EACCES, EPERM], advice: "the host path must be readable by you, outside any container: ls -ld it" },
-    Row { step: "open-volume", errnos: &[ENOTDIR, ELOOP], advice: "a part of the host path is no directory or a symlink to itself: namei -l shows which" },
+    Row {
+        step: "open-volume",
+        errnos: &[ENOENT],
+        advice: "create the host path first: -v takes what is there and creates nothing",
+    },
+    Row {
+        step: "open-volume",
+        errnos: &[EACCES, EPERM],
+        advice: "the host path must be readable by you, outside any container: ls -ld it",
+    },
+    Row {
+        step: "open-volume",
+        errnos: &[ENOTDIR, ELOOP],
+        advice: "a part of the host path is no directory or a symlink to itself: namei -l shows which",
+    },
     // The payload.
-    Row { step: "exec", errnos: &[ENOENT], advice: "name a command that the image has; --entrypoint replaces the image's own" },
-    Row { step: "exec", errnos: &[EACCES, EPERM], advice: "chmod 755 the file in the image, or start it through its interpreter: sh FILE" },
-    Row { step: "exec", errnos: &[ENOEXEC], advice: "use an image for this machine's architecture (uname -m); a script needs its #! line" },
-    Row { step: "exec", errnos: &[ELOOP], advice: "a symlink in the image leads back to itself: name the program by its real path" },
+    Row {
+        step: "exec",
+        errnos: &[ENOENT],
+        advice: "name a command that the image has; --entrypoint replaces the image's own",
+    },
+    Row {
+        step: "exec",
+        errnos: &[EACCES, EPERM],
+        advice: "chmod 755 the file in the image, or start it through its interpreter: sh FILE",
+    },
+    Row {
+        step: "exec",
+        errnos: &[ENOEXEC],
+        advice: "use an image for this machine's architecture (uname -m); a script needs its #! line",
+    },
+    Row {
+        step: "exec",
+        errnos: &[ELOOP],
+        advice: "a symlink in the image leads back to itself: name the program by its real path",
+    },
     Row { step: "chdir", errnos: &[ENOENT, ENOTDIR], advice: "-w must name a directory of the image" },
     Row { step: "chdir", errnos: &[EACCES], advice: "-w must name a directory that the user of -u may enter" },
     // Network.
     Row { step: "slirp-start", errnos: &[ENOENT, EACCES], advice: DEV_NET_TUN },
     Row { step: "slirp-start", errnos: &[], advice: "--network none or --network host does without slirp4netns" },
-    Row { step: "slirp-port", errnos: &[EADDRINUSE], advice: "choose another host port, or leave it out to get a free one: -p CONTAINERPORT; ss -lntup shows who listens" },
+    Row {
+        step: "slirp-port",
+        errnos: &[EADDRINUSE],
+        advice: "choose another host port, or leave it out to get a free one: -p CONTAINERPORT; ss -lntup shows who listens",
+    },
     Row { step: "slirp-port", errnos: &[EACCES, EPERM], advice: LOW_PORTS },
-    Row { step: "slirp-port", errnos: &[EADDRNOTAVAIL], advice: "the address of -p must be one of this host: ip addr shows them" },
-    Row { step: "pull-connect", errnos: &[ECONNREFUSED, ETIMEDOUT], advice: "check the registry's name and port, and that it runs; a proxy is taken from https_proxy" },
+    Row {
+        step: "slirp-port",
+        errnos: &[EADDRNOTAVAIL],
+        advice: "the address of -p must be one of this host: ip addr shows them",
+    },
+    Row {
+        step: "pull-connect",
+        errnos: &[ECONNREFUSED, ETIMEDOUT],
+        advice: "check the registry's name and port, and that it runs; a proxy is taken from https_proxy",
+    },
     Row { step: "pull-connect", errnos: &[], advice: "check the registry's name and this host's DNS and network" },
     // Where things are kept.
     Row { step: "store-space", errnos: &[], advice: SPACE },
     Row { step: "data-dir", errnos: &[ENOSPC, EDQUOT], advice: SPACE },
     Row { step: "data-dir", errnos: &[], advice: ELSEWHERE },
-    Row { step: "runtime-dir", errnos: &[EACCES, EPERM, ENOENT, EROFS], advice: "unset XDG_RUNTIME_DIR, or set it to a directory of yours with mode 0700; after su or sudo it names another user's" },
+    Row {
+        step: "runtime-dir",
+        errnos: &[EACCES, EPERM, ENOENT, EROFS],
+        advice: "unset XDG_RUNTIME_DIR, or set it to a directory of yours with mode 0700; after su or sudo it names another user's",
+    },
     Row { step: "runtime-dir", errnos: &[], advice: "set XDG_RUNTIME_DIR to a directory of yours with mode 0700" },
 ];
 

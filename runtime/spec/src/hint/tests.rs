@@ -37,7 +37,14 @@ fn no_row_is_shadowed_by_an_earlier_one() {
 #[test]
 fn subordinate_ids_are_granted_as_the_account_allows() {
     let grant = |local_account| {
-        Advice::AddSubordinateIds { user: "ann".to_owned(), first: 100_000, count: USUAL_SUBIDS, local_account }.to_string()
+        Advice::AddSubordinateIds {
+            grant: Grant::Both,
+            user: "ann".to_owned(),
+            first: 100_000,
+            count: USUAL_SUBIDS,
+            local_account,
+        }
+        .to_string()
     };
     assert_eq!(grant(true), "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 ann");
     assert_eq!(grant(false), "echo ann:100000:65536 | sudo tee -a /etc/subuid /etc/subgid");
