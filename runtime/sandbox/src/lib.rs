@@ -1,1 +1,35 @@
-//! from a sealed plan to a confined process.
+//! From a sealed plan to a confined process.
+//!
+//! Three processes set a container up (`rlrun_spec::protocol` has the picture): the supervisor on the host, the
+//! mapper (pid 1 of an outer pid namespace, out of the container's reach) and init (pid 1 of the container). All run
+//! from a sealed in-memory copy of the supervisor binary, so that nothing inside can reach the file on disk
+//! (CVE-2019-5736). Nothing here decides anything: what is done stands in the plan.
+
+mod at;
+mod channel;
+mod confine;
+mod container;
+mod copy_up;
+mod idmap;
+mod init;
+mod launch;
+mod mapper;
+mod memfd;
+mod mounts;
+mod payload;
+mod rootfs;
+#[cfg(feature = "seccomp-compile")]
+pub mod seccomp;
+pub mod sys;
+mod terminal;
+mod trace;
+mod tree;
+mod userns;
+
+pub use container::{Container, Streams};
+pub use launch::{LOCK_FD, PLAN_FD, read_job, replace_self};
+pub use mapper::NetworkHook;
+pub use memfd::sealed;
+pub use trace::{Trace, now};
+pub use tree::remove_contents;
+pub use userns::{become_mapped, run_mapped};

@@ -4,8 +4,8 @@
 //! ```text
 //! supervisor            mapper (pid 1 of the outer pid namespace)     init (pid 1 of the container)
 //!     |--- clone -------->|
-//!     |<- NamespacesReady-|   netns exists: slirp4netns may start
 //!     |-- IdmapWritten -->|   newuidmap and newgidmap have returned
+//!     |<-- RootReady -----|   mapped root in its namespaces: slirp4netns may start
 //!     |                   |--- clone -------------------------------->|
 //!     |<-- InitForked ----|   with a pidfd of init
 //!     |<---------------------------------------------- RootfsReady ---|   with the terminal's master, if any
@@ -20,10 +20,10 @@ use serde::{Deserialize, Serialize};
 /// A completed step, named by who completed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
-    /// The mapper has its own mount, network, ipc, uts and cgroup namespaces.
-    MapperNamespacesReady,
     /// Both id maps are written.
     ParentIdmapWritten,
+    /// The mapper is mapped root, has all its namespaces, and the network helper may enter them.
+    MapperRootReady,
     /// The container's pid 1 exists; its pidfd comes with the message.
     MapperInitForked,
     /// The root file system is complete; the terminal's master comes with the message if there is one.
@@ -33,7 +33,7 @@ pub enum Step {
 }
 
 /// What happens on the channel between supervisor and mapper, in this order.
-pub const MAPPER_STEPS: &[Step] = &[Step::MapperNamespacesReady, Step::ParentIdmapWritten, Step::MapperInitForked];
+pub const MAPPER_STEPS: &[Step] = &[Step::ParentIdmapWritten, Step::MapperRootReady, Step::MapperInitForked];
 
 /// What happens on the channel between supervisor and init, in this order.
 pub const INIT_STEPS: &[Step] = &[Step::InitRootfsReady, Step::ParentProceed];
@@ -106,12 +106,12 @@ mod tests {
     #[test]
     fn a_sequence_takes_each_step_once_and_in_order() {
         let mut sequence = Sequence::new(MAPPER_STEPS);
-        assert!(!sequence.advance(Step::ParentIdmapWritten), "early");
-        assert!(sequence.advance(Step::MapperNamespacesReady));
-        assert!(!sequence.advance(Step::MapperNamespacesReady), "repeated");
-        assert!(!sequence.advance(Step::ParentProceed), "of the other channel");
+        assert!(!sequence.advance(Step::MapperRootReady), "early");
         assert!(sequence.advance(Step::ParentIdmapWritten));
-        assert_eq!(sequence.last(), Some(Step::ParentIdmapWritten));
+        assert!(!sequence.advance(Step::ParentIdmapWritten), "repeated");
+        assert!(!sequence.advance(Step::ParentProceed), "of the other channel");
+        assert!(sequence.advance(Step::MapperRootReady));
+        assert_eq!(sequence.last(), Some(Step::MapperRootReady));
         assert!(sequence.advance(Step::MapperInitForked));
         assert!(!sequence.advance(Step::MapperInitForked), "after the end");
     }

@@ -1,0 +1,223 @@
+//! The supervisor's side of starting a container: one value that owns the mapper and the channels, whose drop kills
+//! everything.
+
+use crate::at::{At, failed};
+use crate::channel::{self, Channel, Received};
+use crate::mapper::{self, MapperEnds, NetworkHook};
+use crate::sys::{self, Fork};
+use crate::trace::Trace;
+use crate::idmap::{self, Writing};
+use rlrun_spec::plan::Launch;
+use rlrun_spec::protocol::{INIT_STEPS, MAPPER_STEPS, Message, Step};
+use rlrun_spec::{Failure, Kind, Stage};
+use rustix::process::{Pid, Signal, WaitOptions, pidfd_send_signal, waitpid};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// The payload's ends of its three streams; None with a terminal, which init opens inside.
+pub(crate) struct ChildStreams {
+    pub(crate) stdin: Option<OwnedFd>,
+    pub(crate) stdout: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
+}
+
+/// The supervisor's ends.
+#[derive(Default)]
+pub struct Streams {
+    /// Written to; None when the payload's standard input is empty.
+    pub stdin: Option<OwnedFd>,
+    /// Read from.
+    pub stdout: Option<OwnedFd>,
+    /// Read from.
+    pub stderr: Option<OwnedFd>,
+    /// With a terminal: its master, in place of all three.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// A container from its first process on.
+pub struct Container {
+    mapper: Pid,
+    mapper_fd: OwnedFd,
+    mapper_channel: Channel,
+    init_channel: Option<Channel>,
+    init_fd: Option<OwnedFd>,
+    id_maps: Option<Writing>,
+    reaped: bool,
+}
+
+impl Container {
+    /// Clones the mapper and starts writing its id maps.
+    ///
+    /// # Errors
+    /// Whatever stopped the mapper so far.
+    pub fn clone(launch: &Launch, trace: &Trace, network: NetworkHook<'_>) -> Result<(Container, Streams), Failure> {
+        let (mapper_channel, mapper_end) = channel::pair(MAPPER_STEPS, Stage::Supervisor, Stage::Mapper)?;
+        let (init_channel, init_end) = channel::pair(INIT_STEPS, Stage::Supervisor, Stage::Init)?;
+        let (streams, child_streams) = streams(launch)?;
+        let fork = sys::clone_stage(libc::CLONE_NEWUSER | libc::CLONE_NEWPID)
+            .at("clone-userns", "create", "a user namespace")?;
+        let (mapper, mapper_fd) = match fork {
+            Fork::Child => {
+                drop((mapper_channel, init_channel, streams));
+                mapper::run(MapperEnds {
+                    launch,
+                    channel: mapper_end,
+                    init_channel: init_end,
+                    streams: child_streams,
+                    trace,
+                    network,
+                })
+            }
+            Fork::Parent { pid, pidfd } => (pid, pidfd),
+        };
+        drop((mapper_end, init_end, child_streams));
+        let mut container = Container {
+            mapper,
+            mapper_fd,
+            mapper_channel,
+            init_channel: Some(init_channel),
+            init_fd: None,
+            id_maps: None,
+            reaped: false,
+        };
+        container.id_maps = Some(idmap::start(&launch.facts.id_maps, mapper)?);
+        Ok((container, streams))
+    }
+
+    /// The process whose user and network namespaces are the container's.
+    #[must_use]
+    pub fn namespace_owner(&self) -> i32 {
+        self.mapper.as_raw_nonzero().get()
+    }
+
+    /// Finishes the id maps; on return the network helper may enter the namespaces of [`Container::namespace_owner`].
+    ///
+    /// # Errors
+    /// Whatever stopped the mapper so far.
+    pub fn map_ids(&mut self, trace: &Trace) -> Result<(), Failure> {
+        if let Some(writing) = self.id_maps.take() {
+            writing.finish()?;
+        }
+        trace.mark("supervisor: id maps written");
+        self.mapper_channel.reached(Step::ParentIdmapWritten, None)?;
+        self.mapper_channel.expect(Step::MapperRootReady).map(drop)
+    }
+
+    /// Waits until the root file system stands. The terminal's master, if there is one, goes into `streams`.
+    ///
+    /// # Errors
+    /// Whatever stopped a stage.
+    pub fn prepare(&mut self, streams: &mut Streams) -> Result<(), Failure> {
+        self.init_fd = self.mapper_channel.expect(Step::MapperInitForked)?;
+        let Some(init) = self.init_channel.as_mut() else { return Err(no_init()) };
+        match init.expect(Step::InitRootfsReady) {
+            Ok(terminal) => streams.terminal = terminal,
+            // Init's end of file may only mean that the mapper died first and has more to say.
+            Err(failure) => return Err(self.mapper_failure().unwrap_or(failure)),
+        }
+        Ok(())
+    }
+
+    /// Lets the payload start; returns when it runs.
+    ///
+    /// # Errors
+    /// 126 or 127 by kind when it cannot be executed.
+    pub fn proceed(&mut self) -> Result<(), Failure> {
+        let Some(mut init) = self.init_channel.take() else { return Err(no_init()) };
+        init.reached(Step::ParentProceed, None)?;
+        match init.receive(channel::STEP_DEADLINE)? {
+            // Close-on-exec: end of file means the program was executed.
+            Received::EndOfFile => Ok(()),
+            Received::Message(Message::Failed(failure), _) => Err(*failure),
+            Received::Message(other, _) => {
+                Err(failed(Kind::Internal, "protocol", "talk to", "init stage", format!("unexpected {other:?}")))
+            }
+        }
+    }
+
+    /// Readable when the container has ended.
+    #[must_use]
+    pub fn ended(&self) -> BorrowedFd<'_> {
+        self.mapper_channel.as_fd()
+    }
+
+    /// The exit code, once [`Container::ended`] is readable; everything of the container is gone then.
+    ///
+    /// # Errors
+    /// When the container ended by a failure of ours or its mapper was killed.
+    pub fn exit_code(mut self) -> Result<u8, Failure> {
+        let received = self.mapper_channel.receive(channel::STEP_DEADLINE)?;
+        self.reap()?;
+        match received {
+            Received::Message(Message::Exited(code), _) => Ok(code),
+            Received::Message(Message::Failed(failure), _) => Err(*failure),
+            Received::Message(other, _) => {
+                Err(failed(Kind::Internal, "protocol", "talk to", "mapper stage", format!("unexpected {other:?}")))
+            }
+            Received::EndOfFile => {
+                Err(failed(Kind::Runtime, "wait", "wait for", "the container", "its mapper stage was killed"))
+            }
+        }
+    }
+
+    /// Sends a signal to the container's pid 1.
+    ///
+    /// # Errors
+    /// As `pidfd_send_signal(2)`; a payload that is gone already is not an error.
+    pub fn signal(&self, signal: Signal) -> Result<(), Failure> {
+        let Some(init) = &self.init_fd else { return Ok(()) };
+        match pidfd_send_signal(init, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(errno) => Err(errno).at("signal", "send a signal to", "the container"),
+        }
+    }
+
+    /// What the mapper said last, if that was a failure.
+    fn mapper_failure(&self) -> Option<Failure> {
+        match self.mapper_channel.receive(Duration::from_secs(5)) {
+            Ok(Received::Message(Message::Failed(failure), _)) => Some(*failure),
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    fn reap(&mut self) -> Result<(), Failure> {
+        self.reaped = true;
+        waitpid(Some(self.mapper), WaitOptions::empty()).map(drop).at("wait", "wait for", "the mapper")
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if self.reaped {
+            return;
+        }
+        // The mapper is pid 1 of the outer pid namespace: with it the kernel kills all that is below.
+        let killed = pidfd_send_signal(&self.mapper_fd, Signal::KILL);
+        if killed.is_ok() && self.reap().is_err() {
+            // Somebody else reaped it: it is gone, which is all that matters here.
+        }
+    }
+}
+
+fn no_init() -> Failure {
+    failed(Kind::Internal, "protocol", "talk to", "init stage", "the steps were called out of order")
+}
+
+/// Three pipes, or none with a terminal.
+fn streams(launch: &Launch) -> Result<(Streams, ChildStreams), Failure> {
+    let mut ours = Streams::default();
+    let mut theirs = ChildStreams { stdin: None, stdout: None, stderr: None };
+    if launch.process.terminal {
+        return Ok((ours, theirs));
+    }
+    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).at("streams", "create", "a pipe");
+    if launch.process.interactive {
+        let (read, write) = pipe()?;
+        (theirs.stdin, ours.stdin) = (Some(read), Some(write));
+    }
+    let (read, write) = pipe()?;
+    (ours.stdout, theirs.stdout) = (Some(read), Some(write));
+    let (read, write) = pipe()?;
+    (ours.stderr, theirs.stderr) = (Some(read), Some(write));
+    Ok((ours, theirs))
+}

@@ -1,0 +1,271 @@
+//! What init puts into the root file system. Sources are resolved on the host, destinations inside the root by
+//! `openat2(2)` with RESOLVE_IN_ROOT, and both are joined by descriptor: a symlink or `..` of a hostile image leads
+//! nowhere but into the image.
+
+use crate::at::{At, failed};
+use crate::{copy_up, sys};
+use rlrun_spec::plan::{Launch, Mount, MountOptions, MountSource, Rootfs};
+use rlrun_spec::{Failure, Kind};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, statat, symlinkat};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path};
+
+const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
+const FILE_MODE: Mode = Mode::from_raw_mode(0o644);
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+const DEVICE_LINKS: [(&str, &str); 5] = [
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("pts/ptmx", "ptmx"),
+];
+
+/// Mounts everything the plan names below `root` and returns the root to enter.
+pub(crate) fn populate(launch: &Launch, root: OwnedFd) -> Result<OwnedFd, Failure> {
+    let root = match &launch.facts.rootfs {
+        Rootfs::Directory { path } => bind_onto_itself(path)?,
+        Rootfs::Overlay { .. } | Rootfs::FuseOverlay { .. } => root,
+    };
+    let scratch = scratch(&launch.facts.container_dir)?;
+    for mount in &launch.mounts {
+        add(&root, mount)?;
+    }
+    for (index, (destination, contents)) in launch.facts.files.iter().enumerate() {
+        add_file(&root, &scratch, &format!("f{index}"), destination, contents)?;
+    }
+    set_sysctls(&root, &launch.sysctls)?;
+    for path in &launch.read_only_paths {
+        make_read_only(&root, path)?;
+    }
+    for path in &launch.masked_paths {
+        mask(&root, &scratch, path)?;
+    }
+    Ok(root)
+}
+
+/// What can only be done from inside: the root itself becomes read-only once everything in it exists.
+pub(crate) fn finish(launch: &Launch) -> Result<(), Failure> {
+    if !launch.read_only {
+        return Ok(());
+    }
+    let root = openat(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at("read-only-root", "open", "/")?;
+    sys::set_mount_attributes(root.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, false).at("read-only-root", "make read-only", "/")
+}
+
+/// `pivot_root(2)` wants a mount, and a bundle is a directory.
+fn bind_onto_itself(path: &Path) -> Result<OwnedFd, Failure> {
+    let object = path.display().to_string();
+    let tree = clone_tree(path, true).at("mount-rootfs", "bind the root file system", &object)?;
+    attach(&tree, CWD, path).at("mount-rootfs", "bind the root file system", &object)?;
+    Ok(tree)
+}
+
+/// A small tmpfs for files of rlrun's own. It covers the container's directory in this mount namespace, because
+/// older kernels clone only from mounts that are attached (before 6.15), and goes with the host's root.
+fn scratch(container: &Path) -> Result<OwnedFd, Failure> {
+    let object = container.display().to_string();
+    let mount = new_file_system("tmpfs", "size=1m,mode=0755", MountOptions::default()).at("scratch", "mount", &object)?;
+    attach(&mount, CWD, container).at("scratch", "mount", &object)?;
+    mkdirat(&mount, "empty", Mode::from_raw_mode(0o555)).at("scratch", "create", "an empty directory")?;
+    Ok(mount)
+}
+
+fn add(root: &OwnedFd, mount: &Mount) -> Result<(), Failure> {
+    let destination = mount.destination.as_str();
+    match &mount.source {
+        MountSource::Bind { path, recursive } => bind(root, path, *recursive, destination, mount.options),
+        MountSource::New { kind, data } => {
+            let step = format!("mount-{kind}");
+            let tree = new_file_system(kind, data, mount.options).at(&step, &format!("mount {kind} on"), destination)?;
+            let target = target(root, destination, FileType::Directory)?;
+            if mount.options.copy_up {
+                copy_up::copy(&target, &tree).at("copy-up", "copy what the image has to", destination)?;
+            }
+            if mount.options.read_only {
+                sys::set_mount_attributes(tree.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, false)
+                    .at(&step, "make read-only", destination)?;
+            }
+            attach_fd(&tree, &target).at(&step, &format!("mount {kind} on"), destination)?;
+            if destination == "/dev" { fill_dev(&tree) } else { Ok(()) }
+        }
+    }
+}
+
+fn bind(root: &OwnedFd, path: &Path, recursive: bool, destination: &str, options: MountOptions) -> Result<(), Failure> {
+    let object = path.display().to_string();
+    let tree = clone_tree(path, recursive).at("open-volume", "open the source of a mount", &object)?;
+    let stat = rustix::fs::fstat(&tree).at("open-volume", "stat the source of a mount", &object)?;
+    let propagation = if options.slave { libc::MS_SLAVE } else { libc::MS_PRIVATE };
+    let set = attributes(options) | if options.read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };
+    sys::set_mount_attributes(tree.as_fd(), set, propagation, recursive)
+        .at("mount-volume", "set the options of the mount of", &object)?;
+    let target = target(root, destination, FileType::from_raw_mode(stat.st_mode))?;
+    attach_fd(&tree, &target).at("mount-volume", "mount on", destination)
+}
+
+fn attributes(options: MountOptions) -> u64 {
+    [
+        (options.nosuid, libc::MOUNT_ATTR_NOSUID),
+        (options.nodev, libc::MOUNT_ATTR_NODEV),
+        (options.noexec, libc::MOUNT_ATTR_NOEXEC),
+    ]
+    .into_iter()
+    .filter(|(on, _)| *on)
+    .fold(0, |all, (_, bit)| all | bit)
+}
+
+fn clone_tree(path: &Path, recursive: bool) -> Result<OwnedFd, Errno> {
+    let recursion = if recursive { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
+    open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | recursion)
+}
+
+fn attach(tree: &OwnedFd, directory: BorrowedFd<'_>, path: &Path) -> Result<(), Errno> {
+    move_mount(tree, "", directory, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+fn attach_fd(tree: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(tree, "", target, "", flags)
+}
+
+/// A mounted, not yet attached file system (`fsopen(2)`, 5.2). Read-only comes later: some are filled first.
+fn new_file_system(kind: &str, data: &str, options: MountOptions) -> Result<OwnedFd, Errno> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for option in data.split(',').filter(|o| !o.is_empty()) {
+        match option.split_once('=') {
+            Some((key, value)) => fsconfig_set_string(&context, key, value)?,
+            None => fsconfig_set_flag(&context, option)?,
+        }
+    }
+    fsconfig_create(&context)?;
+    let attributes = [
+        (options.nosuid, MountAttrFlags::MOUNT_ATTR_NOSUID),
+        (options.nodev, MountAttrFlags::MOUNT_ATTR_NODEV),
+        (options.noexec, MountAttrFlags::MOUNT_ATTR_NOEXEC),
+    ];
+    let flags = attributes.into_iter().filter(|(on, _)| *on).fold(MountAttrFlags::empty(), |all, (_, bit)| all | bit);
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)
+}
+
+/// The place of a mount, made if it is missing, of the kind that its source needs.
+fn target(root: &OwnedFd, destination: &str, kind: FileType) -> Result<OwnedFd, Failure> {
+    if !Path::new(destination).components().any(|c| matches!(c, Component::Normal(_))) {
+        let why = "nothing can be mounted on the root itself";
+        return Err(failed(Kind::Usage, "mount-target", "mount on", destination, why));
+    }
+    match resolve(root, destination) {
+        Err(Errno::NOENT) => make(root, destination, kind),
+        other => other,
+    }
+    .at("mount-target", "find or make the place of a mount", destination)
+}
+
+/// `path` inside the root, symlinks followed inside it; magic links (/proc/self/fd/N) never.
+fn resolve(root: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
+    open_in(root, path, OFlags::PATH)
+}
+
+fn open_in(root: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let path = path.trim_start_matches('/');
+    let path = if path.is_empty() { "." } else { path };
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), how)
+}
+
+/// Makes what is missing of `path`, each part below the resolved part before it.
+fn make(root: &OwnedFd, path: &str, kind: FileType) -> Result<OwnedFd, Errno> {
+    let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
+    let mut parent = resolve(root, "/")?;
+    for index in 0..parts.len() {
+        let so_far = parts[..=index].join("/");
+        parent = match resolve(root, &so_far) {
+            Ok(found) => found,
+            Err(Errno::NOENT) => {
+                let name = parts[index];
+                if index + 1 == parts.len() && kind != FileType::Directory {
+                    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
+                    drop(openat(&parent, name, flags, FILE_MODE)?);
+                } else {
+                    mkdirat(&parent, name, DIRECTORY_MODE)?;
+                }
+                resolve(root, &so_far)?
+            }
+            Err(errno) => return Err(errno),
+        };
+    }
+    Ok(parent)
+}
+
+/// The standard nodes, bound from the host because a user namespace cannot make device nodes, and the usual links.
+fn fill_dev(dev: &OwnedFd) -> Result<(), Failure> {
+    for name in DEVICES {
+        let source = Path::new("/dev").join(name);
+        let tree = clone_tree(&source, false).at("mount-device", "open", source.display().to_string())?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDONLY | OFlags::CLOEXEC;
+        let target = openat(dev, name, flags, FILE_MODE).at("mount-device", "create", name)?;
+        attach_fd(&tree, &target).at("mount-device", "mount", name)?;
+    }
+    DEVICE_LINKS.iter().try_for_each(|(to, name)| symlinkat(*to, dev, *name).at("mount-device", "link", *name))
+}
+
+/// A file of rlrun's own (resolv.conf and the like) over the image's.
+fn add_file(root: &OwnedFd, scratch: &OwnedFd, name: &str, destination: &str, contents: &[u8]) -> Result<(), Failure> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = openat(scratch, name, flags, FILE_MODE).at("mount-file", "create", destination)?;
+    let mut file = std::fs::File::from(file);
+    std::io::Write::write_all(&mut file, contents).at("mount-file", "write", destination)?;
+    let tree = clone_of(scratch, name).at("mount-file", "open", destination)?;
+    let target = target(root, destination, FileType::RegularFile)?;
+    attach_fd(&tree, &target).at("mount-file", "mount", destination)
+}
+
+fn clone_of(mount: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+    open_tree(mount, name, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
+}
+
+fn set_sysctls(root: &OwnedFd, sysctls: &[(String, String)]) -> Result<(), Failure> {
+    sysctls.iter().try_for_each(|(name, value)| {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        let file = open_in(root, &path, OFlags::WRONLY).at("sysctl", "open sysctl", name)?;
+        rustix::io::write(&file, value.as_bytes()).map(drop).at("sysctl", "set sysctl", name)
+    })
+}
+
+/// A read-only bind of the path on itself; a path that this kernel or image does not have needs none.
+fn make_read_only(root: &OwnedFd, path: &str) -> Result<(), Failure> {
+    let target = match resolve(root, path) {
+        Err(Errno::NOENT) => return Ok(()),
+        other => other.at("read-only-path", "open", path)?,
+    };
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH
+        | OpenTreeFlags::AT_RECURSIVE;
+    let tree = open_tree(&target, "", flags).at("read-only-path", "bind", path)?;
+    sys::set_mount_attributes(tree.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, true).at("read-only-path", "make read-only", path)?;
+    attach_fd(&tree, &target).at("read-only-path", "mount", path)
+}
+
+/// /dev/null over a file, an empty read-only directory over a directory.
+fn mask(root: &OwnedFd, scratch: &OwnedFd, path: &str) -> Result<(), Failure> {
+    let target = match resolve(root, path) {
+        Err(Errno::NOENT) => return Ok(()),
+        other => other.at("mask-path", "open", path)?,
+    };
+    let stat = statat(&target, "", AtFlags::EMPTY_PATH).at("mask-path", "stat", path)?;
+    let tree = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        clone_of(scratch, "empty")
+    } else {
+        clone_tree(Path::new("/dev/null"), false)
+    };
+    let tree = tree.at("mask-path", "open a cover for", path)?;
+    let set = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
+    sys::set_mount_attributes(tree.as_fd(), set, 0, false).at("mask-path", "make read-only", path)?;
+    attach_fd(&tree, &target).at("mask-path", "cover", path)
+}

@@ -1,0 +1,132 @@
+//! The root file system, mounted by the mapper at `<container>/merged` before init is cloned.
+
+use crate::at::{At, failed};
+use rlrun_spec::plan::{Launch, Rootfs};
+use rlrun_spec::{Failure, IdMapping, Kind};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags, unmount};
+use std::ffi::CString;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Where init finds the root file system.
+pub(crate) fn root(launch: &Launch) -> PathBuf {
+    match &launch.facts.rootfs {
+        Rootfs::Directory { path } => path.clone(),
+        Rootfs::Overlay { .. } | Rootfs::FuseOverlay { .. } => launch.facts.container_dir.join("merged"),
+    }
+}
+
+/// Mounts it.
+pub(crate) fn mount(launch: &Launch) -> Result<(), Failure> {
+    match &launch.facts.rootfs {
+        Rootfs::Overlay { lowers } => overlay(lowers, &launch.facts.container_dir),
+        Rootfs::FuseOverlay { lowers, binary, uids, gids } => {
+            fuse(lowers, &launch.facts.container_dir, binary, uids, gids)
+        }
+        Rootfs::Directory { .. } => Ok(()),
+    }
+}
+
+/// Unmounts it; fuse-overlayfs ends by itself then.
+pub(crate) fn take_down(launch: &Launch) -> Result<(), Failure> {
+    let path = root(launch);
+    match unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        // EINVAL: nothing is mounted, because set-up failed before it was.
+        Ok(()) | Err(Errno::INVAL | Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno).at("unmount", "unmount", path.display().to_string()),
+    }
+}
+
+/// `lowerdir` of all layers below their common directory, so that a hundred of them fit the one page that mount(2)
+/// takes; `,` `:` and `\` escaped as overlayfs wants them.
+fn lowerdir(lowers: &[PathBuf]) -> (PathBuf, String) {
+    let parent = lowers.first().and_then(|l| l.parent()).unwrap_or(Path::new("/")).to_path_buf();
+    let names = lowers.iter().map(|l| escape(l.strip_prefix(&parent).unwrap_or(l)));
+    let joined = names.collect::<Vec<_>>().join(":");
+    (parent, joined)
+}
+
+fn escape(path: &Path) -> String {
+    let mut text = String::new();
+    for c in path.to_string_lossy().chars() {
+        if matches!(c, ',' | ':' | '\\') {
+            text.push('\\');
+        }
+        text.push(c);
+    }
+    text
+}
+
+fn overlay(lowers: &[PathBuf], container: &Path) -> Result<(), Failure> {
+    let merged = container.join("merged");
+    let object = merged.display().to_string();
+    let (parent, lowerdir) = lowerdir(lowers);
+    let (upper, work) = (escape(&container.join("upper")), escape(&container.join("work")));
+    // userxattr: the attributes an unprivileged mounter may set (5.11).
+    let options = format!("userxattr,lowerdir={lowerdir},upperdir={upper},workdir={work}");
+    if options.len() >= 4096 {
+        let why = format!("{} layers need {} bytes of mount options and 4095 fit", lowers.len(), options.len());
+        return Err(failed(Kind::Runtime, "mount-overlay", "mount the root file system", object, why));
+    }
+    let options = CString::new(options).map_err(|_| Errno::INVAL).at("mount-overlay", "mount", &object)?;
+    rustix::process::chdir(&parent).at("mount-overlay", "enter", parent.display().to_string())?;
+    rustix::mount::mount("overlay", &merged, "overlay", MountFlags::NODEV, Some(options.as_c_str()))
+        .at("mount-overlay", "mount the root file system", &object)?;
+    rustix::process::chdir("/").at("mount-overlay", "leave", parent.display().to_string())
+}
+
+/// fuse-overlayfs daemonises when the mount is up: its parent's exit is the signal, and the daemon becomes a child of
+/// the mapper, pid 1 here, and dies with it.
+fn fuse(lowers: &[PathBuf], container: &Path, binary: &Path, uids: &[IdMapping], gids: &[IdMapping]) -> Result<(), Failure> {
+    let merged = container.join("merged");
+    let (parent, lowerdir) = lowerdir(lowers);
+    let (upper, work) = (escape(&container.join("upper")), escape(&container.join("work")));
+    let mut options = format!("lowerdir={lowerdir},upperdir={upper},workdir={work}");
+    for (name, mapping) in [("uidmapping", uids), ("gidmapping", gids)] {
+        if !mapping.is_empty() {
+            let lines: Vec<_> = mapping.iter().map(|m| format!("{}:{}:{}", m.host, m.container, m.count)).collect();
+            // Writing to a String cannot fail.
+            if write!(options, ",{name}={}", lines.join(":")).is_err() {
+                options.clear();
+            }
+        }
+    }
+    let object = merged.display().to_string();
+    let output = Command::new(binary)
+        .arg("-o")
+        .arg(&options)
+        .arg(&merged)
+        .current_dir(&parent)
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .output()
+        .at("mount-fuse", "start fuse-overlayfs for", &object)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let why = said.trim().lines().last().unwrap_or("it gave no reason").to_owned();
+    Err(failed(Kind::Host, "mount-fuse", "mount the root file system with fuse-overlayfs", object, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_named_below_their_common_directory() {
+        let lowers = [PathBuf::from("/s/layers/bb"), PathBuf::from("/s/layers/a,a")];
+        assert_eq!(lowerdir(&lowers), (PathBuf::from("/s/layers"), "bb:a\\,a".to_owned()));
+    }
+
+    #[test]
+    fn a_layer_elsewhere_keeps_its_whole_path() {
+        let lowers = [PathBuf::from("/s/layers/bb"), PathBuf::from("/other/a:b")];
+        assert_eq!(lowerdir(&lowers).1, "bb:/other/a\\:b");
+    }
+}

@@ -1,0 +1,51 @@
+//! `execve(2)` and the strings it needs.
+
+use super::last;
+use rustix::io::Errno;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+/// A null-terminated array of C strings, prepared while allocation is still allowed.
+pub struct CStrings {
+    // Owns what `pointers` point to; never changed after construction.
+    _strings: Vec<CString>,
+    pointers: Vec<*const libc::c_char>,
+}
+
+impl CStrings {
+    /// Prepares `strings`.
+    ///
+    /// # Errors
+    /// `EINVAL` when one holds a NUL byte.
+    pub fn new<S: AsRef<[u8]>>(strings: &[S]) -> Result<Self, Errno> {
+        let strings =
+            strings.iter().map(|s| CString::new(s.as_ref()).map_err(|_| Errno::INVAL)).collect::<Result<Vec<_>, _>>()?;
+        let mut pointers: Vec<_> = strings.iter().map(|s| s.as_ptr()).collect();
+        pointers.push(ptr::null());
+        Ok(CStrings { _strings: strings, pointers })
+    }
+}
+
+/// What `exec` replaces the process with.
+pub enum Program<'a> {
+    /// A path, resolved in the current root.
+    Path(&'a CStr),
+    /// An open file (`execveat(2)` with `AT_EMPTY_PATH`).
+    File(BorrowedFd<'a>),
+}
+
+/// Replaces the process; returns only on failure, with the kernel's reason.
+#[must_use]
+pub fn exec(program: &Program<'_>, argv: &CStrings, envp: &CStrings) -> Errno {
+    let (fd, path, flags) = match program {
+        Program::Path(path) => (libc::AT_FDCWD, *path, 0),
+        Program::File(fd) => (fd.as_raw_fd(), c"", libc::AT_EMPTY_PATH),
+    };
+    // SAFETY: `path` is nul-terminated; both arrays end in a null pointer and point into CStrings that `argv` and
+    // `envp` own and that outlive the call.
+    unsafe {
+        libc::syscall(libc::SYS_execveat, fd, path.as_ptr(), argv.pointers.as_ptr(), envp.pointers.as_ptr(), flags);
+    }
+    last()
+}

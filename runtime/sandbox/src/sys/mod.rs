@@ -1,0 +1,20 @@
+//! Every `unsafe` block of rlrun's own process handling. The functions here are safe to call: they take and return
+//! owned types and keep the kernel's errno.
+#![allow(unsafe_code, reason = "the one place for system calls that no safe library wraps")]
+
+mod exec;
+mod process;
+
+pub use exec::{CStrings, Program, exec};
+pub use process::{
+    Clone, Fork, clone_stage, close_from, exit_now, install_seccomp, join_new_session_keyring, mark_cloexec_from, place_fd,
+    set_mount_attributes, take_inherited, unshare,
+};
+
+fn last() -> rustix::io::Errno {
+    rustix::io::Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(rustix::io::Errno::IO)
+}
+
+fn check(result: libc::c_long) -> rustix::io::Result<libc::c_long> {
+    if result == -1 { Err(last()) } else { Ok(result) }
+}

@@ -1,0 +1,172 @@
+//! Processes, namespaces, descriptors and filters.
+
+use super::{check, last};
+use rustix::io::{Errno, Result};
+use rustix::process::Pid;
+use std::mem;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+
+/// Namespaces and the like for [`clone_stage`] and [`unshare`]: `CLONE_NEW*` bits.
+pub type Clone = libc::c_int;
+
+/// Which side of [`clone_stage`] this is.
+pub enum Fork {
+    /// The new process.
+    Child,
+    /// The old one.
+    Parent {
+        /// The new process, in this process's pid namespace.
+        pid: Pid,
+        /// A descriptor for it that no other process can take over (`pidfd_open(2)`).
+        pidfd: OwnedFd,
+    },
+}
+
+/// Forks into new namespaces.
+///
+/// # Errors
+/// `EINVAL` when this process has a second thread, because a child forked then may not allocate; otherwise what
+/// `clone3(2)` says (5.3 for `CLONE_PIDFD` with clone3).
+pub fn clone_stage(namespaces: Clone) -> Result<Fork> {
+    if threads()? != 1 {
+        return Err(Errno::INVAL);
+    }
+    let mut pidfd: RawFd = -1;
+    // SAFETY: all fields of clone_args are integers, for which zero is valid.
+    let mut args: libc::clone_args = unsafe { mem::zeroed() };
+    args.flags = u64::from((namespaces | libc::CLONE_PIDFD).cast_unsigned());
+    args.pidfd = (&raw mut pidfd).expose_provenance() as u64;
+    args.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
+    // SAFETY: `args` and `pidfd` live across the call and the size is that of `args`. A null stack without CLONE_VM
+    // means fork semantics: the child has its own copy of this single-threaded process, in which no lock is held.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, mem::size_of::<libc::clone_args>()) };
+    if check(pid)? == 0 {
+        return Ok(Fork::Child);
+    }
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::OVERFLOW)?;
+    // SAFETY: on success with CLONE_PIDFD the kernel stored a new descriptor there that nothing else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Fork::Parent { pid, pidfd })
+}
+
+/// Threads of this process, from the link count of /proc/self/task (`proc_pid_task(5)`).
+fn threads() -> Result<u64> {
+    let task = rustix::fs::stat("/proc/self/task")?;
+    Ok(task.st_nlink.saturating_sub(2))
+}
+
+/// `unshare(2)` of this single-threaded process.
+///
+/// # Errors
+/// As `unshare(2)`; `EINVAL` for a user namespace means a second thread exists, not a bad flag.
+pub fn unshare(namespaces: Clone) -> Result<()> {
+    // SAFETY: no CLONE_FILES or CLONE_FS semantics that another thread could observe: callers are single-threaded.
+    check(libc::c_long::from(unsafe { libc::unshare(namespaces) })).map(drop)
+}
+
+/// Ends this process at once, without the exit handlers that a forked child inherited from its parent.
+pub fn exit_now(code: u8) -> ! {
+    // SAFETY: _exit(2) has no preconditions and does not return.
+    unsafe { libc::_exit(i32::from(code)) }
+}
+
+/// Sets and clears mount attributes and propagation of the mount at `fd` (`mount_setattr(2)`, 5.12).
+///
+/// # Errors
+/// As `mount_setattr(2)`.
+pub fn set_mount_attributes(fd: BorrowedFd<'_>, set: u64, propagation: u64, recursive: bool) -> Result<()> {
+    let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation, userns_fd: 0 };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is an empty nul-terminated string, `attributes` lives across the call and its size is given.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            mem::size_of::<libc::mount_attr>(),
+        )
+    })
+    .map(drop)
+}
+
+/// Installs a compiled filter, an array of `struct sock_filter` (`seccomp(2)`).
+///
+/// # Errors
+/// `EINVAL` when the bytes are not a filter; `EACCES` without no_new_privs and CAP_SYS_ADMIN.
+pub fn install_seccomp(filter: &[u8]) -> Result<()> {
+    let instructions: Vec<libc::sock_filter> = filter
+        .chunks_exact(mem::size_of::<libc::sock_filter>())
+        .map(|c| libc::sock_filter {
+            code: u16::from_ne_bytes([c[0], c[1]]),
+            jt: c[2],
+            jf: c[3],
+            k: u32::from_ne_bytes([c[4], c[5], c[6], c[7]]),
+        })
+        .collect();
+    let len = u16::try_from(instructions.len()).map_err(|_| Errno::INVAL)?;
+    let program = libc::sock_fprog { len, filter: instructions.as_ptr().cast_mut() };
+    // SAFETY: `program` points to `len` initialised instructions that live across the call; the kernel copies them.
+    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) }).map(drop)
+}
+
+/// Leaves the caller's session keyring for a new, empty one (`keyctl_join_session_keyring(3)`).
+///
+/// # Errors
+/// `ENOSYS` on a kernel without keyrings.
+pub fn join_new_session_keyring() -> Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // SAFETY: a null name asks for an anonymous keyring; no memory is passed.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) })
+        .map(drop)
+}
+
+/// Marks every descriptor from `first` on as close-on-exec (`close_range(2)`, flag since 5.11).
+///
+/// # Errors
+/// As `close_range(2)`.
+pub fn mark_cloexec_from(first: u32) -> Result<()> {
+    // SAFETY: no descriptor is closed, only a flag is set; Rust's ownership of descriptors is not affected.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
+}
+
+/// Moves `fd` to the number `to`, where the next program expects it; not close-on-exec there.
+///
+/// # Errors
+/// As `dup2(2)`.
+pub fn place_fd(fd: OwnedFd, to: RawFd) -> Result<()> {
+    if fd.as_raw_fd() == to {
+        rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::empty())?;
+        // The number is the contract now; whoever is executed next owns it.
+        let _number = fd.into_raw_fd();
+        return Ok(());
+    }
+    // SAFETY: `to` is one of the fixed numbers of the launch contract. Whatever was open there belongs to this
+    // process image, which is about to be replaced.
+    if unsafe { libc::dup2(fd.as_raw_fd(), to) } == -1 { Err(last()) } else { Ok(()) }
+}
+
+/// Takes over descriptor `number`, which the launch contract says was inherited. Call once a number.
+///
+/// # Errors
+/// `EBADF` when nothing is open there.
+pub fn take_inherited(number: RawFd) -> Result<OwnedFd> {
+    // SAFETY: fcntl(2) on any number is harmless.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
+        return Err(last());
+    }
+    // SAFETY: it is open (checked above) and, by the contract, inherited for this process alone; the caller takes
+    // each number once, before anything else opens descriptors.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Closes every descriptor from `first` on, for a process that goes on without any (`close_range(2)`, 5.9).
+///
+/// # Errors
+/// As `close_range(2)`.
+pub fn close_from(first: u32) -> Result<()> {
+    // SAFETY: the caller is a stage that ends with _exit(2) and owns nothing any more that would close these again
+    // or use them: the built-in init, which only waits and signals.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
+}

@@ -1,0 +1,102 @@
+//! Removing a tree whose names and links are hostile: by descriptors, never through a symlink.
+
+use crate::at::At;
+use rlrun_spec::Failure;
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, chmodat, openat, unlinkat};
+use rustix::io::Errno;
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Removes everything below `path`, and leaves `path` itself.
+///
+/// # Errors
+/// The first removal that failed.
+pub fn remove_contents(path: &Path) -> Result<(), Failure> {
+    let object = path.display().to_string();
+    let directory = openat(CWD, path, DIRECTORY, Mode::empty()).at("remove", "open", &object)?;
+    empty(&directory).at("remove", "remove", &object)
+}
+
+/// Depth first with an explicit stack, because the depth is the payload's choice.
+fn empty(root: &OwnedFd) -> Result<(), Errno> {
+    let mut stack: Vec<(OwnedFd, Option<std::ffi::CString>)> = vec![(root.try_clone().map_err(|_| Errno::MFILE)?, None)];
+    while let Some((directory, _)) = stack.last() {
+        match remove_files(directory.as_fd())? {
+            Some((child, name)) => stack.push((child, Some(name))),
+            None => {
+                let Some((_, Some(name))) = stack.pop() else { return Ok(()) };
+                if let Some((parent, _)) = stack.last() {
+                    unlinkat(parent, &name, AtFlags::REMOVEDIR)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes the files of a directory and its empty subdirectories; returns the first subdirectory that is not empty.
+fn remove_files(directory: BorrowedFd<'_>) -> Result<Option<(OwnedFd, std::ffi::CString)>, Errno> {
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        if entry.file_type() != FileType::Directory && remove_file(directory, name)? {
+            continue;
+        }
+        match unlinkat(directory, name, AtFlags::REMOVEDIR) {
+            Ok(()) => {}
+            Err(Errno::NOTEMPTY | Errno::EXIST) => return Ok(Some((open_child(directory, name)?, name.to_owned()))),
+            // A directory without write or search permission, as overlay's own work directory is.
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(None)
+}
+
+/// False when it is a directory after all (file systems that do not report types).
+fn remove_file(directory: BorrowedFd<'_>, name: &CStr) -> Result<bool, Errno> {
+    match unlinkat(directory, name, AtFlags::empty()) {
+        Ok(()) => Ok(true),
+        Err(Errno::ISDIR) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn open_child(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    match openat(directory, name, DIRECTORY, Mode::empty()) {
+        Err(Errno::ACCESS) => {
+            chmodat(directory, name, Mode::RWXU, AtFlags::empty())?;
+            openat(directory, name, DIRECTORY, Mode::empty())
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_deep_tree_goes_and_what_its_links_point_to_stays() {
+        let outside = tempfile::tempdir().unwrap();
+        fs::File::create(outside.path().join("keep")).unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let mut path = root.path().to_path_buf();
+        for _ in 0..200 {
+            path.push("d");
+            fs::create_dir(&path).unwrap();
+            fs::File::create(path.join("f")).unwrap();
+            symlink(outside.path(), path.join("link")).unwrap();
+        }
+        remove_contents(root.path()).unwrap();
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+        assert!(outside.path().join("keep").exists());
+    }
+}
