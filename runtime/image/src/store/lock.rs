@@ -1,0 +1,77 @@
+//! Locks of the store: flock(2) on two empty files, released by the kernel however a process ends.
+
+use super::Store;
+use crate::error::{ImageError, store_io};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+/// While it lives, no image is removed. Hold it from [`Store::resolve`] until the container's record is on disk.
+#[derive(Debug)]
+pub struct Pin {
+    _lock: Option<OwnedFd>,
+}
+
+/// A held lock; dropping it releases it.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _fd: OwnedFd,
+}
+
+impl Store {
+    /// Keeps every image where it is until the pin is dropped. Short waits only: removal holds its lock briefly.
+    ///
+    /// # Errors
+    /// [`ImageError::System`] when the lock file cannot be opened or locked.
+    pub fn pin(&self) -> Result<Pin, ImageError> {
+        let path = self.images_lock();
+        let fd = match rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(fd) => fd,
+            // No store yet, so there is nothing to keep.
+            Err(Errno::NOENT) => return Ok(Pin { _lock: None }),
+            Err(e) => return Err(store_io("open the lock of the image store", &path)(e)),
+        };
+        flock(&fd, FlockOperation::LockShared).map_err(store_io("lock the image store", &path))?;
+        Ok(Pin { _lock: Some(fd) })
+    }
+
+    fn images_lock(&self) -> PathBuf {
+        self.root.join("images.lock")
+    }
+
+    /// For removal: no container is starting while it is held.
+    pub(super) fn lock_images(&self) -> Result<Lock, ImageError> {
+        let (fd, path) = self.lock_file(self.images_lock())?;
+        flock(&fd, FlockOperation::LockExclusive).map_err(store_io("lock the image store", &path))?;
+        Ok(Lock { _fd: fd })
+    }
+
+    /// For commands that add: nothing is swept while it is held.
+    pub(super) fn lock_shared(&self) -> Result<Lock, ImageError> {
+        let (fd, path) = self.lock_file(self.root.join("writers.lock"))?;
+        flock(&fd, FlockOperation::LockShared).map_err(store_io("lock the image store", &path))?;
+        Ok(Lock { _fd: fd })
+    }
+
+    /// For the sweep: None when another command is adding.
+    pub(super) fn try_lock_exclusive(&self) -> Result<Option<Lock>, ImageError> {
+        let (fd, path) = self.lock_file(self.root.join("writers.lock"))?;
+        match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Lock { _fd: fd })),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(e) => Err(store_io("lock the image store", &path)(e)),
+        }
+    }
+
+    fn lock_file(&self, path: PathBuf) -> Result<(OwnedFd, PathBuf), ImageError> {
+        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(store_io("open the lock of the image store", &path))?;
+        Ok((fd, path))
+    }
+}
+
+fn flock(fd: &OwnedFd, operation: FlockOperation) -> Result<(), Errno> {
+    rustix::io::retry_on_intr(|| rustix::fs::flock(fd, operation))
+}

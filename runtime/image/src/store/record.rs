@@ -1,0 +1,117 @@
+//! The record of one image: all that `run` needs, in one file, so that resolving is one read.
+
+use super::Store;
+use crate::config::ImageConfig;
+use crate::digest::{Digest, is_hex64};
+use crate::error::{ImageError, store_io};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+const VERSION: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    version: u32,
+    pub(crate) manifest: Digest,
+    pub(crate) id: Digest,
+    pub(crate) config: ImageConfig,
+    /// Directory names below `layers/`, top first.
+    pub(crate) layers: Vec<String>,
+    /// Layers that are swept with the image but not mounted: a layer above them hides them entirely.
+    pub(crate) hidden_layers: Vec<String>,
+    /// Everything below `blobs/` that is the image's.
+    pub(crate) blobs: Vec<Digest>,
+    /// Bytes of its layers as they came.
+    pub(crate) size: u64,
+    /// Seconds since the epoch when it was added.
+    pub(crate) added: u64,
+    pub(crate) passwd: Option<String>,
+    pub(crate) group: Option<String>,
+}
+
+/// What a [`Record`] is made of beside its version.
+pub(crate) struct RecordParts {
+    pub(crate) name: RecordName,
+    pub(crate) config: ImageConfig,
+    pub(crate) layers: Vec<String>,
+    pub(crate) hidden_layers: Vec<String>,
+    pub(crate) blobs: Vec<Digest>,
+    pub(crate) size: u64,
+    pub(crate) added: u64,
+    pub(crate) passwd: Option<String>,
+    pub(crate) group: Option<String>,
+}
+
+/// File name of a record: configuration digest, a dot, manifest digest. One configuration may come with several
+/// manifests (the same layers compressed differently), and each is an image of its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RecordName {
+    pub(crate) id: Digest,
+    pub(crate) manifest: Digest,
+}
+
+impl RecordName {
+    pub(crate) fn file_name(&self) -> String {
+        format!("{}.{}", self.id.hex(), self.manifest.hex())
+    }
+
+    /// None for a file that is no record, which is then nobody's business.
+    pub(crate) fn from_file_name(name: &str) -> Option<Self> {
+        let (id, manifest) = name.split_once('.')?;
+        let digest = |hex: &str| if is_hex64(hex) { format!("sha256:{hex}").parse().ok() } else { None };
+        Some(RecordName { id: digest(id)?, manifest: digest(manifest)? })
+    }
+
+    /// What a reference points to.
+    pub(crate) fn link_target(&self) -> String {
+        format!("../images/{}", self.file_name())
+    }
+
+    pub(crate) fn from_link_target(target: &Path) -> Option<Self> {
+        Self::from_file_name(target.to_str()?.strip_prefix("../images/")?)
+    }
+}
+
+impl Record {
+    pub(crate) fn new(parts: RecordParts) -> Self {
+        Record {
+            version: VERSION,
+            manifest: parts.name.manifest,
+            id: parts.name.id,
+            config: parts.config,
+            layers: parts.layers,
+            hidden_layers: parts.hidden_layers,
+            blobs: parts.blobs,
+            size: parts.size,
+            added: parts.added,
+            passwd: parts.passwd,
+            group: parts.group,
+        }
+    }
+
+    /// Reads a record by the path of the record or of a reference to it; None when there is none.
+    pub(crate) fn read(path: &Path) -> Result<Option<Self>, ImageError> {
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(store_io("read the image record", path)(e)),
+        };
+        let record: Record = serde_json::from_slice(&bytes)
+            .map_err(|e| ImageError::malformed(path.display().to_string(), format!("image record: {e}")))?;
+        if record.version != VERSION {
+            let why = format!("image record: version {} is not this rlrun's {VERSION}", record.version);
+            return Err(ImageError::malformed(path.display().to_string(), why));
+        }
+        Ok(Some(record))
+    }
+
+    pub(crate) fn name(&self) -> RecordName {
+        RecordName { id: self.id.clone(), manifest: self.manifest.clone() }
+    }
+}
+
+impl Store {
+    pub(crate) fn record_path(&self, name: &RecordName) -> std::path::PathBuf {
+        self.images_dir().join(name.file_name())
+    }
+}

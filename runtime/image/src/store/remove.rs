@@ -1,0 +1,119 @@
+//! `rmi`: a name goes, and with the last name the image, unless a container uses it.
+
+use super::Store;
+use super::record::RecordName;
+use super::sweep::unlink;
+use crate::error::ImageError;
+use crate::reference::Reference;
+use crate::work::InIdMap;
+
+/// How much to remove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemoveMode {
+    /// An id with several names is refused.
+    Normal,
+    /// An id goes with all its names.
+    Force,
+}
+
+/// What was removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Names.
+    pub untagged: Vec<String>,
+    /// Image ids.
+    pub deleted: Vec<String>,
+}
+
+impl Store {
+    /// Removes a name, or an image by id. `in_use` is asked with the image id (`sha256:...`) before an image goes, while
+    /// no container can start; it answers with the name of a container that uses it.
+    ///
+    /// # Errors
+    /// [`ImageError::Unknown`], [`ImageError::Ambiguous`], [`ImageError::InUse`], or the store cannot be changed.
+    pub fn remove(
+        &self,
+        name: &str,
+        mode: RemoveMode,
+        in_use: &dyn Fn(&str) -> Option<String>,
+        ids: &dyn InIdMap,
+    ) -> Result<Removed, ImageError> {
+        if !self.refs().is_dir() {
+            return Err(ImageError::Unknown { name: name.to_owned() });
+        }
+        self.recover(ids)?;
+        let removed = {
+            let _lock = self.lock_images()?;
+            self.remove_locked(name, mode, in_use)?
+        };
+        if !removed.deleted.is_empty() {
+            self.sweep(ids)?;
+        }
+        Ok(removed)
+    }
+
+    fn remove_locked(
+        &self,
+        name: &str,
+        mode: RemoveMode,
+        in_use: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Removed, ImageError> {
+        let mut names = self.names_by_record()?;
+        let by_name = match self.find_by_name(name) {
+            Err(ImageError::Reference { .. }) => None,
+            other => other?,
+        };
+        if let Some((reference, record)) = by_name {
+            let mine = names.remove(&record.name()).unwrap_or_default();
+            let stored = reference.digest().map_or_else(|| reference.clone(), |d| reference.at(d));
+            if mine.iter().any(|r| r.tag().is_some() && *r != stored) {
+                unlink(&self.refs().join(stored.file_name()))?;
+                return Ok(Removed { untagged: vec![stored.to_string()], deleted: Vec::new() });
+            }
+            return self.delete(name, &[(record.name(), mine)], in_use);
+        }
+        let (_, record) = self.find(name)?;
+        let records = self.records_by_id(record.id.hex())?;
+        let doomed: Vec<_> = records.into_iter().map(|r| { let n = names.remove(&r).unwrap_or_default(); (r, n) }).collect();
+        let tags: Vec<String> =
+            doomed.iter().flat_map(|(_, n)| n).filter(|r| r.tag().is_some()).map(ToString::to_string).collect();
+        if tags.len() > 1 && mode == RemoveMode::Normal {
+            return Err(ImageError::InUse {
+                name: name.to_owned(),
+                why: format!("it has several names: {}", tags.join(", ")),
+                hint: "remove the names one by one, or all with `rlrun rmi --force`".to_owned(),
+            });
+        }
+        self.delete(name, &doomed, in_use)
+    }
+
+    fn delete(
+        &self,
+        name: &str,
+        doomed: &[(RecordName, Vec<Reference>)],
+        in_use: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Removed, ImageError> {
+        for (record, _) in doomed {
+            if let Some(container) = in_use(record.id.as_str()) {
+                return Err(ImageError::InUse {
+                    name: name.to_owned(),
+                    why: format!("the container {container} uses it"),
+                    hint: format!("`rlrun rm {container}` removes the container"),
+                });
+            }
+        }
+        let mut removed = Removed::default();
+        for (record, references) in doomed {
+            for reference in references {
+                unlink(&self.refs().join(reference.file_name()))?;
+                if reference.tag().is_some() {
+                    removed.untagged.push(reference.to_string());
+                }
+            }
+            unlink(&self.record_path(record))?;
+            removed.deleted.push(record.id.to_string());
+        }
+        removed.deleted.dedup();
+        Ok(removed)
+    }
+}

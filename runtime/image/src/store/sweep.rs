@@ -1,0 +1,123 @@
+//! What no image names, and what interrupted commands left behind, goes. The only place that deletes content.
+
+use super::Store;
+use super::lookup::read_dir_names;
+use super::record::{Record, RecordName};
+use crate::error::{ImageError, store_io};
+use crate::unpack::{self, Job, RemoveJob};
+use crate::work::InIdMap;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// An empty file in `tmp/`: there may be something to sweep, and whoever found out could not.
+const MARKER: &str = "sweep";
+
+/// What the records speak of.
+#[derive(Default)]
+struct Kept {
+    layers: BTreeSet<String>,
+    blobs: BTreeSet<String>,
+}
+
+impl Store {
+    /// Clears what an interrupted command left. Cheap when there is nothing: one directory listing.
+    ///
+    /// # Errors
+    /// When the store cannot be read or changed.
+    pub fn recover(&self, ids: &dyn InIdMap) -> Result<(), ImageError> {
+        if read_dir_names(&self.tmp())?.is_empty() {
+            return Ok(());
+        }
+        self.sweep(ids)
+    }
+
+    /// Removes what no image names. When another command is adding, the next command does it.
+    pub(super) fn sweep(&self, ids: &dyn InIdMap) -> Result<(), ImageError> {
+        let Some(_lock) = self.try_lock_exclusive()? else { return self.mark() };
+        let Some(kept) = self.kept()? else { return Ok(()) };
+        let mut stubborn = self.clear_tmp()?;
+        self.sweep_links()?;
+        sweep_files(&self.blobs(), |name| kept.blobs.contains(name))?;
+        for name in read_dir_names(&self.layers())? {
+            if kept.layers.contains(name.strip_suffix(".json").unwrap_or(&name)) {
+                continue;
+            }
+            let path = self.layers().join(&name);
+            // Facts go first: a layer without them is never reused.
+            if name.ends_with(".json") {
+                unlink(&path)?;
+            } else {
+                stubborn.push(path);
+            }
+        }
+        if !stubborn.is_empty() {
+            let job = Job::Remove(RemoveJob { paths: stubborn, trash: self.tmp() });
+            ids.run(&unpack::encode(&job)?)?;
+        }
+        unlink(&self.tmp().join(MARKER))
+    }
+
+    fn mark(&self) -> Result<(), ImageError> {
+        let path = self.tmp().join(MARKER);
+        fs::File::create(&path).map(drop).map_err(store_io("write to the image store", &path))
+    }
+
+    /// None when a record cannot be understood: then nothing may be called garbage.
+    fn kept(&self) -> Result<Option<Kept>, ImageError> {
+        let mut kept = Kept::default();
+        for name in self.record_names()? {
+            let record = match Record::read(&self.record_path(&name)) {
+                Ok(Some(record)) => record,
+                Ok(None) => continue,
+                Err(ImageError::Malformed { .. }) => return Ok(None),
+                Err(e) => return Err(e),
+            };
+            kept.layers.extend(record.layers.into_iter().chain(record.hidden_layers));
+            kept.blobs.extend(record.blobs.iter().map(|d| d.hex().to_owned()));
+        }
+        Ok(Some(kept))
+    }
+
+    /// Removes the directories of interrupted commands; gives back those that only mapped root can remove.
+    fn clear_tmp(&self) -> Result<Vec<PathBuf>, ImageError> {
+        let mut stubborn = Vec::new();
+        for name in read_dir_names(&self.tmp())? {
+            let path = self.tmp().join(&name);
+            if name != MARKER && fs::remove_dir_all(&path).is_err() && fs::symlink_metadata(&path).is_ok() {
+                stubborn.push(path);
+            }
+        }
+        Ok(stubborn)
+    }
+
+    /// References whose image is gone.
+    fn sweep_links(&self) -> Result<(), ImageError> {
+        for name in read_dir_names(&self.refs())? {
+            let path = self.refs().join(&name);
+            let record = fs::read_link(&path).ok().and_then(|target| RecordName::from_link_target(&target));
+            if record.is_some_and(|r| !self.record_path(&r).exists()) {
+                unlink(&path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sweep_files(dir: &Path, keep: impl Fn(&str) -> bool) -> Result<(), ImageError> {
+    for name in read_dir_names(dir)? {
+        if !keep(&name) {
+            unlink(&dir.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a file that may be gone already.
+pub(super) fn unlink(path: &Path) -> Result<(), ImageError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(store_io("remove a file of the image store", path)(e)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
