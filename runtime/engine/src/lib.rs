@@ -1,1 +1,6 @@
-//! the verbs of rlrun and the records of containers.
+//! The verbs of rlrun and the records of containers: from a request to a sealed plan, and what is kept of it.
+//!
+//! Everything is decided here and nothing is confined here: the sandbox accepts only the sealed plan.
+
+pub mod host;
+pub mod request;

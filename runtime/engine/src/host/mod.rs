@@ -1,9 +1,19 @@
 //! What this host gives the calling user: subordinate ids, helpers, devices, kernel features. Facts are read once,
 //! before any policy is asked; nothing here starts a container or changes the host.
 
+mod account;
 pub mod cause;
+mod cgroup;
+pub mod filesystem;
+mod getsubids;
 pub mod idmap;
+pub mod overlay;
+mod probe;
+pub mod programs;
 pub mod subid;
+mod userns;
+
+pub use probe::probe;
 
 /// A host that lacks nothing, for tests to take something away from.
 #[cfg(test)]

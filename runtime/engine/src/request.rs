@@ -1,0 +1,357 @@
+//! What the user asked for, as plain data. The command line fills it through the parsers below; everything that
+//! needs an image or the host is decided later. A word that means nothing is an error here, never ignored.
+
+pub mod capability;
+pub mod csv;
+pub mod env;
+pub mod labels;
+pub mod limits;
+pub mod mount;
+pub mod network;
+pub mod security;
+pub mod userns;
+
+use rlrun_spec::container::{NetworkMode, PortMapping, UserNamespace};
+use rlrun_spec::{Failure, Kind, Stage};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// A word of the command line that cannot be taken as it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{option} {value}: {why}")]
+pub struct Invalid {
+    /// The option, `--volume`.
+    pub option: &'static str,
+    /// What was written after it.
+    pub value: String,
+    /// What is wrong with it.
+    pub why: String,
+    /// What to write instead, where that is known.
+    pub hint: Option<String>,
+}
+
+impl Invalid {
+    fn new(option: &'static str, value: impl Into<String>, why: impl Into<String>) -> Self {
+        Invalid { option, value: value.into(), why: why.into(), hint: None }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl From<Invalid> for Failure {
+    fn from(invalid: Invalid) -> Self {
+        let operation = format!("invalid {}", invalid.option);
+        let mut failure =
+            Failure::new(Stage::Cli, Kind::Usage, "parse-arguments", &operation, invalid.value).why(invalid.why);
+        failure.hint = invalid.hint;
+        failure
+    }
+}
+
+/// `--pull`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pull {
+    /// Ask the registry every time.
+    Always,
+    /// Ask the registry when the store has no such image.
+    #[default]
+    Missing,
+    /// Never ask.
+    Never,
+    /// Ask, and keep what the store has when the registry cannot be reached.
+    Newer,
+}
+
+/// `--limits`: what happens to a resource limit that this host cannot enforce.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LimitsLevel {
+    /// The container does not start.
+    Require,
+    /// One warning.
+    #[default]
+    Prefer,
+}
+
+/// Whether the built-in `baseline` policy is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Baseline {
+    /// It is.
+    #[default]
+    On,
+    /// It is not, unless a mandatory policy configuration requires it.
+    Off,
+}
+
+/// `--read-only` and its tmpfs mounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadOnly {
+    /// The root file system is writable.
+    #[default]
+    No,
+    /// Read-only, with a tmpfs on /run, /tmp and /var/tmp.
+    WithTmpfs,
+    /// Read-only and nothing else (`--read-only-tmpfs=false`).
+    Bare,
+}
+
+/// `--storage-driver`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StorageDriver {
+    /// The kernel's overlay.
+    Overlay,
+    /// fuse-overlayfs(1).
+    FuseOverlayfs,
+    /// Layers copied into one directory.
+    Copy,
+}
+
+impl std::str::FromStr for StorageDriver {
+    type Err = Invalid;
+
+    fn from_str(word: &str) -> Result<Self, Invalid> {
+        match word {
+            "overlay" => Ok(StorageDriver::Overlay),
+            "fuse-overlayfs" => Ok(StorageDriver::FuseOverlayfs),
+            "copy" => Ok(StorageDriver::Copy),
+            _ => {
+                Err(Invalid::new("--storage-driver", word, "no such driver")
+                    .hint("choose overlay, fuse-overlayfs or copy"))
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for StorageDriver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            StorageDriver::Overlay => "overlay",
+            StorageDriver::FuseOverlayfs => "fuse-overlayfs",
+            StorageDriver::Copy => "copy",
+        })
+    }
+}
+
+/// The network words of the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// `--network`.
+    pub mode: NetworkMode,
+    /// `-p`.
+    pub ports: Vec<PortMapping>,
+    /// `--dns`.
+    pub dns: Vec<IpAddr>,
+    /// `--add-host`.
+    pub hosts: Vec<(String, IpAddr)>,
+}
+
+/// How a container is launched, beside what it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Launching {
+    /// `--rm`.
+    pub remove: bool,
+    /// `--pull`.
+    pub pull: Pull,
+    /// `--cidfile`.
+    pub cidfile: Option<PathBuf>,
+    /// `--storage-driver`; None lets the host decide.
+    pub storage_driver: Option<StorageDriver>,
+    /// `--policy`, files of components.
+    pub policies: Vec<PathBuf>,
+    /// `--policy-baseline`.
+    pub baseline: Baseline,
+    /// `--trace`.
+    pub trace: bool,
+}
+
+/// `rlrun run` and `rlrun plan`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunRequest {
+    /// The image as the user wrote it.
+    pub image: String,
+    /// The words after the image.
+    pub command: Vec<String>,
+    /// `--name`.
+    pub name: Option<String>,
+    /// `-i`.
+    pub interactive: bool,
+    /// `-t`.
+    pub tty: bool,
+    /// `--env-file` and `-e`, later ones win.
+    pub env: Vec<(String, String)>,
+    /// `-v`, `--mount`, `--tmpfs`.
+    pub mounts: Vec<mount::MountRequest>,
+    /// `-w`.
+    pub workdir: Option<String>,
+    /// `-u`.
+    pub user: Option<String>,
+    /// `--group-add`.
+    pub groups: Vec<String>,
+    /// `--entrypoint`; an empty list removes the image's.
+    pub entrypoint: Option<Vec<String>>,
+    /// `--hostname`.
+    pub hostname: Option<String>,
+    /// `--read-only`.
+    pub read_only: ReadOnly,
+    /// `--privileged`.
+    pub privileged: bool,
+    /// `--cap-add` and `--cap-drop`.
+    pub capabilities: capability::CapabilityRequest,
+    /// `--security-opt`.
+    pub security: security::SecurityRequest,
+    /// Network.
+    pub network: Network,
+    /// `--userns`.
+    pub userns: UserNamespaceRequest,
+    /// `--init`.
+    pub init: bool,
+    /// `--stop-signal`.
+    pub stop_signal: Option<i32>,
+    /// `--umask`.
+    pub umask: u32,
+    /// `--sysctl`.
+    pub sysctls: Vec<(String, String)>,
+    /// `--label`.
+    pub labels: Vec<(String, String)>,
+    /// `--annotation`.
+    pub annotations: Vec<(String, String)>,
+    /// `--ulimit`, `--shm-size`, `--memory` and the like.
+    pub limits: limits::LimitRequest,
+    /// How it is launched.
+    pub launching: Launching,
+}
+
+/// `--userns`: like [`UserNamespace`], with the ids of `keep-id` still open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UserNamespaceRequest {
+    /// Container root is the caller.
+    #[default]
+    Default,
+    /// The caller keeps its ids, or takes these inside.
+    KeepId {
+        /// uid inside; the caller's own when None.
+        uid: Option<u32>,
+        /// gid inside; the caller's own when None.
+        gid: Option<u32>,
+    },
+}
+
+impl UserNamespaceRequest {
+    /// With the ids of the caller filled in.
+    #[must_use]
+    pub fn decide(self, caller_uid: u32, caller_gid: u32) -> UserNamespace {
+        match self {
+            UserNamespaceRequest::Default => UserNamespace::Default,
+            UserNamespaceRequest::KeepId { uid, gid } => {
+                UserNamespace::KeepId { uid: uid.unwrap_or(caller_uid), gid: gid.unwrap_or(caller_gid) }
+            }
+        }
+    }
+}
+
+/// `--entrypoint`: one program, or a JSON array of words; empty removes the image's.
+///
+/// # Errors
+/// When it looks like a JSON array and is none.
+pub fn entrypoint(word: &str) -> Result<Vec<String>, Invalid> {
+    if word.starts_with('[') {
+        return serde_json::from_str(word)
+            .map_err(|_| Invalid::new("--entrypoint", word, "starts like a JSON array of strings and is none"));
+    }
+    Ok(if word.is_empty() { Vec::new() } else { vec![word.to_owned()] })
+}
+
+/// `--name`: what podman takes.
+///
+/// # Errors
+/// When it is empty, begins with a sign or holds another character than letters, digits, `_`, `.` and `-`.
+pub fn container_name(word: &str) -> Result<String, Invalid> {
+    let ok = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    // The name becomes a file name, whose length the file system limits (NAME_MAX).
+    let fits = word.len() <= 128;
+    if fits && word.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric()) && word.bytes().all(ok) {
+        return Ok(word.to_owned());
+    }
+    Err(Invalid::new("--name", word, "is not a container name")
+        .hint("use up to 128 letters, digits, `_`, `.` and `-`, beginning with a letter or digit"))
+}
+
+/// `--hostname`.
+///
+/// # Errors
+/// When the kernel or a resolver would not take it (`hostname(7)`).
+pub fn hostname(word: &str) -> Result<String, Invalid> {
+    let label = |l: &str| {
+        !l.is_empty()
+            && l.len() <= 63
+            && l.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+    };
+    // __NEW_UTS_LEN (uname(2)).
+    if word.len() <= 64 && word.split('.').all(label) {
+        return Ok(word.to_owned());
+    }
+    Err(Invalid::new("--hostname", word, "is not a host name")
+        .hint("use at most 64 letters, digits and `-`, in labels divided by `.`"))
+}
+
+/// `-w`.
+///
+/// # Errors
+/// When it is not an absolute path.
+pub fn workdir(word: &str) -> Result<String, Invalid> {
+    if word.starts_with('/') {
+        return Ok(word.to_owned());
+    }
+    Err(Invalid::new("--workdir", word, "is not an absolute path"))
+}
+
+/// `--umask`, octal.
+///
+/// # Errors
+/// When it is not an octal number up to 0777.
+pub fn umask(word: &str) -> Result<u32, Invalid> {
+    u32::from_str_radix(word, 8)
+        .ok()
+        .filter(|m| *m <= 0o777)
+        .ok_or_else(|| Invalid::new("--umask", word, "is not an octal number from 0 to 0777"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_podman_takes_are_taken() {
+        assert_eq!(container_name("web-1.a_B").unwrap(), "web-1.a_B");
+        for bad in ["", "-a", ".a", "_a", "a/b", "a b", "ä", "../x", &"a".repeat(129)] {
+            assert!(container_name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn host_names_follow_hostname_7() {
+        assert!(hostname("a.example").is_ok());
+        for bad in ["", "a b", "a..b", "-a", "a-", &"a".repeat(65), "a\nb"] {
+            assert!(hostname(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_entrypoint_is_a_word_a_json_array_or_nothing() {
+        assert_eq!(entrypoint("/bin/sh").unwrap(), ["/bin/sh"]);
+        assert_eq!(entrypoint(r#"["a","b c"]"#).unwrap(), ["a", "b c"]);
+        assert!(entrypoint("").unwrap().is_empty());
+        assert!(entrypoint("[a").is_err());
+    }
+
+    #[test]
+    fn a_umask_is_octal() {
+        assert_eq!(umask("0027").unwrap(), 0o027);
+        assert!(umask("0888").is_err());
+        assert!(umask("1777").is_err());
+    }
+}

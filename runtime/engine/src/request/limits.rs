@@ -1,0 +1,223 @@
+//! Sizes, `--ulimit`, `--memory`, `--cpus`, `--pids-limit` and signals.
+
+use super::{Invalid, LimitsLevel};
+use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
+
+/// What `--pids-limit` is unless the user says otherwise, as in podman.
+pub const DEFAULT_PIDS: u32 = 2048;
+
+/// What `/dev/shm` holds unless the user says otherwise, as in podman.
+pub const DEFAULT_SHM: u64 = 64 << 20;
+
+/// Limits that the user asked for; None means nothing was said.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LimitRequest {
+    /// `--limits`.
+    pub level: LimitsLevel,
+    /// `--memory`, bytes.
+    pub memory: Option<u64>,
+    /// `--cpus`, thousandths.
+    pub cpu_millis: Option<u32>,
+    /// `--pids-limit`.
+    pub pids: Option<Pids>,
+    /// `--shm-size`, bytes.
+    pub shm: Option<u64>,
+    /// `--ulimit`.
+    pub ulimits: Vec<PosixRlimit>,
+}
+
+/// `--pids-limit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pids {
+    /// `0` or `-1`.
+    Unlimited,
+    /// At most so many processes and threads.
+    AtMost(u32),
+}
+
+/// A number of bytes with an optional unit, `64m`, `1GiB`; units are powers of 1024 as in podman.
+#[must_use]
+pub fn bytes(word: &str) -> Option<u64> {
+    let digits = word.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = word.split_at(digits);
+    let shift = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+/// A size option.
+///
+/// # Errors
+/// When it is not a positive size.
+pub fn size(option: &'static str, word: &str) -> Result<u64, Invalid> {
+    bytes(word)
+        .filter(|n| *n > 0)
+        .ok_or_else(|| Invalid::new(option, word, "is not a size").hint("write a whole number with b, k, m or g"))
+}
+
+/// `--cpus 1.5`, in thousandths.
+///
+/// # Errors
+/// When it is not a positive number with at most three decimals that matter.
+pub fn cpus(word: &str) -> Result<u32, Invalid> {
+    let invalid = || Invalid::new("--cpus", word, "is not a number of CPUs").hint("write for example 0.5 or 2");
+    let (whole, part) = word.split_once('.').unwrap_or((word, ""));
+    if part.len() > 3 || !part.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(invalid());
+    }
+    let whole = if whole.is_empty() && !part.is_empty() { 0 } else { whole.parse::<u32>().map_err(|_| invalid())? };
+    let part = format!("{part:0<3}").parse::<u32>().map_err(|_| invalid())?;
+    whole.checked_mul(1000).and_then(|w| w.checked_add(part)).filter(|m| *m > 0).ok_or_else(invalid)
+}
+
+/// `--pids-limit`.
+///
+/// # Errors
+/// When it is not a number.
+pub fn pids(word: &str) -> Result<Pids, Invalid> {
+    match word.parse::<i64>().map(u32::try_from) {
+        Ok(Ok(0)) => Ok(Pids::Unlimited),
+        Ok(Ok(limit)) => Ok(Pids::AtMost(limit)),
+        _ if word == "-1" => Ok(Pids::Unlimited),
+        _ => Err(Invalid::new("--pids-limit", word, "is not a number of processes")),
+    }
+}
+
+/// `--ulimit name=soft[:hard]`; `-1` and `unlimited` mean no limit.
+///
+/// # Errors
+/// When the name is unknown, a number is none, or soft is above hard.
+pub fn ulimit(word: &str) -> Result<PosixRlimit, Invalid> {
+    let invalid = |why: &str| Invalid::new("--ulimit", word, why);
+    let Some((name, limits)) = word.split_once('=') else {
+        return Err(invalid("has no value").hint("write name=soft or name=soft:hard"));
+    };
+    let Some(resource) = resource(name) else { return Err(invalid("no such limit").hint("getrlimit(2) lists them")) };
+    let value = |v: &str| match v {
+        "-1" | "unlimited" => Some(u64::MAX),
+        _ => v.parse::<u64>().ok(),
+    };
+    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+    let (Some(soft), Some(hard)) = (value(soft), value(hard)) else { return Err(invalid("is not a number")) };
+    if soft > hard {
+        return Err(invalid("the soft limit is above the hard one"));
+    }
+    PosixRlimitBuilder::default().typ(resource).soft(soft).hard(hard).build().map_err(|e| invalid(&e.to_string()))
+}
+
+fn resource(name: &str) -> Option<PosixRlimitType> {
+    use PosixRlimitType as T;
+    Some(match name.to_ascii_lowercase().as_str() {
+        "as" => T::RlimitAs,
+        "core" => T::RlimitCore,
+        "cpu" => T::RlimitCpu,
+        "data" => T::RlimitData,
+        "fsize" => T::RlimitFsize,
+        "locks" => T::RlimitLocks,
+        "memlock" => T::RlimitMemlock,
+        "msgqueue" => T::RlimitMsgqueue,
+        "nice" => T::RlimitNice,
+        "nofile" => T::RlimitNofile,
+        "nproc" => T::RlimitNproc,
+        "rss" => T::RlimitRss,
+        "rtprio" => T::RlimitRtprio,
+        "rttime" => T::RlimitRttime,
+        "sigpending" => T::RlimitSigpending,
+        "stack" => T::RlimitStack,
+        _ => return None,
+    })
+}
+
+/// Signal numbers of Linux on every architecture but mips, alpha, sparc and parisc (`signal(7)`).
+const SIGNALS: [&str; 31] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
+    "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO",
+    "PWR", "SYS",
+];
+
+/// A signal by number or name, with or without `SIG`, in any case; `RTMIN+n` too. None when there is none such.
+#[must_use]
+pub fn signal_number(word: &str) -> Option<i32> {
+    if let Ok(number) = word.parse::<i32>() {
+        return (1..=64).contains(&number).then_some(number);
+    }
+    let upper = word.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Some(offset) = name.strip_prefix("RTMIN") {
+        // glibc keeps 32 and 33 for itself.
+        let offset = if offset.is_empty() { 0 } else { offset.strip_prefix('+')?.parse::<i32>().ok()? };
+        return (0..=30).contains(&offset).then(|| 34 + offset);
+    }
+    SIGNALS.iter().zip(1..).find_map(|(n, number)| (*n == name).then_some(number))
+}
+
+/// `--stop-signal`.
+///
+/// # Errors
+/// When there is no such signal.
+pub fn signal(word: &str) -> Result<i32, Invalid> {
+    signal_number(word)
+        .ok_or_else(|| Invalid::new("--stop-signal", word, "no such signal").hint("signal(7) lists them"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units_of_1024() {
+        assert_eq!(bytes("64m"), Some(64 << 20));
+        assert_eq!(bytes("1GiB"), Some(1 << 30));
+        assert_eq!(bytes("512"), Some(512));
+        for bad in ["", "m", "1.5g", "-1", "1x", "99999999999999g", " 1"] {
+            assert_eq!(bytes(bad), None, "{bad}");
+        }
+        assert!(size("--memory", "0").is_err());
+    }
+
+    #[test]
+    fn cpus_are_exact() {
+        assert_eq!(cpus("1.5").unwrap(), 1500);
+        assert_eq!(cpus(".25").unwrap(), 250);
+        assert_eq!(cpus("2").unwrap(), 2000);
+        for bad in ["", ".", "0", "-1", "1.2345", "1e3", "x", "0.000", "99999999999"] {
+            assert!(cpus(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn pids_may_be_unlimited() {
+        assert_eq!(pids("0").unwrap(), Pids::Unlimited);
+        assert_eq!(pids("-1").unwrap(), Pids::Unlimited);
+        assert_eq!(pids("7").unwrap(), Pids::AtMost(7));
+        for bad in ["", "-2", "x", "4294967296"] {
+            assert!(pids(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ulimits_have_a_soft_and_a_hard_side() {
+        let limit = ulimit("nofile=10:20").unwrap();
+        assert_eq!((limit.soft(), limit.hard()), (10, 20));
+        assert_eq!(ulimit("core=unlimited").unwrap().hard(), u64::MAX);
+        for bad in ["nofile", "x=1", "nofile=2:1", "nofile=a", "nofile=-1:5"] {
+            assert!(ulimit(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn signals_by_name_and_number() {
+        for (word, number) in [("TERM", 15), ("sigkill", 9), ("3", 3), ("RTMIN+3", 37), ("SIGSYS", 31)] {
+            assert_eq!(signal_number(word), Some(number), "{word}");
+        }
+        for bad in ["", "0", "65", "SIGNONE", "RTMIN+31", "-9"] {
+            assert_eq!(signal_number(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! `-v`, `--mount` and `--tmpfs`. What a path really is on the host is found out later; here only the words count.
+
+use super::limits::bytes;
+use super::{Invalid, csv};
+
+/// A mount that the user asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MountRequest {
+    /// A file or directory of the host.
+    Bind {
+        /// Host path, as written.
+        source: String,
+        /// Absolute, without `.` and `..`.
+        destination: String,
+        /// Flags.
+        flags: Flags,
+    },
+    /// An empty file system in memory.
+    Tmpfs {
+        /// Absolute, without `.` and `..`.
+        destination: String,
+        /// Flags.
+        flags: Flags,
+        /// The file system's own options, `size=64m`.
+        data: Vec<String>,
+    },
+}
+
+impl MountRequest {
+    /// Where it is mounted.
+    #[must_use]
+    pub fn destination(&self) -> &str {
+        match self {
+            MountRequest::Bind { destination, .. } | MountRequest::Tmpfs { destination, .. } => destination,
+        }
+    }
+}
+
+/// Flags; None where the user said nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// `ro`, `rw`.
+    pub read_only: Option<bool>,
+    /// `nosuid`, `suid`.
+    pub nosuid: Option<bool>,
+    /// `nodev`, `dev`.
+    pub nodev: Option<bool>,
+    /// `noexec`, `exec`.
+    pub noexec: Option<bool>,
+    /// `rslave`: later mounts of the host appear inside.
+    pub slave: bool,
+    /// `bind` without `r`: nothing that is mounted below the source.
+    pub not_recursive: bool,
+    /// `z`, `Z`: the user expects SELinux labels to be changed.
+    pub relabel: bool,
+    /// `notmpcopyup`: a tmpfs starts empty.
+    pub no_copy_up: bool,
+}
+
+/// Sets an option once; the opposite word after it is a contradiction.
+fn set(slot: &mut Option<bool>, value: bool) -> Result<(), String> {
+    match slot.replace(value) {
+        Some(before) if before != value => Err("contradicts another option".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+impl Flags {
+    /// Takes one option word; false when it is not a flag.
+    fn take(&mut self, word: &str) -> Result<bool, String> {
+        match word {
+            "ro" => set(&mut self.read_only, true)?,
+            "rw" => set(&mut self.read_only, false)?,
+            "nosuid" => set(&mut self.nosuid, true)?,
+            "suid" => set(&mut self.nosuid, false)?,
+            "nodev" => set(&mut self.nodev, true)?,
+            "dev" => set(&mut self.nodev, false)?,
+            "noexec" => set(&mut self.noexec, true)?,
+            "exec" => set(&mut self.noexec, false)?,
+            "rprivate" | "private" | "rbind" => {}
+            "rslave" | "slave" => self.slave = true,
+            "rshared" | "shared" => return Err("shared mounts would reach back to the host".to_owned()),
+            "bind" => self.not_recursive = true,
+            "z" | "Z" => self.relabel = true,
+            "U" | "O" | "idmap" => return Err("is not supported yet".to_owned()),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+/// An absolute path inside without `.`, `..` and doubled slashes.
+fn destination(option: &'static str, word: &str, path: &str) -> Result<String, Invalid> {
+    let invalid = |why: &str| Err(Invalid::new(option, word, why));
+    if !path.starts_with('/') {
+        return invalid(&format!("the destination {path} is not an absolute path"));
+    }
+    if path.contains('\0') {
+        return invalid("the destination holds a NUL byte");
+    }
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            // Nothing is above the root, as in the kernel's own path walk.
+            ".." => drop(parts.pop()),
+            _ => parts.push(part),
+        }
+    }
+    let clean = format!("/{}", parts.join("/"));
+    match parts.first().copied() {
+        None => invalid("the destination is the root itself"),
+        // A mount inside /proc can redirect what the launch and the payload write to /proc/self (CVE-2019-19921).
+        Some("proc") => invalid("nothing can be mounted on or in /proc"),
+        Some("dev" | "sys") if parts.len() == 1 => invalid(&format!("{clean} itself is made by rlrun")),
+        Some(_) => Ok(clean),
+    }
+}
+
+/// `-v HOST:CONTAINER[:OPTIONS]`.
+///
+/// # Errors
+/// When it is a named or anonymous volume, which do not exist yet, or an option is unknown.
+pub fn volume(word: &str) -> Result<MountRequest, Invalid> {
+    let invalid = |why: String| Invalid::new("--volume", word, why);
+    let mut parts = word.split(':');
+    let (source, path) = match (parts.next(), parts.next()) {
+        (Some(source), Some(path)) => (source, path),
+        _ => {
+            return Err(invalid("anonymous volumes are not supported yet".to_owned())
+                .hint("write HOST-PATH:CONTAINER-PATH, or use --tmpfs"));
+        }
+    };
+    let options = parts.next().unwrap_or_default();
+    if parts.next().is_some() {
+        return Err(invalid("has too many parts".to_owned())
+            .hint("a path with a colon goes into --mount type=bind,source=...,destination=..."));
+    }
+    if !source.starts_with(['/', '.']) {
+        return Err(invalid(format!("{source:?} is a volume name, and named volumes are not supported yet"))
+            .hint(format!("for a directory of the host write an absolute path or ./{source}")));
+    }
+    let mut flags = Flags::default();
+    for option in options.split(',').filter(|o| !o.is_empty()) {
+        match flags.take(option) {
+            Ok(true) => {}
+            Ok(false) => return Err(invalid(format!("unknown option {option}"))),
+            Err(why) => return Err(invalid(format!("option {option}: {why}"))),
+        }
+    }
+    Ok(MountRequest::Bind { source: source.to_owned(), destination: destination("--volume", word, path)?, flags })
+}
+
+/// `--tmpfs CONTAINER[:OPTIONS]`.
+///
+/// # Errors
+/// When an option is unknown.
+pub fn tmpfs(word: &str) -> Result<MountRequest, Invalid> {
+    let (path, options) = word.split_once(':').unwrap_or((word, ""));
+    let mut flags = Flags::default();
+    let mut data = Vec::new();
+    for option in options.split(',').filter(|o| !o.is_empty()) {
+        tmpfs_option(option, &mut flags, &mut data)
+            .map_err(|why| Invalid::new("--tmpfs", word, format!("option {option}: {why}")))?;
+    }
+    Ok(MountRequest::Tmpfs { destination: destination("--tmpfs", word, path)?, flags, data })
+}
+
+/// One option of tmpfs(5).
+fn tmpfs_option(option: &str, flags: &mut Flags, data: &mut Vec<String>) -> Result<(), String> {
+    let valid = |ok: bool| if ok { Ok(()) } else { Err("is not a valid value".to_owned()) };
+    match option.split_once('=') {
+        Some(("size", value)) => {
+            let percent = value.strip_suffix('%').and_then(|n| n.parse::<u32>().ok());
+            valid(percent.is_some() || bytes(value).is_some())?;
+        }
+        Some(("mode", value)) => valid(u32::from_str_radix(value, 8).is_ok_and(|m| m <= 0o7777))?,
+        Some(("uid" | "gid" | "nr_inodes", value)) => valid(value.parse::<u32>().is_ok())?,
+        Some(_) => return Err("is unknown".to_owned()),
+        None => {
+            return match option {
+                "tmpcopyup" => Ok(()),
+                "notmpcopyup" => {
+                    flags.no_copy_up = true;
+                    Ok(())
+                }
+                "z" | "Z" | "bind" | "rbind" | "slave" | "rslave" => Err("is not an option of tmpfs".to_owned()),
+                _ if flags.take(option)? => Ok(()),
+                _ => Err("is unknown".to_owned()),
+            };
+        }
+    }
+    data.push(option.to_owned());
+    Ok(())
+}
+
+/// The fields of `--mount`, collected before it is known which type they belong to.
+#[derive(Default)]
+struct Fields {
+    kind: Option<String>,
+    source: Option<String>,
+    destination: Option<String>,
+    flags: Flags,
+    data: Vec<String>,
+}
+
+/// `--mount type=bind|tmpfs,...`.
+///
+/// # Errors
+/// When a field is unknown, missing, or belongs to another type.
+pub fn mount(word: &str) -> Result<MountRequest, Invalid> {
+    let invalid = |why: String| Invalid::new("--mount", word, why);
+    let fields = csv::fields(word).ok_or_else(|| invalid("its quotes do not match".to_owned()))?;
+    let mut found = Fields::default();
+    for field in &fields {
+        take_field(&mut found, field).map_err(|why| invalid(format!("{field}: {why}")))?;
+    }
+    let Some(path) = &found.destination else {
+        return Err(invalid("has no destination".to_owned()));
+    };
+    let destination = destination("--mount", word, path)?;
+    // podman's default type is volume; saying so beats guessing.
+    match found.kind.as_deref() {
+        Some("bind") => {
+            let Some(source) = found.source else { return Err(invalid("has no source".to_owned())) };
+            if let Some(data) = found.data.first() {
+                return Err(invalid(format!("{data} belongs to type=tmpfs")));
+            }
+            Ok(MountRequest::Bind { source, destination, flags: found.flags })
+        }
+        Some("tmpfs") if found.source.is_some() => Err(invalid("a tmpfs has no source".to_owned())),
+        Some("tmpfs") => Ok(MountRequest::Tmpfs { destination, flags: found.flags, data: found.data }),
+        None | Some("volume") => Err(invalid("named volumes are not supported yet".to_owned())
+            .hint("write type=bind,source=HOST-PATH,destination=CONTAINER-PATH or type=tmpfs,destination=...")),
+        Some(kind @ ("image" | "glob" | "devpts" | "ramfs" | "artifact")) => {
+            Err(invalid(format!("type={kind} is not supported yet")))
+        }
+        Some(kind) => Err(invalid(format!("unknown type {kind}")).hint("use type=bind or type=tmpfs")),
+    }
+}
+
+fn take_field(found: &mut Fields, field: &str) -> Result<(), String> {
+    let (name, value) = match field.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (field, None),
+    };
+    match (name, value) {
+        ("type", Some(v)) => found.kind = Some(v.to_owned()),
+        ("source" | "src", Some(v)) => found.source = Some(v.to_owned()),
+        ("destination" | "dst" | "target", Some(v)) => found.destination = Some(v.to_owned()),
+        ("ro" | "readonly", None | Some("true" | "1")) => set(&mut found.flags.read_only, true)?,
+        ("ro" | "readonly", Some("false" | "0")) => set(&mut found.flags.read_only, false)?,
+        ("bind-propagation", Some(v)) => {
+            if !matches!(v, "private" | "rprivate" | "slave" | "rslave" | "shared" | "rshared") {
+                return Err("is no propagation".to_owned());
+            }
+            found.flags.take(v)?;
+        }
+        ("bind-nonrecursive", None | Some("true")) => found.flags.not_recursive = true,
+        ("bind-nonrecursive", Some("false")) => found.flags.not_recursive = false,
+        ("relabel", Some("shared" | "private")) => found.flags.relabel = true,
+        ("chown" | "U", None | Some("true")) => return Err("is not supported yet".to_owned()),
+        ("tmpfs-size", Some(v)) => tmpfs_option(&format!("size={v}"), &mut found.flags, &mut found.data)?,
+        ("tmpfs-mode", Some(v)) => tmpfs_option(&format!("mode={v}"), &mut found.flags, &mut found.data)?,
+        ("tmpcopyup", None) => {}
+        ("notmpcopyup", None) => found.flags.no_copy_up = true,
+        (_, None) if found.flags.take(name)? => {}
+        _ => return Err("is unknown".to_owned()),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bind(request: MountRequest) -> (String, String, Flags) {
+        match request {
+            MountRequest::Bind { source, destination, flags } => (source, destination, flags),
+            MountRequest::Tmpfs { .. } => panic!("a tmpfs"),
+        }
+    }
+
+    #[test]
+    fn a_volume_has_two_paths_and_options() {
+        let (source, destination, flags) = bind(volume("./a:/b/../c//d/:ro,Z,nosuid,rslave").unwrap());
+        assert_eq!((source.as_str(), destination.as_str()), ("./a", "/c/d"));
+        let want = Flags { read_only: Some(true), nosuid: Some(true), slave: true, relabel: true, ..Flags::default() };
+        assert_eq!(flags, want);
+    }
+
+    #[test]
+    fn a_destination_never_reaches_proc_or_the_root() {
+        for path in ["/proc", "/proc/self/attr", "/../proc", "/x/../proc/sys", "//proc", "/", "/..", "/dev", "/sys"] {
+            assert!(volume(&format!("/tmp:{path}")).is_err(), "{path}");
+        }
+        assert!(volume("/dev/fuse:/dev/fuse").is_ok());
+        assert!(volume("/tmp:x").is_err());
+    }
+
+    #[test]
+    fn what_does_not_exist_yet_says_so() {
+        for word in ["data:/data", "/data", "/a:/b:U", "/a:/b:O"] {
+            assert!(volume(word).unwrap_err().why.contains("not supported yet"), "{word}");
+        }
+        for word in ["/a:/b:rshared", "/a:/b:ro,rw", "/a:/b:x", "/a:/b:ro:z"] {
+            assert!(volume(word).is_err(), "{word}");
+        }
+    }
+
+    #[test]
+    fn tmpfs_options_are_checked() {
+        let request = tmpfs("/t:size=64m,mode=1777,exec,notmpcopyup,ro").unwrap();
+        let MountRequest::Tmpfs { flags, data, .. } = request else { panic!("a bind") };
+        assert_eq!(data, ["size=64m", "mode=1777"]);
+        assert_eq!((flags.noexec, flags.read_only, flags.no_copy_up), (Some(false), Some(true), true));
+        assert!(tmpfs("/t:size=50%").is_ok());
+        for bad in ["/t:size=x", "/t:mode=99", "/t:lowerdir=/", "/t:huge=always", "/t:z", "t", "/t:uid=-1"] {
+            assert!(tmpfs(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn mount_takes_both_types() {
+        let (source, destination, flags) = bind(mount(r#"type=bind,"src=/a,b",dst=/c,readonly"#).unwrap());
+        assert_eq!((source.as_str(), destination.as_str(), flags.read_only), ("/a,b", "/c", Some(true)));
+        assert!(matches!(mount("type=tmpfs,target=/t,tmpfs-size=1m").unwrap(), MountRequest::Tmpfs { .. }));
+        for bad in [
+            "type=bind,dst=/c",
+            "type=tmpfs,src=/a,dst=/t",
+            "type=bind,src=/a,dst=/c,tmpfs-size=1m",
+            "src=/a,dst=/b",
+            "type=bind,src=/a",
+            "type=x,dst=/y",
+            "type=bind,src=/a,dst=/c,bind-propagation=rshared",
+            "\"",
+            "type=bind,src=/a,dst=/c,bind-propagation=ro",
+        ] {
+            assert!(mount(bad).is_err(), "{bad}");
+        }
+    }
+}
