@@ -18,17 +18,22 @@ pub(crate) struct InitEnds<'a> {
     pub(crate) launch: &'a Launch,
     pub(crate) channel: Channel,
     pub(crate) streams: ChildStreams,
+    /// Written to when init ends without having become the payload.
+    pub(crate) unstarted: OwnedFd,
     pub(crate) trace: &'a Trace,
 }
 
 /// Runs the stage; ends as the payload or with one failure told.
 pub(crate) fn run(ends: InitEnds<'_>) -> ! {
-    let InitEnds { launch, mut channel, streams, trace } = ends;
+    let InitEnds { launch, mut channel, streams, unstarted, trace } = ends;
     let failure = match set_up(launch, &mut channel, streams, trace) {
         Ok(never) => match never {},
         Err(failure) => Failure { stage: Stage::Init, ..failure },
     };
     let code = failure.kind.exit_code();
+    if rustix::io::write(&unstarted, b"u").is_err() {
+        // The mapper is gone, and with it the reason to tell it anything.
+    }
     match channel.send(&Message::Failed(Box::new(failure)), None) {
         Ok(()) => sys::exit_now(code),
         // A custom filter may forbid even this; the exit code still says it.

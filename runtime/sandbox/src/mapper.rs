@@ -17,7 +17,7 @@ use rustix::process::{
     DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus, set_dumpable_behavior, set_parent_process_death_signal,
     wait,
 };
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// What the network wants done inside the new network namespace, before the payload: loopback, routes.
 pub type NetworkHook<'a> = &'a dyn Fn(&Launch) -> Result<(), Failure>;
@@ -38,16 +38,16 @@ pub(crate) fn run(ends: MapperEnds<'_>) -> ! {
     let outcome = set_up(launch, &mut channel, trace, network)
         .and_then(|()| fork_init(launch, &mut channel, init_channel, streams, trace))
         .and_then(|init| wait_for(init, trace));
+    let told = |failure| Message::Failed(Box::new(Failure { stage: Stage::Mapper, ..failure }));
     let message = match outcome {
-        Ok(code) => match clean_up(launch) {
+        Ok(End { code, started }) => match clean_up(launch, started) {
             Ok(()) => Message::Exited(code),
-            Err(failure) => Message::Failed(Box::new(Failure { stage: Stage::Mapper, ..failure })),
+            Err(failure) => told(failure),
         },
         Err(failure) => {
-            let told = Message::Failed(Box::new(Failure { stage: Stage::Mapper, ..failure }));
             // The failure is what the user must hear; what cleaning leaves, the next command finds by its record.
-            drop(clean_up(launch));
-            told
+            drop(clean_up(launch, false));
+            told(failure)
         }
     };
     trace.mark("mapper: container gone");
@@ -74,9 +74,6 @@ fn set_up(launch: &Launch, channel: &mut Channel, trace: &Trace, network: Networ
     // Nothing mounted from here on reaches the host; what the host mounts later may still appear.
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .at("mount-private", "make mounts private", "/")?;
-    if wanted.net {
-        network(launch)?;
-    }
     channel.expect(Step::ParentIdmapWritten)?;
     userns::become_root(&launch.facts.id_maps)?;
     // The change of ids made this process undumpable; slirp4netns enters its namespaces through /proc, which needs
@@ -84,6 +81,10 @@ fn set_up(launch: &Launch, channel: &mut Channel, trace: &Trace, network: Networ
     set_dumpable_behavior(DumpableBehavior::Dumpable).at("mapper", "make dumpable", "the mapper")?;
     channel.reached(Step::MapperRootReady, None)?;
     trace.mark("mapper: mapped root");
+    if wanted.net {
+        network(launch)?;
+        trace.mark("mapper: network inside");
+    }
     rootfs::mount(launch)?;
     trace.mark("mapper: root file system");
     Ok(())
@@ -95,25 +96,42 @@ fn fork_init(
     init_channel: Channel,
     streams: ChildStreams,
     trace: &Trace,
-) -> Result<Pid, Failure> {
+) -> Result<Init, Failure> {
+    let (unstarted, say_unstarted) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).at("clone-init", "create", "a pipe")?;
     match sys::clone_stage(libc::CLONE_NEWPID | libc::CLONE_NEWNS).at("clone-init", "create", "the container's init")? {
-        Fork::Child => init::run(InitEnds { launch, channel: init_channel, streams, trace }),
+        Fork::Child => init::run(InitEnds { launch, channel: init_channel, streams, unstarted: say_unstarted, trace }),
         Fork::Parent { pid, pidfd } => {
             // Both are init's alone; a copy here would keep end-of-file from ever being seen.
-            drop((init_channel, streams));
+            drop((init_channel, streams, say_unstarted));
             channel.reached(Step::MapperInitForked, Some(pidfd.as_fd()))?;
-            Ok(pid)
+            Ok(Init { pid, unstarted })
         }
     }
 }
 
+/// How the container's init ended.
+struct End {
+    code: u8,
+    /// Whether it had become the payload.
+    started: bool,
+}
+
+/// The running init, and the pipe on which it says that it never became the payload.
+struct Init {
+    pid: Pid,
+    unstarted: OwnedFd,
+}
+
 /// Reaps until the container's init ends. Anything else that ends here is a helper the container cannot live without.
-fn wait_for(init: Pid, trace: &Trace) -> Result<u8, Failure> {
+fn wait_for(init: Init, trace: &Trace) -> Result<End, Failure> {
     loop {
         let Some((pid, status)) = wait(WaitOptions::empty()).at("wait", "wait for", "the container")? else { continue };
-        if pid == init {
+        if pid == init.pid {
             trace.mark("mapper: init ended");
-            return Ok(exit_code(status));
+            // Close-on-exec: nothing can be written there once the payload runs.
+            let unstarted = rustix::io::read(&init.unstarted, &mut [0; 1]).at("wait", "read", "init's last word")? == 1;
+            return Ok(End { code: exit_code(status), started: !unstarted });
         }
         let object = format!("process {}", pid.as_raw_nonzero());
         if !status.exited() || status.exit_status() != Some(0) {
@@ -129,12 +147,12 @@ pub(crate) fn exit_code(status: WaitStatus) -> u8 {
     u8::try_from(code).unwrap_or(125)
 }
 
-/// Unmounts the root file system and, with `--rm`, removes what belongs to subordinate ids.
-fn clean_up(launch: &Launch) -> Result<(), Failure> {
+/// Unmounts the root file system and, with `--rm` or when nothing ever ran, removes what belongs to subordinate ids.
+fn clean_up(launch: &Launch, started: bool) -> Result<(), Failure> {
     if !matches!(launch.facts.rootfs, Rootfs::Directory { .. }) {
         rootfs::take_down(launch)?;
     }
-    if launch.facts.remove {
+    if launch.facts.remove || !started {
         tree::remove_contents(&launch.facts.container_dir)?;
     }
     Ok(())

@@ -109,9 +109,9 @@ pub(crate) fn run(launch: &Launch, program: &CString) -> Result<Infallible, Fail
     }
 }
 
-/// The payload gets the mask that a program expects, whatever ours was (signal(7)); ignored signals are the default
-/// again.
+/// The payload gets the mask and the actions that a program expects, whatever ours were (signal(7)).
 fn reset_signals() {
+    sys::default_signal_actions();
     if sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).is_err() {
         // Cannot fail with valid arguments (sigprocmask(2)).
     }

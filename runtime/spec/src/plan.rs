@@ -21,6 +21,11 @@ pub struct LaunchFacts {
     pub container_dir: PathBuf,
     /// The link that claims the container's name, removed with the container.
     pub name_link: PathBuf,
+    /// The link in `<data>/live` that exists from the container's creation to its clean end; what is there with a free
+    /// lock is cleaned by the next command.
+    pub live_link: PathBuf,
+    /// The user's run-time directory, short enough for the name of a socket in it (108 bytes, `unix(7)`).
+    pub run_dir: PathBuf,
     /// The container is removed when it ends (`--rm`).
     pub remove: bool,
     /// Compiled seccomp filters, installed in order; empty only with `seccomp_unconfined`.

@@ -170,3 +170,12 @@ pub fn close_from(first: u32) -> Result<()> {
     // or use them: the built-in init, which only waits and signals.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
 }
+
+/// Gives every signal its default action, as a new program expects, whatever this process ignores (`signal(7)`).
+pub fn default_signal_actions() {
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: SIG_DFL installs no handler; numbers that cannot be changed (KILL, STOP, libc's own) are refused
+        // with EINVAL, which is what is wanted for them.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
