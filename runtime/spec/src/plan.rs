@@ -24,8 +24,6 @@ pub struct LaunchFacts {
     /// The link in `<data>/live` that exists from the container's creation to its clean end; what is there with a free
     /// lock is cleaned by the next command.
     pub live_link: PathBuf,
-    /// The user's run-time directory, short enough for the name of a socket in it (108 bytes, `unix(7)`).
-    pub run_dir: PathBuf,
     /// The container is removed when it ends (`--rm`).
     pub remove: bool,
     /// Compiled seccomp filters, installed in order; empty only with `seccomp_unconfined`.
