@@ -70,7 +70,8 @@ fn bind_onto_itself(path: &Path) -> Result<OwnedFd, Failure> {
 /// older kernels clone only from mounts that are attached (before 6.15), and goes with the host's root.
 fn scratch(container: &Path) -> Result<OwnedFd, Failure> {
     let object = container.display().to_string();
-    let mount = new_file_system("tmpfs", "size=1m,mode=0755", MountOptions::default()).at("scratch", "mount", &object)?;
+    let options = MountOptions { nosuid: true, nodev: true, noexec: true, ..MountOptions::default() };
+    let mount = new_file_system("tmpfs", "size=1m,mode=0755", options).at("scratch", "mount", &object)?;
     attach(&mount, CWD, container).at("scratch", "mount", &object)?;
     mkdirat(&mount, "empty", Mode::from_raw_mode(0o555)).at("scratch", "create", "an empty directory")?;
     Ok(mount)
