@@ -2,7 +2,7 @@
 //! getsubids(1) because only that program loads it. A process, so only when the files grant nothing.
 
 use super::cause::IdKind;
-use super::programs;
+use super::programs::Search;
 use rlrun_spec::IdRange;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::Read;
@@ -30,7 +30,7 @@ fn names_plugin(nsswitch: &str) -> bool {
 /// The ranges of a user; none when the program is missing, fails, or takes too long.
 #[must_use]
 pub fn ask(kind: IdKind, user: &str) -> Vec<IdRange> {
-    let Some(program) = programs::find("getsubids") else { return Vec::new() };
+    let Some(program) = Search::new().find("getsubids") else { return Vec::new() };
     let mut command = Command::new(program);
     if kind == IdKind::Group {
         command.arg("-g");

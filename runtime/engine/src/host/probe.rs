@@ -3,7 +3,8 @@
 use super::account::{self, Account};
 use super::cause::IdKind;
 use super::filesystem::FileSystem;
-use super::{cgroup, getsubids, overlay, programs, subid, userns};
+use super::programs::Search;
+use super::{cgroup, getsubids, overlay, subid, userns};
 use rlrun_spec::{HostFacts, IdRange};
 use rustix::fs::{Mode, OFlags};
 use std::path::Path;
@@ -14,7 +15,7 @@ pub fn probe(store: &Path) -> HostFacts {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let kernel = kernel(&rustix::system::uname().release().to_string_lossy());
     let account = account::of(uid);
-    let fuse_overlayfs = programs::find("fuse-overlayfs");
+    let programs = Search::new();
     HostFacts {
         kernel,
         uid,
@@ -23,12 +24,12 @@ pub fn probe(store: &Path) -> HostFacts {
         subgids: subordinate(IdKind::Group, &account, uid, gid),
         user: account.name,
         local_account: account.local,
-        newuidmap: programs::newuidmap(),
-        newgidmap: programs::newgidmap(),
+        newuidmap: programs.newuidmap(),
+        newgidmap: programs.newgidmap(),
         userns_blocked: userns::Switches::read(Path::new("/proc")).block(uid),
-        fuse_overlayfs,
+        fuse_overlayfs: programs.find("fuse-overlayfs"),
         dev_fuse: opens("/dev/fuse"),
-        slirp4netns: programs::find("slirp4netns"),
+        slirp4netns: programs.find("slirp4netns"),
         dev_net_tun: opens("/dev/net/tun"),
         native_overlay: FileSystem::of(store).can_be_upper(kernel) && overlay::known_verdict(store) != Some(false),
         cgroup: cgroup::probe(uid),

@@ -14,45 +14,70 @@ const S_ISUID: u32 = 0o4000;
 const CAP_SETGID: u32 = 6;
 const CAP_SETUID: u32 = 7;
 
-/// Absolute directories of PATH, then the usual ones. A relative entry would name a program of the working directory.
-fn directories() -> impl Iterator<Item = PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let own: Vec<PathBuf> = std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect();
-    own.into_iter().chain(USUAL.map(PathBuf::from))
+/// Where programs are looked for.
+#[derive(Clone, Debug)]
+pub struct Search {
+    directories: Vec<PathBuf>,
+}
+
+impl Search {
+    /// Absolute directories of PATH, then the usual ones, each once. A relative entry would name a program of the
+    /// working directory.
+    #[must_use]
+    pub fn new() -> Self {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut directories: Vec<PathBuf> = Vec::new();
+        for dir in std::env::split_paths(&path).chain(USUAL.map(PathBuf::from)) {
+            if dir.is_absolute() && !directories.contains(&dir) {
+                directories.push(dir);
+            }
+        }
+        Search { directories }
+    }
+
+    /// The first executable file of this name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<PathBuf> {
+        self.all(name).next()
+    }
+
+    /// newuidmap(1): the first one that can do its work, else the first one at all with what it lacks.
+    #[must_use]
+    pub fn newuidmap(&self) -> Helper {
+        self.helper("newuidmap", CAP_SETUID)
+    }
+
+    /// newgidmap(1), likewise.
+    #[must_use]
+    pub fn newgidmap(&self) -> Helper {
+        self.helper("newgidmap", CAP_SETGID)
+    }
+
+    fn all(&self, name: &str) -> impl Iterator<Item = PathBuf> {
+        self.directories.iter().map(move |dir| dir.join(name)).filter(|path| executable(path))
+    }
+
+    fn helper(&self, name: &str, capability: u32) -> Helper {
+        let mut first = Helper::Missing;
+        for path in self.all(name) {
+            match powerless(&path, capability) {
+                None => return Helper::Usable(path),
+                Some(why) if first == Helper::Missing => first = Helper::Unprivileged { path, why },
+                Some(_) => {}
+            }
+        }
+        first
+    }
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 fn executable(path: &Path) -> bool {
     rustix::fs::access(path, Access::EXEC_OK).is_ok() && path.is_file()
-}
-
-/// The first executable file of this name.
-#[must_use]
-pub fn find(name: &str) -> Option<PathBuf> {
-    directories().map(|dir| dir.join(name)).find(|path| executable(path))
-}
-
-/// newuidmap(1): the first one that can do its work, else the first one at all with what it lacks.
-#[must_use]
-pub fn newuidmap() -> Helper {
-    helper("newuidmap", CAP_SETUID)
-}
-
-/// newgidmap(1), likewise.
-#[must_use]
-pub fn newgidmap() -> Helper {
-    helper("newgidmap", CAP_SETGID)
-}
-
-fn helper(name: &str, capability: u32) -> Helper {
-    let mut first = Helper::Missing;
-    for path in directories().map(|dir| dir.join(name)).filter(|path| executable(path)) {
-        match powerless(&path, capability) {
-            None => return Helper::Usable(path),
-            Some(why) if first == Helper::Missing => first = Helper::Unprivileged { path, why },
-            Some(_) => {}
-        }
-    }
-    first
 }
 
 /// What keeps a helper from gaining its capability, if anything does.
@@ -112,8 +137,9 @@ mod tests {
 
     #[test]
     fn the_shell_is_found_and_nonsense_is_not() {
-        assert!(find("sh").is_some_and(|path| path.is_absolute()));
-        assert_eq!(find("no-such-program-anywhere"), None);
-        assert_eq!(find("/"), None);
+        let search = Search::new();
+        assert!(search.find("sh").is_some_and(|path| path.is_absolute()));
+        assert_eq!(search.find("no-such-program-anywhere"), None);
+        assert_eq!(search.find("/"), None);
     }
 }
