@@ -1,2 +1,20 @@
-//! The end-to-end tests: the real rlrun, black box, one module an area.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+//! The end-to-end tests: the real rlrun, black box, on the real kernel; one module an area.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test reports by panicking")]
+
+mod bad_input;
+mod confinement;
+mod escape;
+mod faults;
+mod hostile_layers;
+mod images;
+mod introspection;
+mod network;
+mod policy;
+mod pull;
+mod rootfs;
+mod run_basic;
+mod signals;
+mod stdio;
+mod tty;
+mod userns;
+mod volumes;

@@ -164,6 +164,11 @@ impl Case {
             .env("LANG", "C.UTF-8")
     }
 
+    /// The same as root, for tests that change the host first; the program must drop its privilege itself.
+    pub fn invoke_as_root(&self, program: &Path) -> Invocation {
+        Invocation { identity: None, ..self.invoke(program) }
+    }
+
     /// Runs rlrun to its end.
     pub fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
         self.rlrun(args).run()

@@ -34,7 +34,7 @@ pub use archive::{Archive, Image, digest, gzip, zstd};
 pub use case::Case;
 pub use http::{FileServer, Reply, host_address, serve};
 pub use needs::Need;
-pub use process::{Invocation, Output, Running, Spawned};
+pub use process::{Exit, Invocation, Output, Running, Spawned, descendants, payload_of};
 pub use pty::Terminal;
 pub use registry::{FakeRegistry, Registry};
 pub use root::{BASE, template_archive};

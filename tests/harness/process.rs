@@ -294,6 +294,11 @@ impl Spawned {
         self.stdout.text()
     }
 
+    /// What standard error has so far.
+    pub fn stderr_so_far(&self) -> String {
+        self.stderr.text()
+    }
+
     /// Sends a signal to rlrun.
     pub fn signal(&self, signal: Signal) {
         self.running.signal(signal);
@@ -394,4 +399,27 @@ impl Output {
         }
         self
     }
+}
+
+/// The process with this name among the descendants of a process, seen from the host.
+pub fn payload_of(ancestor: Pid, name: &str) -> Pid {
+    let found = until(10, || descendants(ancestor).into_iter().find(|pid| command_name(*pid).as_deref() == Some(name)));
+    found.unwrap_or_else(|| panic!("{name} is not running below {ancestor}"))
+}
+
+fn command_name(pid: Pid) -> Option<String> {
+    Some(std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned())
+}
+
+/// Every process below this one, in no order.
+pub fn descendants(ancestor: Pid) -> Vec<Pid> {
+    let mut known = vec![ancestor];
+    let mut next = 0;
+    while next < known.len() {
+        let path = format!("/proc/{0}/task/{0}/children", known[next]);
+        let children = std::fs::read_to_string(path).unwrap_or_default();
+        known.extend(children.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap())));
+        next += 1;
+    }
+    known.split_off(1)
 }

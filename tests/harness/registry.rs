@@ -75,6 +75,12 @@ impl Registry {
         name
     }
 
+    /// Forgets a tag, so that it can be given to another image.
+    pub fn remove_tag(&self, repository: &str, tag: &str) {
+        let tags = self.storage.join("docker/registry/v2/repositories").join(repository).join("_manifests/tags");
+        std::fs::remove_dir_all(tags.join(tag)).unwrap();
+    }
+
     /// Stores bytes under a digest, whether it is theirs or not.
     pub fn store_blob(&self, name: &str, data: &[u8]) {
         let hex = hex(name);

@@ -1,0 +1,165 @@
+//! What users and hosts get wrong. Each gives one error with its hint and the right code, and leaves the store as it was.
+//! Archives and registries are in `images` and `pull`, volumes and ports with their features.
+
+use rlrun_tests::{BASE, Case, Invocation, Output, case};
+
+/// rlrun in a mount namespace of root's own that `prepare`, a shell script, has changed first.
+fn on_changed_host(case: &Case, prepare: &str, args: &[&str]) -> Invocation {
+    let user = case.user();
+    let (uid, gid) = (user.uid.to_string(), user.gid.to_string());
+    let script = format!("set -e; {prepare}; exec setpriv --reuid {uid} --regid {gid} --clear-groups -- \"$@\"");
+    let program = case.program();
+    case.invoke_as_root("/usr/bin/unshare".as_ref())
+        .args(["--mount", "sh", "-c", &script, "sh", program.to_str().unwrap()])
+        .args(args)
+}
+
+const RUN: [&str; 5] = ["run", "--rm", "--network", "none", BASE];
+
+fn with_run<'a>(options: &[&'a str], command: &[&'a str]) -> Vec<&'a str> {
+    let mut args = RUN[..4].to_vec();
+    args.extend(options);
+    args.push(BASE);
+    args.extend(command);
+    args
+}
+
+fn store_is_as_it_was(case: &Case) {
+    case.in_base(["cat", "/etc/base-image"]).ok().prints("base");
+}
+
+#[test]
+fn an_unknown_image_is_named() {
+    let case = case!(Userns);
+    case.run(["run", "--rm", "--pull", "never", "localhost/no-such-image:1", "true"])
+        .refused(125, "localhost/no-such-image:1");
+}
+
+#[test]
+fn an_unreachable_registry_is_named() {
+    let case = case!(Userns);
+    // A port of loopback where nobody listens: the kernel says so at once.
+    case.run(["run", "--rm", "localhost:1/app:1", "true"]).refused(125, "localhost:1");
+}
+
+#[test]
+fn without_dev_net_tun_the_network_is_refused_with_the_command_to_run() {
+    let case = case!(Userns, Slirp, Root);
+    for (prepare, words) in [
+        ("mkdir -p /run/empty-net; mount -t tmpfs none /dev/net", "modprobe tun"),
+        (
+            "touch /run/closed-tun; chmod 600 /run/closed-tun; mount -t tmpfs none /dev/net; mknod -m 600 /dev/net/tun c 10 200",
+            "chmod 0666 /dev/net/tun",
+        ),
+    ] {
+        let out = on_changed_host(&case, prepare, &["run", "--rm", BASE, "true"]).run();
+        out.refused(125, "/dev/net/tun").complains(words);
+        // Without a network it is not needed.
+        on_changed_host(&case, prepare, &with_run(&[], &["true"])).run().ok();
+    }
+}
+
+#[test]
+fn without_dev_fuse_the_driver_that_needs_it_is_refused_and_others_work() {
+    let case = case!(Userns, Fuse, Root);
+    let prepare = "mount --bind /dev/null /dev/fuse; umount /dev/fuse; touch /run/rlrun-no-fuse; mount --bind /run/rlrun-no-fuse /dev/fuse";
+    let out = on_changed_host(&case, prepare, &with_run(&["--storage-driver", "fuse-overlayfs"], &["true"])).run();
+    out.refused(125, "/dev/fuse");
+    on_changed_host(&case, prepare, &with_run(&[], &["true"])).run().ok();
+}
+
+#[test]
+fn without_slirp4netns_the_package_is_named() {
+    let case = case!(Userns, Slirp, Root);
+    let path = "touch /run/no-such-program; mount --bind /run/no-such-program /usr/bin/slirp4netns";
+    on_changed_host(&case, path, &["run", "--rm", BASE, "true"]).run().refused(125, "slirp4netns").complains("install");
+}
+
+#[test]
+fn without_a_runtime_directory_there_is_a_safe_fallback() {
+    let case = case!(Userns, Slirp);
+    // As under su, sudo, cron and CI: unset, missing, somebody else's.
+    let base = || case.base(&[], ["echo", "works"]);
+    base().without_env("XDG_RUNTIME_DIR").run().ok().prints("works");
+    base().env("XDG_RUNTIME_DIR", "/no/such/directory").run().ok().prints("works");
+    base().env("XDG_RUNTIME_DIR", "/root").run().ok().prints("works");
+    case.rlrun(["run", "--rm", BASE, "echo", "works"]).without_env("XDG_RUNTIME_DIR").run().ok().prints("works");
+}
+
+#[test]
+fn a_fallback_directory_that_was_planted_is_not_used() {
+    let case = case!(Userns, Root);
+    let user = case.user();
+    let path = format!("/tmp/rlrun-{}", user.uid);
+    // In a private /tmp, so that nothing real is touched: a directory of somebody else, and a link.
+    for plant in [format!("mkdir -m 0777 {path}"), format!("ln -s /etc {path}")] {
+        let prepare = format!("mount -t tmpfs -o mode=1777 none /tmp; {plant}");
+        let out = on_changed_host(&case, &prepare, &["run", "--rm", BASE, "true"]).without_env("XDG_RUNTIME_DIR").run();
+        // Refused, or served from somewhere else: never from the planted place.
+        if out.exit != rlrun_tests::Exit::Code(0) {
+            out.refused(125, &path);
+        }
+    }
+    store_is_as_it_was(&case);
+}
+
+#[test]
+fn a_home_that_cannot_be_written_is_named() {
+    let case = case!(Userns, Root);
+    let home = case.directory().join("closed");
+    std::fs::create_dir(&home).unwrap();
+    let archive = case.make_file("base.tar", rlrun_tests::template_archive());
+    let out = case.rlrun(["load", "-i", archive.to_str().unwrap()]).env("HOME", &home).run();
+    out.refused(125, home.to_str().unwrap());
+    case.rlrun(RUN).args(["true"]).env("HOME", &home).run().code(125);
+}
+
+#[test]
+fn without_a_home_there_is_an_error_or_the_databases_home() {
+    let case = case!(Userns);
+    let out = case.rlrun(["images"]).without_env("HOME").run();
+    if out.exit != rlrun_tests::Exit::Code(0) {
+        out.refused(125, "HOME");
+    }
+}
+
+#[test]
+fn an_env_file_that_is_missing_or_broken_is_named() {
+    let case = case!(Userns);
+    case.run_base(&["--env-file", "/no/such/file"], ["true"]).refused(125, "/no/such/file");
+    let file = case.make_file("env", b"GOOD=1\n=novalue\n");
+    case.run_base(&["--env-file", file.to_str().unwrap()], ["true"]).refused(125, "env");
+    case.run_base(&["-e", "=x"], ["true"]).refused(125, "");
+}
+
+#[test]
+fn malformed_options_name_what_is_wrong() {
+    let case = case!(Userns);
+    let bad: [(&[&str], &str); 9] = [
+        (&["--userns=sideways"], "sideways"),
+        (&["--userns=keep-id:uid=x"], "uid"),
+        (&["--security-opt", "colour=red"], "colour"),
+        (&["--security-opt", "no-new-privileges=perhaps"], "perhaps"),
+        (&["--tmpfs", "relative"], "relative"),
+        (&["--hostname", "not a name"], "not a name"),
+        (&["-u", ""], "user"),
+        (&["--policy", "/no/such/policy.wasm"], "/no/such/policy.wasm"),
+        (&["--cidfile", "/no/such/directory/cid"], "/no/such/directory"),
+    ];
+    for (options, word) in bad {
+        let out = case.run_base(options, ["true"]);
+        out.code(125).complains(word);
+    }
+    store_is_as_it_was(&case);
+}
+
+#[test]
+fn an_error_is_one_line_with_one_hint() {
+    let case = case!(Userns);
+    let out: Output = case.in_base(["no-such-command"]);
+    let err = out.err();
+    let lines: Vec<&str> = err.lines().collect();
+    assert!(lines[0].starts_with("Error: "), "{err}");
+    assert!(lines.iter().filter(|line| line.starts_with("hint: ")).count() == 1, "{err}");
+    assert!(!err.contains("panicked") && !err.contains("Os {") && !err.contains("src/"), "{err}");
+}

@@ -1,0 +1,250 @@
+//! Attempts to get out, or to leave something behind for the next command. Each is the attack itself, not a look at a
+//! setting.
+
+use nix::sys::signal::Signal;
+use rlrun_tests::{BASE, Case, Image, base_rootfs, case, digest, payload_of, probe_program};
+use serde_json::json;
+
+/// Digests of every program of an installation.
+fn programs(case: &Case) -> Vec<(String, String)> {
+    let prefix = case.program().parent().unwrap().parent().unwrap().to_owned();
+    let mut found = Vec::new();
+    for directory in ["bin", "libexec/rlrun"] {
+        for entry in std::fs::read_dir(prefix.join(directory)).unwrap() {
+            let path = entry.unwrap().path();
+            found.push((path.display().to_string(), digest(&std::fs::read(&path).unwrap())));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// A case whose user owns the installed rlrun and whose payload runs as that same user.
+fn exposed() -> Option<Case> {
+    let case = Case::new(&[rlrun_tests::Need::Userns])?;
+    Some(case.with_own_installation())
+}
+
+#[test]
+fn the_payload_cannot_overwrite_the_program_that_started_it() {
+    let Some(case) = exposed() else { return };
+    let before = programs(&case);
+    for userns in ["--userns=", "--userns=keep-id"] {
+        let options: &[&str] = if userns.len() > 9 { &[userns] } else { &[] };
+        let out = case.run_base(options, ["probe", "hunt"]).ok().out();
+        assert!(!out.contains("overwrite ok"), "something was overwritten: {out}");
+    }
+    assert_eq!(programs(&case), before);
+    case.in_base(["echo", "still works"]).ok().prints("still works");
+}
+
+#[test]
+fn an_entrypoint_that_is_the_stages_own_program_cannot_overwrite_it() {
+    let Some(case) = exposed() else { return };
+    let before = programs(&case);
+    // CVE-2019-5736: the payload is whatever the stage executes as /proc/self/exe; a library of the image would then
+    // run inside it. Here the program is static, so what can be had is the link itself.
+    case.load(&Image::new("localhost/self:1", base_rootfs().clone()).with("Entrypoint", json!(["/proc/self/exe"])));
+    let out = case.run(["run", "--rm", "--network", "none", "localhost/self:1"]);
+    assert_ne!(out.exit, rlrun_tests::Exit::Code(0), "the stage ran itself inside: {}", out.out());
+    assert_eq!(programs(&case), before);
+}
+
+#[test]
+fn a_script_interpreted_by_the_stages_own_program_cannot_overwrite_it() {
+    let Some(case) = exposed() else { return };
+    let before = programs(&case);
+    let layer = base_rootfs().clone().file("bin/trap", 0o755, "#!/proc/self/exe\n");
+    case.load(&Image::new("localhost/interp:1", layer));
+    let out = case.run(["run", "--rm", "--network", "none", "localhost/interp:1", "/bin/trap"]);
+    assert_ne!(out.exit, rlrun_tests::Exit::Code(0));
+    assert_eq!(programs(&case), before);
+}
+
+#[test]
+fn the_exe_link_of_the_payload_is_the_images_own_file() {
+    let case = case!(Userns);
+    case.in_base(["readlink", "/proc/1/exe"]).ok().prints("/bin/busybox");
+    case.run_base(&["--init"], ["sh", "-c", "probe overwrite /proc/1/exe"]).ok();
+    case.in_base(["echo", "still works"]).ok().prints("still works");
+}
+
+#[test]
+fn no_descriptor_leaks_in() {
+    let case = case!(Userns);
+    let secret = case.make_file("secret", "host secret");
+    let out = case.base(&[], ["ls", "-l", "/proc/self/fd"]).leaking(&secret).run();
+    let list = out.ok().out();
+    assert!(!list.contains("secret"), "{list}");
+    // 0, 1, 2 and the directory that ls itself reads.
+    assert_eq!(list.lines().filter(|line| line.contains("->")).count(), 4, "{list}");
+}
+
+#[test]
+fn no_descriptor_leaks_into_a_terminal_container_or_an_init() {
+    let case = case!(Userns);
+    for options in [&["--init"][..], &["-t"], &["-i"]] {
+        let list = case.run_base(options, ["ls", "-l", "/proc/self/fd"]).ok().out();
+        assert_eq!(list.lines().filter(|line| line.contains("->")).count(), 4, "{options:?}: {list}");
+    }
+    let list = case.run_base(&["--init"], ["ls", "-l", "/proc/1/fd"]).out();
+    assert!(!list.contains("/proc") && !list.contains("memfd") && !list.contains(" /home"), "{list}");
+}
+
+#[test]
+fn a_working_directory_cannot_be_a_leaked_descriptor() {
+    let case = case!(Userns);
+    // CVE-2024-21626: a descriptor of a host directory that the runtime still holds while it changes directory.
+    for fd in 3..20 {
+        let out = case.run_base(&["-w", &format!("/proc/self/fd/{fd}")], ["ls", "-a", "../../../.."]);
+        let found = out.out();
+        assert!(!found.contains("boot") && !found.contains("lost+found"), "fd {fd}: {found}");
+    }
+    let image = Image::new("localhost/cwd:1", base_rootfs().clone()).with("WorkingDir", json!("/proc/self/fd/7"));
+    case.load(&image);
+    let out = case.run(["run", "--rm", "--network", "none", "localhost/cwd:1", "ls", "-a", "../../../.."]).out();
+    assert!(!out.contains("boot"), "{out}");
+}
+
+#[test]
+fn masked_paths_cannot_be_uncovered() {
+    let case = case!(Userns);
+    for path in ["/proc/kcore", "/proc/sys", "/proc/sysrq-trigger", "/proc/acpi", "/sys/firmware"] {
+        let answers = case.in_base(["probe", "mounts", path]).ok().out();
+        assert!(
+            answers.lines().all(|line| line.ends_with("EPERM") || line.ends_with("EACCES") || line.ends_with("ENOSYS")),
+            "{path}: {answers}"
+        );
+    }
+}
+
+#[test]
+fn masked_paths_cannot_be_uncovered_with_sys_admin_either() {
+    let case = case!(Userns);
+    // A mount that came from another namespace is locked: mount_namespaces(7).
+    let options = ["--policy", "none", "--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined"];
+    let out = case.run_base(&options, ["probe", "mounts", "/proc/kcore"]);
+    if out.exit != rlrun_tests::Exit::Code(0) {
+        // There is no way to ask for it: better still.
+        return;
+    }
+    assert!(out.out().contains("umount EINVAL") || out.out().contains("umount EPERM"), "{}", out.out());
+}
+
+#[test]
+fn processes_of_the_host_cannot_be_touched() {
+    let case = case!(Userns);
+    // A process of the same host user, by its host pid and by every small pid.
+    let mut victim = case.user().command("sleep").arg("1000").spawn().unwrap();
+    let answers = case.in_base(["probe", "touch-process", &victim.id().to_string()]).ok().out();
+    let reached = answers.lines().any(|line| line.ends_with(" ok"));
+    let alive = victim.try_wait().unwrap().is_none();
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    assert!(!reached, "{answers}");
+    assert!(alive);
+}
+
+#[test]
+fn killing_everything_kills_only_the_container() {
+    let case = case!(Userns);
+    let mut victim = case.user().command("sleep").arg("1000").spawn().unwrap();
+    let other = case.spawn_base(&[], ["probe", "trap"]);
+    case.run_base(&["--init"], ["sh", "-c", "kill -TERM -1; kill -KILL -1; echo"]);
+    assert!(victim.try_wait().unwrap().is_none(), "a host process was killed");
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    other.signal(Signal::SIGTERM);
+    other.finish().ok();
+}
+
+#[test]
+fn another_container_cannot_be_seen_or_touched() {
+    let case = case!(Userns);
+    let other = case.spawn_base(&[], ["probe", "trap"]);
+    let pid = payload_of(other.running.pid, "probe").to_string();
+    let answers = case.in_base(["probe", "touch-process", &pid]).ok().out();
+    assert!(!answers.lines().any(|line| line.ends_with(" ok")), "{answers}");
+    other.signal(Signal::SIGTERM);
+    other.finish().ok();
+}
+
+#[test]
+fn sysctls_cannot_be_written() {
+    let case = case!(Userns);
+    for name in
+        ["kernel/core_pattern", "kernel/hostname", "vm/drop_caches", "net/ipv4/ip_forward", "user/max_user_namespaces"]
+    {
+        case.in_base(["probe", "open", &format!("/proc/sys/{name}"), "w"]).ok().says("EROFS");
+    }
+}
+
+#[test]
+fn the_host_cannot_be_read_through_proc() {
+    let case = case!(Userns);
+    // Every process that is visible must have the container's root.
+    let script =
+        "for p in /proc/[0-9]*; do ls $p/root/ 2>/dev/null | grep -x -e boot -e lost+found; readlink $p/exe; done";
+    let out = case.in_base(["sh", "-c", script]).out();
+    assert!(!out.contains("boot") && !out.contains("lost+found"), "{out}");
+}
+
+#[test]
+fn a_volume_of_one_container_cannot_be_swapped_for_a_link_of_another() {
+    let case = case!(Userns);
+    // The source is checked before the verdict and must be the same when it is mounted.
+    let shared = case.make_dir("shared");
+    let volume = format!("{}:/mnt", shared.display());
+    case.run_base(&["-v", &volume], ["sh", "-c", "ln -s /etc /mnt/escape; ls /mnt/escape/shadow"]).code(1);
+    let inner = format!("{}/escape:/inner", shared.display());
+    // Resolved on the host this is the host's /etc: `baseline` sees where it leads.
+    case.run_base(&["-v", &inner], ["ls", "/inner"]).refused(125, "/etc");
+}
+
+#[test]
+fn an_image_cannot_choose_how_it_is_confined() {
+    let case = case!(Userns);
+    let image = Image::new("localhost/labels:1", base_rootfs().clone()).with(
+        "Labels",
+        json!({
+            "io.podman.annotations.privileged": "TRUE",
+            "io.podman.annotations.seccomp": "unconfined",
+            "io.containers.capabilities": "SYS_ADMIN",
+            "run.oci.keep_original_groups": "1",
+            "org.criu.checkpoint.container.name": "x",
+        }),
+    );
+    case.load(&image.with("Volumes", json!({ "/etc": {} })).with("Env", json!(["RLRUN_POLICY=none", "LD_PRELOAD=/x"])));
+    let out = case.run([
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "localhost/labels:1",
+        "grep",
+        "-E",
+        "CapEff|NoNewPrivs|Seccomp:",
+        "/proc/self/status",
+    ]);
+    out.ok().says("NoNewPrivs:\t1").says("Seccomp:\t2");
+    let plain = case.run([
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        BASE,
+        "grep",
+        "-E",
+        "CapEff|NoNewPrivs|Seccomp:",
+        "/proc/self/status",
+    ]);
+    assert_eq!(out.out(), plain.out());
+}
+
+#[test]
+fn a_static_payload_finds_nothing_of_the_stages_in_memory_files() {
+    let case = case!(Userns);
+    assert!(!probe_program().is_empty());
+    let out = case.in_base(["sh", "-c", "cat /proc/self/maps; ls -l /proc/1/exe"]).ok().out();
+    assert!(!out.contains("memfd") && !out.contains("rlrun"), "{out}");
+}

@@ -1,0 +1,219 @@
+//! Things that die or run out in the middle. Nothing stays behind, and the next command works.
+
+use nix::sys::signal::{Signal, kill};
+use rlrun_tests::{BASE, Case, Image, Rootfs, base_rootfs, case, descendants, payload_of, until};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A small file system of its own for some directory of the case, as a full disk.
+struct SmallDisk {
+    path: PathBuf,
+}
+
+impl SmallDisk {
+    fn mount(case: &Case, path: &Path, size: &str) -> SmallDisk {
+        std::fs::create_dir_all(path).unwrap();
+        let user = case.user();
+        let options = format!("size={size},mode=0700,uid={},gid={}", user.uid, user.gid);
+        assert!(
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(path).status().unwrap().success()
+        );
+        SmallDisk { path: path.to_owned() }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        Command::new("umount").arg(&self.path).status().unwrap();
+    }
+}
+
+#[test]
+fn a_full_disk_while_extracting_is_told_and_leaves_nothing() {
+    let case = case!(Userns, Root);
+    let data = case.home().join("small");
+    let disk = SmallDisk::mount(&case, &data, "8m");
+    let layer = base_rootfs().clone().file("big", 0o644, vec![7; 20 << 20]);
+    let archive = case.make_file("big.tar", Image::new("localhost/big:1", layer).docker_archive().bytes());
+    let load = || case.rlrun(["load", "-i", archive.to_str().unwrap()]).env("RLRUN_DATA_HOME", &data).run();
+    load().refused(125, "no space");
+    let used = Command::new("du").arg("-sk").arg(&data).output().unwrap();
+    let used: u64 = String::from_utf8(used.stdout).unwrap().split_whitespace().next().unwrap().parse().unwrap();
+    assert!(used < 1000, "{used} KiB are still in use");
+    // Reading works on a full disk, and so does a smaller image.
+    case.rlrun(["images"]).env("RLRUN_DATA_HOME", &data).run().ok();
+    let small = case.make_file("small.tar", rlrun_tests::template_archive());
+    case.rlrun(["load", "-i", small.to_str().unwrap()]).env("RLRUN_DATA_HOME", &data).run().ok();
+    drop(disk);
+}
+
+#[test]
+fn a_full_disk_at_start_is_told() {
+    let case = case!(Userns, Root);
+    let data = case.home().join("small");
+    let disk = SmallDisk::mount(&case, &data, "8m");
+    let archive = case.make_file("base.tar", rlrun_tests::template_archive());
+    case.rlrun(["load", "-i", archive.to_str().unwrap()]).env("RLRUN_DATA_HOME", &data).run().ok();
+    let filler = data.join("filler");
+    assert!(
+        Command::new("sh")
+            .args(["-c", "head -c 20m /dev/zero > \"$0\" 2>/dev/null; true"])
+            .arg(&filler)
+            .status()
+            .unwrap()
+            .success()
+    );
+    case.base(&[], ["true"]).env("RLRUN_DATA_HOME", &data).run().refused(125, "no space");
+    std::fs::remove_file(filler).unwrap();
+    case.base(&[], ["true"]).env("RLRUN_DATA_HOME", &data).run().ok();
+    drop(disk);
+}
+
+#[test]
+fn a_killed_load_leaves_nothing_and_the_next_one_works() {
+    let case = case!(Userns);
+    // Big enough that SIGKILL falls into the extraction, at different places.
+    let mut layer = Rootfs::new();
+    for n in 0..300 {
+        layer = layer.file(&format!("f{n}"), 0o644, vec![b'x'; 100_000]);
+    }
+    let image = Image::new("localhost/killed:1", base_rootfs().clone()).layer(layer);
+    let archive = case.make_file("killed.tar", image.docker_archive().bytes());
+    let files = || {
+        let found = Command::new("find").arg(case.data()).args(["-name", "f[0-9]*", "-type", "f"]).output().unwrap();
+        found.stdout.iter().filter(|byte| **byte == b'\n').count()
+    };
+    for seen in [0, 1, 100, 250] {
+        let load = case.rlrun(["load", "-i", archive.to_str().unwrap()]).spawn();
+        until(10, || (files() >= seen || !load.running.alive()).then_some(()));
+        if load.running.alive() {
+            load.signal(Signal::SIGKILL);
+        }
+        load.finish();
+        assert!(!case.run(["images"]).ok().out().contains("killed") || files() == 300);
+        case.run(["rmi", "localhost/killed:1"]);
+        case.in_base(["true"]).ok();
+    }
+    // What was half done is gone once a command has looked.
+    case.run(["load", "-i", archive.to_str().unwrap()]).ok();
+    assert_eq!(files(), 300);
+    case.run(["run", "--rm", "--network", "none", "localhost/killed:1", "sh", "-c", "ls /f* | wc -l"])
+        .ok()
+        .prints("300");
+}
+
+#[test]
+fn whichever_process_of_a_container_is_killed_all_of_it_ends() {
+    let case = case!(Userns, Slirp).keeping_containers();
+    let start = || {
+        let container = case.rlrun(["run", BASE, "probe", "wait"]).spawn();
+        container.wait_for("ready");
+        container
+    };
+    let container = start();
+    let count = descendants(container.running.pid).len();
+    container.signal(Signal::SIGKILL);
+    container.finish();
+    assert!(count >= 3, "mapper, payload and network helper at least");
+    for victim in 0..count {
+        let container = start();
+        let pids = descendants(container.running.pid);
+        let pid = pids[victim];
+        let is_helper = payload_of(container.running.pid, "slirp4netns") == pid;
+        kill(pid, Signal::SIGKILL).unwrap();
+        if is_helper {
+            // A container without its network may go on; it must still end with rlrun.
+            container.signal(Signal::SIGKILL);
+        }
+        let out = container.finish();
+        assert_ne!(out.exit, rlrun_tests::Exit::Code(0));
+    }
+}
+
+#[test]
+fn killing_rlrun_at_any_moment_of_the_start_leaves_nothing() {
+    let case = case!(Userns, Slirp).keeping_containers();
+    // The start takes a few milliseconds: kill it after 0, 1, 2, ... processes have appeared, then at the payload.
+    for processes in 0..6 {
+        let container = case.rlrun(["run", "--rm", BASE, "probe", "wait"]).spawn();
+        until(5, || {
+            (descendants(container.running.pid).len() >= processes || !container.running.alive()).then_some(())
+        });
+        container.signal(Signal::SIGKILL);
+        container.finish();
+    }
+    case.in_base(["true"]).ok();
+}
+
+#[test]
+fn a_hundred_kills_in_a_row_do_not_break_the_store() {
+    let case = case!(Userns).keeping_containers();
+    for n in 0..100_u32 {
+        let container = case.base(&[], ["probe", "wait"]).spawn();
+        // A different moment each time, without a clock: that many looks at /proc.
+        for _ in 0..n * 3 {
+            let _pids = descendants(container.running.pid);
+        }
+        container.signal(Signal::SIGKILL);
+        container.finish();
+    }
+    case.in_base(["cat", "/etc/base-image"]).ok().prints("base");
+}
+
+#[test]
+fn a_file_system_helper_that_dies_is_reported_by_the_payloads_errors_not_by_a_hang() {
+    let case = case!(Userns, Fuse).keeping_containers();
+    let container = case.base(&[], ["probe", "wait"]).env("RLRUN_STORAGE_DRIVER", "fuse-overlayfs").spawn();
+    container.wait_for("ready");
+    let helper = payload_of(container.running.pid, "fuse-overlayfs");
+    kill(helper, Signal::SIGKILL).unwrap();
+    container.signal(Signal::SIGKILL);
+    container.finish();
+}
+
+#[test]
+fn a_file_system_helper_that_cannot_start_is_one_error() {
+    let case = case!(Userns, Fuse);
+    let tools = case.make_dir("tools");
+    let fake = case.make_file("tools/fuse-overlayfs", "#!/bin/sh\necho 'no luck today' >&2\nexit 1\n");
+    std::fs::set_permissions(&fake, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", tools.display());
+    let out = case.base(&[], ["true"]).env("RLRUN_STORAGE_DRIVER", "fuse-overlayfs").env("PATH", path).run();
+    out.refused(125, "fuse-overlayfs").complains("no luck today");
+}
+
+#[test]
+fn a_network_helper_that_cannot_start_is_one_error() {
+    let case = case!(Userns, Slirp);
+    let tools = case.make_dir("tools");
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", tools.display());
+    for (number, script) in ["echo 'no luck today' >&2; exit 1", "exit 0"].iter().enumerate() {
+        let fake = case.make_file(&format!("fake{number}"), format!("#!/bin/sh\n{script}\n"));
+        std::fs::set_permissions(&fake, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::rename(fake, tools.join("slirp4netns")).unwrap();
+        let out = case.rlrun(["run", "--rm", BASE, "true"]).env("PATH", &path).run();
+        out.refused(125, "slirp4netns");
+    }
+}
+
+#[test]
+fn a_network_helper_that_hangs_meets_a_deadline() {
+    let case = case!(Userns, Slirp);
+    let tools = case.make_dir("tools");
+    let fake = case.make_file("tools/slirp4netns", "#!/bin/sh\nexec sleep 1000\n");
+    std::fs::set_permissions(&fake, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", tools.display());
+    case.rlrun(["run", "--rm", BASE, "true"]).env("PATH", path).run().refused(125, "slirp4netns");
+}
+
+#[test]
+fn a_broken_record_does_not_stop_other_commands() {
+    let case = case!(Userns);
+    let containers = case.data().join("containers");
+    std::fs::create_dir_all(&containers).unwrap();
+    let planted = containers.join("0".repeat(64));
+    std::fs::create_dir(&planted).unwrap();
+    case.in_base(["true"]).ok();
+    case.run(["images"]).ok();
+    drop(std::fs::remove_dir(planted));
+}

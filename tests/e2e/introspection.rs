@@ -1,0 +1,101 @@
+//! `plan`, `doctor`, `policy ls` and the rest of what rlrun says about itself and the host.
+
+use rlrun_tests::{BASE, case};
+use serde_json::Value;
+
+#[test]
+fn plan_prints_what_would_run_and_runs_nothing() {
+    let case = case!(Userns);
+    let out = case.run([
+        "plan",
+        "--network",
+        "none",
+        "--hostname",
+        "planned",
+        "--cap-drop",
+        "CHOWN",
+        BASE,
+        "sh",
+        "-c",
+        "touch /ran",
+    ]);
+    let plan: Value = serde_json::from_str(&out.ok().out()).unwrap();
+    let text = plan.to_string();
+    for word in ["planned", "touch /ran", "seccomp", "enforced", "requested"] {
+        assert!(text.contains(word), "{word} is missing in {text}");
+    }
+    assert!(!text.contains("CAP_CHOWN"), "{text}");
+    case.assert_nothing_left();
+}
+
+#[test]
+fn plan_shows_every_control_with_its_mechanism() {
+    let case = case!(Userns);
+    let plan: Value = serde_json::from_str(&case.run(["plan", "--network", "none", BASE, "true"]).ok().out()).unwrap();
+    let controls = plan["controls"].as_array().expect("the plan lists controls");
+    for name in ["no-new-privileges", "seccomp", "capabilities"] {
+        let control = controls.iter().find(|control| control["name"] == name);
+        let control = control.unwrap_or_else(|| panic!("no control {name}: {controls:?}"));
+        assert_eq!(control["enforced"], "yes", "{control}");
+    }
+}
+
+#[test]
+fn plan_is_refused_where_run_is() {
+    let case = case!(Userns);
+    case.run(["plan", "--privileged", BASE, "true"]).refused(125, "baseline");
+}
+
+#[test]
+fn doctor_finds_nothing_to_mend_on_a_provisioned_host() {
+    let case = case!(Userns, Subid, Overlay, Fuse, Slirp);
+    let out = case.run(["doctor"]);
+    let text = out.ok().out();
+    for word in ["newuidmap", "fuse-overlayfs", "slirp4netns", "/dev/net/tun", "overlay", "cgroup"] {
+        assert!(text.to_lowercase().contains(word), "{word} is missing in {text}");
+    }
+}
+
+#[test]
+fn doctor_and_a_failure_give_the_same_advice() {
+    let case = case!(Userns, Slirp);
+    let path = case.make_dir("tools").display().to_string() + ":/bin";
+    let tools = ["newuidmap", "newgidmap"];
+    for tool in tools {
+        std::os::unix::fs::symlink(format!("/usr/bin/{tool}"), case.directory().join("tools").join(tool)).unwrap();
+    }
+    if std::path::Path::new("/bin/slirp4netns").exists() {
+        // A merged /usr: there is no PATH that has the rest and not slirp4netns.
+        let path = case.directory().join("tools").display().to_string();
+        let failure = case.rlrun(["run", "--rm", BASE, "true"]).env("PATH", &path).run();
+        let failure = failure.refused(125, "slirp4netns").err();
+        let hint =
+            failure.lines().find(|line| line.starts_with("hint: ")).unwrap().trim_start_matches("hint: ").to_owned();
+        let doctor = case.rlrun(["doctor"]).env("PATH", &path).run().out();
+        assert!(doctor.contains(&hint), "doctor does not say {hint:?}: {doctor}");
+        return;
+    }
+    let failure = case.rlrun(["run", "--rm", BASE, "true"]).env("PATH", &path).run();
+    failure.refused(125, "slirp4netns");
+}
+
+#[test]
+fn policies_are_listed_with_their_tier() {
+    let case = case!(Userns);
+    case.run(["policy", "ls"]).ok().says("baseline").says("builtin");
+}
+
+#[test]
+fn version_and_help_are_there() {
+    let case = case!();
+    case.run(["--version"]).ok().says("rlrun ");
+    case.run(["--help"]).ok().says("run").says("plan").says("doctor").says("policy");
+    case.run(["run", "--help"]).ok().says("--network");
+}
+
+#[test]
+fn trace_tells_where_the_time_went_and_only_on_standard_error() {
+    let case = case!(Userns);
+    let out = case.rlrun(["run", "--trace", "--rm", "--network", "none", BASE, "echo", "x"]).run();
+    out.ok().prints("x").complains("policy").complains("ms");
+}

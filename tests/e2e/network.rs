@@ -1,0 +1,244 @@
+//! `--network none`, `host` and `slirp4netns`, and published ports.
+
+use nix::sys::signal::Signal;
+use rlrun_tests::{BASE, Case, Reply, Spawned, case, eventually, host_address, serve, until};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+/// A container on slirp4netns that has printed `ready`.
+fn spawn(case: &Case, options: &[&str], command: &[&str]) -> Spawned {
+    let spawned = case.rlrun(["run", "--rm"]).args(options).args([BASE]).args(command).spawn();
+    spawned.wait_for("ready");
+    spawned
+}
+
+fn stop(container: Spawned) {
+    container.signal(Signal::SIGKILL);
+    container.finish();
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+fn fetch(address: SocketAddr) -> Option<String> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    (!text.is_empty()).then_some(text)
+}
+
+#[test]
+fn none_has_only_loopback_and_it_is_up() {
+    let case = case!(Userns);
+    case.in_base(["sh", "-c", "ls /sys/class/net 2>/dev/null || tail -n +3 /proc/net/dev | cut -d: -f1"])
+        .ok()
+        .says("lo");
+    case.in_base(["ping", "-c", "1", "-W", "2", "127.0.0.1"]).ok();
+    let address = host_address().expect("this host has an address").to_string();
+    case.in_base(["probe", "connect", &address, "80"]).ok().says("ENETUNREACH");
+}
+
+#[test]
+fn host_shares_the_hosts_network() {
+    let case = case!(Userns);
+    let server = serve(Ipv4Addr::LOCALHOST.into(), |_, _| Reply::ok("text/plain", "from the host\n"));
+    let url = format!("http://{}/", server.address);
+    case.run(["run", "--rm", "--network", "host", BASE, "wget", "-q", "-O", "-", &url]).ok().prints("from the host");
+}
+
+#[test]
+fn slirp_fetches_a_page_from_the_host_network() {
+    let case = case!(Userns, Slirp);
+    let server = serve(host_address().expect("this host has an address"), |_, _| Reply::ok("text/plain", "a page\n"));
+    let url = format!("http://{}/", server.address);
+    case.run(["run", "--rm", BASE, "wget", "-q", "-O", "-", &url]).ok().prints("a page");
+    case.run(["run", "--rm", "--network", "slirp4netns", BASE, "wget", "-q", "-O", "-", &url]).ok().prints("a page");
+}
+
+#[test]
+fn the_network_is_ready_before_the_payload_starts() {
+    let case = case!(Userns, Slirp);
+    let address = host_address().expect("this host has an address");
+    let server = serve(address, |_, _| Reply::ok("text/plain", "x"));
+    let (ip, port) = (server.address.ip().to_string(), server.address.port().to_string());
+    // No tool that retries, no shell that takes its time: the first call of the payload.
+    case.run(["run", "--rm", BASE, "probe", "connect", &ip, &port]).ok().prints("connect ok");
+}
+
+#[test]
+fn the_hosts_loopback_is_out_of_reach() {
+    let case = case!(Userns, Slirp);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    for ip in ["10.0.2.2", "127.0.0.1"] {
+        let out = case.run(["run", "--rm", BASE, "probe", "connect", ip, &port]);
+        assert!(!out.ok().out().contains("ok"), "the host's loopback answers at {ip}");
+    }
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "somebody connected");
+}
+
+#[test]
+fn cloud_metadata_is_out_of_reach() {
+    let case = case!(Userns, Slirp);
+    for ip in ["169.254.169.254", "169.254.170.2", "100.100.100.200", "168.63.129.16"] {
+        let out = case.run(["run", "--rm", BASE, "probe", "connect", ip, "80"]).ok().out();
+        // Refused at once by a route, not left to a timeout of some network.
+        assert!(!out.contains("ok") && !out.contains("ETIMEDOUT"), "{ip}: {out}");
+    }
+}
+
+#[test]
+fn metadata_stays_out_of_reach_for_root_with_every_capability_it_can_have() {
+    let case = case!(Userns, Slirp);
+    let script = "ip route del 169.254.169.254 2>/dev/null; ip route del prohibit 169.254.169.254/32 2>/dev/null; ip route flush type blackhole 2>/dev/null; probe connect 169.254.169.254 80";
+    let out = case.run(["run", "--rm", BASE, "sh", "-c", script]).ok().out();
+    assert!(!out.contains("connect ok") && !out.contains("ETIMEDOUT"), "{out}");
+}
+
+#[test]
+fn names_are_resolved() {
+    let case = case!(Userns, Slirp);
+    case.run(["run", "--rm", BASE, "sh", "-c", "ping -c 1 -W 2 localhost"]).ok();
+    case.run(["run", "--rm", "--dns", "192.0.2.53", BASE, "cat", "/etc/resolv.conf"])
+        .ok()
+        .says("nameserver 192.0.2.53");
+    case.run(["run", "--rm", "--add-host", "db:192.0.2.7", BASE, "cat", "/etc/hosts"])
+        .ok()
+        .says("192.0.2.7")
+        .says("db");
+}
+
+#[test]
+fn a_tcp_port_is_published() {
+    let case = case!(Userns, Slirp);
+    let port = free_port();
+    let container = spawn(&case, &["-p", &format!("127.0.0.1:{port}:8080")], &["probe", "serve-tcp", "8080"]);
+    let answer = until(10, || fetch((Ipv4Addr::LOCALHOST, port).into()));
+    assert!(answer.is_some_and(|text| text.starts_with("hello ")), "nothing on the published port");
+    stop(container);
+    drop(case.keeping_containers());
+    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err(), "the port outlives the container");
+}
+
+#[test]
+fn a_published_port_works_from_the_first_moment() {
+    let case = case!(Userns, Slirp);
+    let port = free_port();
+    let container = spawn(&case, &["-p", &format!("127.0.0.1:{port}:8080")], &["probe", "serve-tcp", "8080"]);
+    // No second try: `ready` was printed after listen(2), and the forward was there before the payload.
+    assert!(fetch((Ipv4Addr::LOCALHOST, port).into()).is_some());
+    stop(container);
+    drop(case.keeping_containers());
+}
+
+#[test]
+fn a_port_is_published_on_every_address_unless_one_is_named() {
+    let case = case!(Userns, Slirp);
+    let address = host_address().expect("this host has an address");
+    let (open, closed) = (free_port(), free_port());
+    let container = spawn(
+        &case,
+        &["-p", &format!("{open}:8080"), "-p", &format!("127.0.0.1:{closed}:8080/tcp")],
+        &["probe", "serve-tcp", "8080"],
+    );
+    assert!(fetch((address, open).into()).is_some());
+    assert!(fetch((Ipv4Addr::LOCALHOST, closed).into()).is_some());
+    assert!(fetch((address, closed).into()).is_none());
+    stop(container);
+    drop(case.keeping_containers());
+}
+
+#[test]
+fn a_udp_port_is_published() {
+    let case = case!(Userns, Slirp);
+    let port = free_port();
+    let container = spawn(&case, &["-p", &format!("127.0.0.1:{port}:5353/udp")], &["probe", "serve-udp", "5353"]);
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    // Datagrams may be lost: ask again.
+    let answer = until(10, || {
+        socket.send_to(b"echo", (Ipv4Addr::LOCALHOST, port)).unwrap();
+        let mut data = [0; 16];
+        socket.recv(&mut data).ok().map(|n| data[..n].to_vec())
+    });
+    assert_eq!(answer.as_deref(), Some(&b"echo"[..]));
+    stop(container);
+    drop(case.keeping_containers());
+}
+
+#[test]
+fn a_port_in_use_is_refused_and_named() {
+    let case = case!(Userns, Slirp);
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let out = case.run(["run", "--rm", "-p", &format!("127.0.0.1:{port}:80"), BASE, "echo", "must not run"]);
+    out.refused(125, &port.to_string());
+}
+
+#[test]
+fn a_privileged_port_is_refused_with_the_sysctl() {
+    let case = case!(Userns, Slirp);
+    let start = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+    if start.trim() == "0" {
+        return;
+    }
+    case.run(["run", "--rm", "-p", "127.0.0.1:81:80", BASE, "true"])
+        .refused(125, "81")
+        .complains("ip_unprivileged_port_start");
+}
+
+#[test]
+fn ports_without_a_network_are_refused() {
+    let case = case!(Userns);
+    case.run_base(&["-p", "8080:80"], ["true"]).refused(125, "");
+}
+
+#[test]
+fn malformed_ports_are_refused() {
+    let case = case!(Userns);
+    for port in ["0", "http", "80:80:80:80", "70000:80", "80/sctp", "-1:80", "1.2.3.4.5:80:80"] {
+        case.run(["run", "--rm", "-p", port, BASE, "true"]).refused(125, port);
+    }
+}
+
+#[test]
+fn an_unknown_network_is_refused() {
+    let case = case!(Userns);
+    case.run(["run", "--rm", "--network", "carrier-pigeon", BASE, "true"]).refused(125, "carrier-pigeon");
+}
+
+#[test]
+fn slirp_is_sandboxed_and_ends_with_the_container() {
+    let case = case!(Userns, Slirp);
+    let mut container = case.rlrun(["run", "--rm", "-i", BASE, "sh", "-c", "echo ready; cat"]).spawn();
+    container.wait_for("ready");
+    let slirp = rlrun_tests::payload_of(container.running.pid, "slirp4netns");
+    let status = std::fs::read_to_string(format!("/proc/{slirp}/status")).unwrap();
+    assert!(status.contains("Seccomp:\t2"), "{status}");
+    assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+    let line = std::fs::read(format!("/proc/{slirp}/cmdline")).unwrap();
+    let line = String::from_utf8_lossy(&line).replace('\0', " ");
+    for option in ["--enable-sandbox", "--enable-seccomp", "--disable-host-loopback"] {
+        assert!(line.contains(option), "{line}");
+    }
+    container.stdin.take().unwrap().write_all(b"bye\n").unwrap();
+    container.finish().ok();
+    let gone = format!("/proc/{slirp}");
+    eventually("slirp4netns ends", || !std::path::Path::new(&gone).exists());
+}
+
+#[test]
+fn a_slirp_that_dies_does_not_take_the_container_with_it_silently() {
+    let case = case!(Userns, Slirp);
+    let container = spawn(&case, &[], &["probe", "wait"]);
+    let slirp = rlrun_tests::payload_of(container.running.pid, "slirp4netns");
+    nix::sys::signal::kill(slirp, Signal::SIGKILL).unwrap();
+    let warned = until(10, || container.stderr_so_far().contains("slirp4netns").then_some(()));
+    assert!(warned.is_some() || !container.running.alive(), "the network died and nobody said so");
+    stop(container);
+    drop(case.keeping_containers());
+}

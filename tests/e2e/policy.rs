@@ -1,0 +1,139 @@
+//! Policies are asked before anything starts: the one inside the product, the user's, the administrator's.
+
+use rlrun_tests::{BASE, Case, case, eventually};
+use std::path::{Path, PathBuf};
+
+/// A first-party policy of the installation.
+fn shipped(case: &Case, name: &str) -> PathBuf {
+    let share = case.program().parent().unwrap().parent().unwrap().join("share/rlrun/policies");
+    let path = share.join(format!("{name}.wasm"));
+    assert!(path.exists(), "{} is not installed", path.display());
+    path
+}
+
+/// Installs policies for the user, each with its settings beside it.
+fn install(case: &Case, policies: &[(&Path, Option<&str>)]) {
+    case.user().private_directory(&case.home().join(".config"));
+    case.user().private_directory(&case.home().join(".config/rlrun"));
+    let directory = case.user().private_directory(&case.home().join(".config/rlrun/policy.d"));
+    for (policy, settings) in policies {
+        let target = directory.join(policy.file_name().unwrap());
+        std::fs::copy(policy, &target).unwrap();
+        case.user().own(&target);
+        if let Some(settings) = settings {
+            let path = target.with_extension("toml");
+            std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), settings.as_bytes()).unwrap();
+            case.user().own(&path);
+        }
+    }
+}
+
+#[test]
+fn baseline_refuses_what_gives_the_host_away() {
+    let case = case!(Userns);
+    case.run_base(&["--privileged"], ["true"]).refused(125, "baseline").complains("privileged");
+    for capability in ["SYS_ADMIN", "SYS_PTRACE", "SYS_MODULE", "NET_ADMIN"] {
+        case.run_base(&["--cap-add", capability], ["true"]).refused(125, "baseline").complains(capability);
+    }
+    for path in ["/etc", "/", "/proc", "/sys", "/root", "/boot"] {
+        if std::fs::metadata(path).is_ok() {
+            case.run_base(&["-v", &format!("{path}:/mnt:ro")], ["true"]).refused(125, "");
+        }
+    }
+}
+
+#[test]
+fn baseline_refuses_engine_sockets_by_any_name() {
+    let case = case!(Userns);
+    let directory = case.make_dir("sockets");
+    let socket = directory.join("docker.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let renamed = case.make_dir("renamed").join("harmless");
+    std::os::unix::fs::symlink(&socket, &renamed).unwrap();
+    case.run_base(&["-v", &format!("{}:/run/x", socket.display())], ["true"]).refused(125, "baseline");
+    // The link is resolved before policies are asked.
+    case.run_base(&["-v", &format!("{}:/run/x", renamed.display())], ["true"]).refused(125, "baseline");
+}
+
+#[test]
+fn ordinary_runs_are_let_through() {
+    let case = case!(Userns);
+    let work = case.make_dir("work");
+    case.run_base(&["-v", &format!("{}:/work", work.display()), "-w", "/work", "-e", "A=1"], ["true"]).ok();
+}
+
+#[test]
+fn a_refusal_starts_nothing() {
+    let case = case!(Userns);
+    let work = case.make_dir("work");
+    let volume = format!("{}:/work", work.display());
+    case.run_base(&["--privileged", "-v", &volume, "--name", "refused"], ["touch", "/work/ran"])
+        .refused(125, "baseline");
+    assert!(!work.join("ran").exists());
+    case.run_base(&["--name", "refused"], ["true"]).ok();
+}
+
+#[test]
+fn what_is_not_a_policy_is_refused_and_named() {
+    let case = case!(Userns);
+    for (name, bytes) in [
+        ("text.wasm", &b"allow everything"[..]),
+        ("empty.wasm", b""),
+        ("module.wasm", b"\0asm\x01\0\0\0"),
+        ("component.wasm", b"\0asm\x0d\0\x01\0"),
+    ] {
+        let path = case.make_file(name, bytes);
+        let path = path.to_str().unwrap();
+        case.run_base(&["--policy", path], ["true"]).refused(125, name);
+        case.run(["policy", "check", path]).refused(125, name);
+    }
+    case.in_base(["true"]).ok();
+}
+
+#[test]
+fn a_broken_file_in_the_policy_directory_denies() {
+    let case = case!(Userns);
+    let broken = case.make_file("broken.wasm", b"\0asm but not really");
+    install(&case, &[(&broken, None)]);
+    case.in_base(["true"]).refused(125, "broken");
+    case.run(["policy", "ls"]).complains("broken");
+}
+
+#[test]
+fn shipped_policies_pass_their_own_check() {
+    let case = case!(Userns);
+    for name in ["baseline", "image-source", "least-privilege", "cel"] {
+        case.run(["policy", "check", shipped(&case, name).to_str().unwrap()]).ok();
+    }
+}
+
+#[test]
+fn compiled_policies_are_cached_and_a_damaged_cache_is_never_run() {
+    let case = case!(Userns);
+    let cache = case.home().join(".cache/rlrun");
+    let files = || -> Vec<PathBuf> {
+        let found = std::process::Command::new("find").arg(&cache).args(["-type", "f"]).output().unwrap();
+        String::from_utf8(found.stdout).unwrap().lines().map(PathBuf::from).collect()
+    };
+    assert!(!files().is_empty(), "nothing is cached");
+    for file in files() {
+        let mut bytes = std::fs::read(&file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0xff;
+        let mut out = std::fs::OpenOptions::new().write(true).truncate(true).open(&file);
+        if let Ok(out) = &mut out {
+            std::io::Write::write_all(out, &bytes).unwrap();
+        }
+    }
+    case.in_base(["true"]).ok();
+    case.run_base(&["--privileged"], ["true"]).refused(125, "baseline");
+}
+
+#[test]
+fn policies_work_with_an_empty_cache() {
+    let case = case!(Userns);
+    std::fs::remove_dir_all(case.home().join(".cache/rlrun")).unwrap();
+    case.run_base(&["--privileged"], ["true"]).refused(125, "baseline");
+    eventually("the cache is filled", || case.home().join(".cache/rlrun").exists());
+    assert_eq!(case.run(["run", "--rm", "--network", "none", BASE, "true"]).exit, rlrun_tests::Exit::Code(0));
+}

@@ -1,0 +1,171 @@
+//! Who the container's users are on the host.
+
+use nix::unistd::User;
+use rlrun_tests::{Case, Image, Ordinary, base_rootfs, case};
+use std::process::Command;
+use std::sync::Mutex;
+
+fn uid_map(out: &rlrun_tests::Output) -> Vec<Vec<u64>> {
+    out.ok().out().lines().map(|line| line.split_whitespace().map(|word| word.parse().unwrap()).collect()).collect()
+}
+
+#[test]
+fn root_is_the_caller_and_the_rest_comes_from_the_ranges() {
+    let case = case!(Userns, Subid);
+    let map = uid_map(&case.in_base(["cat", "/proc/self/uid_map"]));
+    let host: u64 = case.user().uid.as_raw().into();
+    assert!(map[0][0] == 0 && map[0][2] == 1, "{map:?}");
+    assert!(map.iter().map(|line| line[2]).sum::<u64>() > 60000, "{map:?}");
+    // The map is relative to the parent namespace, so only files on the host tell who root is there.
+    let shared = case.make_dir("shared");
+    let volume = format!("{}:/mnt", shared.display());
+    case.run_base(&["-v", &volume], ["sh", "-c", "touch /mnt/root; touch /mnt/app; chown 1000:50 /mnt/app"]).ok();
+    let owner = |name: &str| {
+        let found = std::fs::metadata(shared.join(name)).unwrap();
+        u64::from(std::os::unix::fs::MetadataExt::uid(&found))
+    };
+    assert_eq!(owner("root"), host);
+    assert!(owner("app") > host && owner("app") != 1000, "{}", owner("app"));
+}
+
+#[test]
+fn keep_id_keeps_the_callers_id() {
+    let case = case!(Userns, Subid);
+    let host = case.user().uid.as_raw();
+    let shared = case.make_dir("shared");
+    let volume = format!("{}:/mnt", shared.display());
+    let out = case.run_base(&["--userns=keep-id", "-v", &volume], ["sh", "-c", "id -u; touch /mnt/mine"]);
+    out.ok().prints(&host.to_string());
+    let found = std::fs::metadata(shared.join("mine")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&found), host);
+    // Files of the image still belong to the container's root.
+    case.run_base(&["--userns=keep-id"], ["stat", "-c", "%u", "/etc/passwd"]).ok().prints("0");
+}
+
+#[test]
+fn keep_id_can_name_other_ids() {
+    let case = case!(Userns, Subid);
+    case.run_base(&["--userns=keep-id:uid=200,gid=210"], ["sh", "-c", "id -u; id -g"]).ok().prints("200\n210");
+}
+
+/// The host's user database and subordinate ids are shared by all tests.
+static HOST: Mutex<()> = Mutex::new(());
+
+/// A user of its own, with exactly the given lines in /etc/subuid and /etc/subgid.
+struct Guest {
+    name: String,
+    _lock: std::sync::MutexGuard<'static, ()>,
+    _across_processes: nix::fcntl::Flock<std::fs::File>,
+}
+
+impl Guest {
+    /// `lines` may hold `USER`, `UID`.
+    fn new(lines: &str) -> Guest {
+        let lock = HOST.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let file = std::fs::File::create("/run/lock/rlrun-tests-guest").unwrap();
+        let across = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).unwrap();
+        let name = format!("rlrun-g{}", std::process::id());
+        // -K: useradd(8) must not grant ranges by itself.
+        run("useradd", &["-M", "-K", "SUB_UID_COUNT=0", "-K", "SUB_GID_COUNT=0", &name]);
+        let uid = User::from_name(&name).unwrap().unwrap().uid.to_string();
+        let lines = lines.replace("USER", &name).replace("UID", &uid);
+        for file in ["/etc/subuid", "/etc/subgid"] {
+            let before = std::fs::read_to_string(file).unwrap();
+            replace(file, &format!("{lines}{before}"));
+        }
+        Guest { name, _lock: lock, _across_processes: across }
+    }
+
+    fn case(&self) -> Case {
+        let case = Case::of_user(Ordinary::named(&self.name));
+        let archive = case.make_file("base.tar", rlrun_tests::template_archive());
+        case.run(["load", "-i", archive.to_str().unwrap()]).ok();
+        case
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        for file in ["/etc/subuid", "/etc/subgid"] {
+            let now = std::fs::read_to_string(file).unwrap();
+            let kept: String = now
+                .lines()
+                .filter(|line| !line.contains("GUEST") && !line.starts_with(&self.name))
+                .map(|line| format!("{line}\n"))
+                .collect();
+            replace(file, &kept);
+        }
+        run("userdel", &[&self.name]);
+    }
+}
+
+fn replace(file: &str, text: &str) {
+    let new = format!("{file}.rlrun-tests");
+    std::fs::copy(file, &new).unwrap();
+    let mut out = std::fs::OpenOptions::new().write(true).truncate(true).open(&new).unwrap();
+    std::io::Write::write_all(&mut out, text.as_bytes()).unwrap();
+    std::fs::rename(new, file).unwrap();
+}
+
+fn run(program: &str, args: &[&str]) {
+    let output = Command::new(program).args(args).output().unwrap();
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn without_a_range_root_is_the_only_user_and_one_warning_says_so() {
+    let _case = case!(Userns, Root);
+    let guest = Guest::new("");
+    let case = guest.case();
+    let out = case.in_base(["cat", "/proc/self/uid_map"]);
+    let map = uid_map(&out);
+    assert_eq!(map.iter().map(|line| line[2]).sum::<u64>(), 1, "{map:?}");
+    let err = out.err();
+    assert_eq!(err.to_lowercase().matches("warning").count(), 1, "{err}");
+    assert!(err.contains("usermod --add-subuids"), "{err}");
+    case.run_base(&["-u", "app"], ["true"]).refused(125, "1000");
+}
+
+#[test]
+fn ranges_by_uid_and_several_ranges_count() {
+    let _case = case!(Userns, Root);
+    let guest = Guest::new("UID:700000000:10\nUSER:700100000:2000\n");
+    let case = guest.case();
+    let map = uid_map(&case.in_base(["cat", "/proc/self/uid_map"]));
+    assert_eq!(map.iter().map(|line| line[2]).sum::<u64>(), 2011, "{map:?}");
+    case.run_base(&["-u", "app"], ["id", "-u"]).ok().prints("1000");
+}
+
+#[test]
+fn a_range_that_is_too_small_names_the_id_and_the_remedy() {
+    let _case = case!(Userns, Root);
+    let guest = Guest::new("USER:700000000:100\n");
+    let case = guest.case();
+    case.run_base(&["-u", "app"], ["true"]).refused(125, "1000").complains("usermod --add-subuids");
+    let layer = base_rootfs().clone().file_of("owned", (4000, 4000), 0o644, "x");
+    let archive = case.make_file("owned.tar", Image::new("localhost/owned:1", layer).docker_archive().bytes());
+    case.run(["load", "-i", archive.to_str().unwrap()]).refused(125, "4000").complains("usermod --add-subuids");
+}
+
+#[test]
+fn hostile_lines_are_skipped_and_good_ones_used() {
+    let _case = case!(Userns, Root);
+    let hostile = "USER:0:4294967295\nUSER:4294967295:10\nUSER:-1:5\nUSER:1:\nUSER\n::\n#GUEST USER:1:1\nUSER:700000000:99999999999999999999\nUSERx:700000000:5\n";
+    let guest = Guest::new(&format!("{hostile}USER:700200000:3000\n"));
+    let case = guest.case();
+    let out = case.run_base(&["-u", "app"], ["id", "-u"]);
+    out.ok().prints("1000");
+}
+
+#[test]
+fn a_helper_without_its_privilege_is_named() {
+    let case = case!(Userns, Root);
+    // A newuidmap without set-user-ID, found first.
+    let tools = case.make_dir("tools");
+    for helper in ["newuidmap", "newgidmap"] {
+        std::fs::copy(format!("/usr/bin/{helper}"), tools.join(helper)).unwrap();
+    }
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", tools.display());
+    let out = case.base(&["-u", "app"], ["true"]).env("PATH", path).run();
+    out.refused(125, "newuidmap").complains("chmod u+s");
+}
