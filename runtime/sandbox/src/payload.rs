@@ -9,7 +9,7 @@ use rlrun_spec::plan::{Launch, Process};
 use rlrun_spec::{Failure, Kind};
 use rustix::fs::{Access, AtFlags, CWD, FileType, accessat, statat};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use std::convert::Infallible;
 use std::ffi::CString;
 
@@ -137,7 +137,7 @@ fn reap(payload: Pid) -> u8 {
     }
     loop {
         loop {
-            match waitpid(None, WaitOptions::NOHANG) {
+            match wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) if pid == payload => return exit_code(status),
                 Ok(Some(_)) => {}
                 Ok(None) => break,

@@ -16,8 +16,8 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 /// The first removal that failed.
 pub fn remove_contents(path: &Path) -> Result<(), Failure> {
     let object = path.display().to_string();
-    let directory = openat(CWD, path, DIRECTORY, Mode::empty()).at("remove", "open", &object)?;
-    empty(&directory).at("remove", "remove", &object)
+    let directory = openat(CWD, path, DIRECTORY, Mode::empty()).at("remove", "remove what is left of the container in", &object)?;
+    empty(&directory).at("remove", "remove what is left of the container in", &object)
 }
 
 /// Depth first with an explicit stack, because the depth is the payload's choice.
