@@ -4,3 +4,6 @@
 
 pub mod host;
 pub mod request;
+pub mod id_map_job;
+pub mod place;
+pub mod record;

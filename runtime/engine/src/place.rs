@@ -1,0 +1,100 @@
+//! Where rlrun keeps things, and its own programs. Nothing here needs a run-time directory, so `su`, `sudo`, cron
+//! and CI jobs without XDG_RUNTIME_DIR work like any login.
+
+use rlrun_spec::{Failure, Kind, Stage};
+use std::env;
+use std::fs::DirBuilder;
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// The caller's directories.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Images, layers, container records: `RLRUN_DATA_HOME` or `~/.local/share/rlrun`.
+    pub data: PathBuf,
+    /// Compiled policies and filters, which can be made again: `~/.cache/rlrun`.
+    pub cache: PathBuf,
+    /// `~/.config/rlrun`.
+    pub config: PathBuf,
+}
+
+impl Place {
+    /// From the environment (XDG Base Directory Specification). `home` is the home directory of the account, for
+    /// callers without HOME.
+    ///
+    /// # Errors
+    /// When there is no absolute path for one of them.
+    pub fn find(home: Option<&Path>) -> Result<Self, Failure> {
+        let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+        let home = absolute("HOME").or_else(|| home.map(Path::to_path_buf));
+        let base = |variable: &str, below: &str| {
+            absolute(variable).map(|p| p.join("rlrun")).or_else(|| home.as_ref().map(|h| h.join(below).join("rlrun")))
+        };
+        let data = absolute("RLRUN_DATA_HOME").or_else(|| base("XDG_DATA_HOME", ".local/share"));
+        match (data, base("XDG_CACHE_HOME", ".cache"), base("XDG_CONFIG_HOME", ".config")) {
+            (Some(data), Some(cache), Some(config)) => Ok(Place { data, cache, config }),
+            _ => Err(Failure::new(Stage::Cli, Kind::Host, "data-dir", "find the home directory", "HOME")
+                .why("it is not set to an absolute path")
+                .hint("set HOME, or RLRUN_DATA_HOME to a directory of your own")),
+        }
+    }
+
+    /// A directory below `data`, made if it is missing, for nobody but the caller.
+    ///
+    /// # Errors
+    /// When it cannot be made or belongs to somebody else.
+    pub fn own(&self, name: &str) -> Result<PathBuf, Failure> {
+        let path = self.data.join(name);
+        make_private(&path)?;
+        Ok(path)
+    }
+}
+
+/// One mkdir when it exists already; its parents only when it does not.
+fn make_private(path: &Path) -> Result<(), Failure> {
+    let failed = |e: &std::io::Error| {
+        let failure = Failure::new(Stage::Cli, Kind::Host, "data-dir", "make rlrun's directory", path.display().to_string());
+        match e.raw_os_error() {
+            Some(errno) => failure.errno(errno),
+            None => failure.why(e.to_string()),
+        }
+    };
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            DirBuilder::new().mode(0o700).recursive(true).create(path).map_err(|e| failed(&e))
+        }
+        Err(e) => Err(failed(&e)),
+    }
+}
+
+/// A program of rlrun's own: beside the running one, or in `../libexec/rlrun` where `make install` puts it.
+///
+/// # Errors
+/// When it is in neither place.
+pub fn own_program(name: &str) -> Result<PathBuf, Failure> {
+    let failure = || Failure::new(Stage::Cli, Kind::Host, "own-program", "find rlrun's own program", name);
+    let running = env::current_exe().map_err(|e| failure().why(e.to_string()))?;
+    let here = running.parent().unwrap_or(Path::new("/"));
+    let places = [here.join("../libexec/rlrun").join(name), here.join(name)];
+    places.iter().find(|p| p.metadata().is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0)).cloned().ok_or_else(|| {
+        failure().why(format!("it is neither in {} nor beside rlrun", places[0].display())).hint("run `make install` again")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_private_directory_is_made_with_its_parents_and_kept() {
+        let base = tempfile::tempdir().unwrap();
+        let data = base.path().join("a/b");
+        let place = Place { data: data.clone(), cache: data.clone(), config: data };
+        let made = place.own("names").unwrap();
+        assert_eq!(made.metadata().unwrap().mode() & 0o777, 0o700);
+        assert_eq!(place.own("names").unwrap(), made);
+    }
+}

@@ -1,0 +1,294 @@
+//! What is kept of a container: a directory, a claim on a name, and a sign of life.
+//!
+//! * `<data>/containers/<id>/`: `lock` (flocked as long as somebody looks after the container), `config.json`, `keep`
+//!   (without it the container leaves nothing behind), and the directories of its root file system.
+//! * `<data>/names/<name>`: a link to it. Making the link claims the name; the kernel lets one of two win.
+//! * `<data>/live/<id>`: a link from before the directory exists until its clean end. What is there with a free lock
+//!   was killed, and [`sweep`] cleans it. Containers that rest cost nothing here.
+
+use crate::place::Place;
+use rlrun_spec::{Failure, Kind, Stage};
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// How many signs of life one command looks at: cleaning is spread over commands, never piled on one.
+const SWEEP_AT_MOST: usize = 32;
+/// A sign of life without a lock is a command between two system calls, unless it is as old as this.
+const UNBORN: Duration = Duration::from_secs(60);
+
+/// What remains of the container when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remains {
+    /// Nothing (`--rm`).
+    Nothing,
+    /// Its record and root file system.
+    Record,
+}
+
+/// A new container's record, claimed and locked. Dropping it takes everything back, unless [`Record::hand_over`] gave
+/// it to the supervisor.
+#[derive(Debug)]
+pub struct Record {
+    /// `<data>/containers/<id>`.
+    pub directory: PathBuf,
+    /// `<data>/names/<name>`.
+    pub name_link: PathBuf,
+    /// `<data>/live/<id>`.
+    pub live_link: PathBuf,
+    lock: Option<OwnedFd>,
+}
+
+fn failed(step: &str, operation: &str, object: &Path, error: &std::io::Error) -> Failure {
+    let failure = Failure::new(Stage::Cli, Kind::Runtime, step, operation, object.display().to_string());
+    match error.raw_os_error() {
+        Some(errno) => failure.errno(errno),
+        None => failure.why(error.to_string()),
+    }
+}
+
+/// Creates the record of container `id` and claims `name` for it.
+///
+/// # Errors
+/// When the name is taken, or the disk does not take a few small files.
+pub fn create(place: &Place, id: &str, name: &str, remains: Remains) -> Result<Record, Failure> {
+    let containers = place.own("containers")?;
+    let (names, live) = (place.own("names")?, place.own("live")?);
+    let mut record = Record {
+        directory: containers.join(id),
+        name_link: names.join(name),
+        live_link: live.join(id),
+        lock: None,
+    };
+    let target = Path::new("../containers").join(id);
+    symlink(&target, &record.live_link).map_err(|e| failed("record", "record the container in", &record.live_link, &e))?;
+    record.lock = Some(lock(&record.directory).map_err(|e| failed("record", "record the container in", &record.directory, &e))?);
+    for sub in ["merged", "upper", "work"] {
+        let path = record.directory.join(sub);
+        DirBuilder::new().mode(0o755).create(&path).map_err(|e| failed("record", "make", &path, &e))?;
+    }
+    if remains == Remains::Record {
+        record.write("keep", b"")?;
+    }
+    claim(&target, &record.name_link, name)?;
+    Ok(record)
+}
+
+/// A locked file appears under its final name locked already: nobody can find it and think its owner dead.
+fn lock(directory: &Path) -> std::io::Result<OwnedFd> {
+    DirBuilder::new().mode(0o700).create(directory)?;
+    let temporary = directory.join("lock.new");
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    fs::rename(&temporary, directory.join("lock"))?;
+    Ok(file.into())
+}
+
+/// A name whose container is gone (its directory was removed, its link not yet) is free.
+fn claim(target: &Path, link: &Path, name: &str) -> Result<(), Failure> {
+    match symlink(target, link) {
+        Err(e) if e.kind() == ErrorKind::AlreadyExists && !link.exists() => {
+            fs::remove_file(link).and_then(|()| symlink(target, link))
+        }
+        other => other,
+    }
+    .map_err(|e| {
+        if e.kind() != ErrorKind::AlreadyExists {
+            return failed("claim-name", "claim the name", link, &e);
+        }
+        let holder = fs::read_link(link).ok().and_then(|t| Some(t.file_name()?.to_string_lossy().into_owned()));
+        let why = format!("it is in use by container {:.12}", holder.unwrap_or_default());
+        Failure::new(Stage::Cli, Kind::Usage, "claim-name", "claim the container name", name)
+            .why(why)
+            .hint(format!("choose another --name, or remove that container: rlrun rm {name}"))
+    })
+}
+
+impl Record {
+    /// Writes a small file of the record. Not synced: a record that a power cut loses belongs to a container that the
+    /// power cut ended.
+    ///
+    /// # Errors
+    /// When the disk is full.
+    pub fn write(&self, file: &str, contents: &[u8]) -> Result<(), Failure> {
+        let path = self.directory.join(file);
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .and_then(|mut f| f.write_all(contents))
+            .map_err(|e| failed("record", "write", &path, &e))
+    }
+
+    /// Gives the record to the supervisor: its lock, which must stay open as long as the supervisor lives. Call
+    /// [`Record::take_back`] when the supervisor could not be started after all.
+    ///
+    /// # Errors
+    /// When it was handed over before.
+    pub fn hand_over(&mut self) -> Result<OwnedFd, Failure> {
+        self.lock.take().ok_or_else(|| {
+            Failure::new(Stage::Cli, Kind::Internal, "record", "hand over the container", self.directory.display().to_string())
+                .why("it was handed over already")
+        })
+    }
+
+    /// Removes what was made, best effort: what stays is found by [`sweep`].
+    pub fn take_back(&self) {
+        let removed = rlrun_sandbox::remove_contents(&self.directory).map(|()| fs::remove_dir(&self.directory));
+        let ours = fs::read_link(&self.name_link).is_ok_and(|t| t.file_name() == self.directory.file_name());
+        if ours && fs::remove_file(&self.name_link).is_err() {
+            // A dangling name is free for whoever wants it.
+        }
+        if matches!(removed, Ok(Ok(()))) && fs::remove_file(&self.live_link).is_err() {
+            // Still there: the next sweep sees a sign of life without a container.
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if self.lock.is_some() {
+            self.take_back();
+        }
+    }
+}
+
+/// Cleans up after containers whose supervisor was killed. `remove` removes what the caller's own id may not: the
+/// contents of a directory, inside the id map. Looks at a bounded number of running containers and at none that rest.
+pub fn sweep(place: &Place, remove: &mut dyn FnMut(&Path) -> Result<(), Failure>) -> Result<(), Failure> {
+    let live = place.data.join("live");
+    let Ok(entries) = fs::read_dir(&live) else { return Ok(()) };
+    for entry in entries.flatten().take(SWEEP_AT_MOST) {
+        let directory = place.data.join("containers").join(entry.file_name());
+        match orphaned(&directory, &entry.path()) {
+            None => {}
+            Some(Orphan::Resting) => drop_link(&entry.path())?,
+            Some(Orphan::Garbage(lock)) => {
+                if directory.exists() {
+                    clear(&directory, remove)?;
+                }
+                drop_link(&entry.path())?;
+                drop(lock);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes a container's directory, whoever owns what is in it.
+///
+/// # Errors
+/// When `remove` fails.
+pub fn clear(directory: &Path, remove: &mut dyn FnMut(&Path) -> Result<(), Failure>) -> Result<(), Failure> {
+    if rlrun_sandbox::remove_contents(directory).is_err() {
+        remove(directory)?;
+    }
+    match fs::remove_dir(directory) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(failed("record", "remove", directory, &e)),
+    }
+}
+
+fn drop_link(link: &Path) -> Result<(), Failure> {
+    match fs::remove_file(link) {
+        Ok(()) => Ok(()),
+        // Another command swept it at the same time.
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(failed("record", "remove", link, &e)),
+    }
+}
+
+enum Orphan {
+    /// Killed, and to be kept.
+    Resting,
+    /// Killed, and to leave nothing. The lock, held by us now, keeps other commands away meanwhile.
+    Garbage(Option<File>),
+}
+
+/// None while somebody looks after it.
+fn orphaned(directory: &Path, link: &Path) -> Option<Orphan> {
+    let lock = match File::open(directory.join("lock")) {
+        Ok(lock) => lock,
+        Err(_) => {
+            let age = fs::symlink_metadata(link).ok()?.modified().ok()?;
+            let old = SystemTime::now().duration_since(age).is_ok_and(|age| age > UNBORN);
+            return old.then_some(Orphan::Garbage(None));
+        }
+    };
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
+    if directory.join("keep").exists() { Some(Orphan::Resting) } else { Some(Orphan::Garbage(Some(lock))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place() -> (tempfile::TempDir, Place) {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().to_path_buf();
+        (dir, Place { data: data.clone(), cache: data.clone(), config: data })
+    }
+
+    fn nothing_foreign(_: &Path) -> Result<(), Failure> {
+        panic!("all files are ours")
+    }
+
+    fn is_empty(place: &Place) -> bool {
+        ["containers", "names", "live"].iter().all(|d| fs::read_dir(place.data.join(d)).unwrap().next().is_none())
+    }
+
+    #[test]
+    fn a_name_is_claimed_once_and_free_again() {
+        let (_dir, place) = place();
+        let first = create(&place, "aa", "web", Remains::Nothing).unwrap();
+        let error = create(&place, "bb", "web", Remains::Nothing).unwrap_err();
+        assert!(error.to_string().contains("in use by container aa"), "{error}");
+        assert!(first.directory.join("upper").is_dir(), "the loser takes back only its own");
+        drop(first);
+        assert!(is_empty(&place));
+        drop(create(&place, "cc", "web", Remains::Nothing).unwrap());
+    }
+
+    #[test]
+    fn a_living_container_is_not_swept() {
+        let (_dir, place) = place();
+        let record = create(&place, "aa", "web", Remains::Nothing).unwrap();
+        sweep(&place, &mut nothing_foreign).unwrap();
+        assert!(record.directory.is_dir());
+    }
+
+    #[test]
+    fn a_killed_container_leaves_nothing_or_its_record() {
+        let (_dir, place) = place();
+        let mut gone = create(&place, "aa", "gone", Remains::Nothing).unwrap();
+        let mut kept = create(&place, "bb", "kept", Remains::Record).unwrap();
+        drop((gone.hand_over().unwrap(), kept.hand_over().unwrap()));
+        sweep(&place, &mut nothing_foreign).unwrap();
+        assert!(!gone.directory.exists() && !gone.live_link.is_symlink());
+        assert!(kept.directory.is_dir() && !kept.live_link.is_symlink() && kept.name_link.exists());
+        // The name of what is gone dangles, and is free.
+        drop(create(&place, "cc", "gone", Remains::Nothing).unwrap());
+        assert!(create(&place, "dd", "kept", Remains::Nothing).is_err());
+    }
+
+    #[test]
+    fn what_belongs_to_other_ids_is_removed_inside_the_id_map() {
+        let (_dir, place) = place();
+        let record = create(&place, "aa", "x", Remains::Nothing).unwrap();
+        let mut asked = 0;
+        // A directory that is no directory cannot be emptied by us, whoever runs the test.
+        let wrong = record.directory.join("lock");
+        let result = clear(&wrong, &mut |_| {
+            asked += 1;
+            Ok(())
+        });
+        assert!(result.is_err());
+        assert_eq!(asked, 1);
+    }
+}
