@@ -35,14 +35,25 @@ impl Cidr {
         let digits = !prefix.is_empty() && prefix.bytes().all(|b| b.is_ascii_digit());
         let prefix: u8 = digits.then(|| prefix.parse().ok()).flatten()?;
         let widest = Cidr::host(address).prefix;
-        (prefix <= widest).then(|| Cidr {
-            address: mask(address, prefix),
-            prefix,
-        })
+        (prefix <= widest).then(|| Cidr { address: mask(address, prefix), prefix })
     }
 
     pub(crate) fn address(&self) -> IpAddr {
         self.address
+    }
+
+    /// The address, in network order.
+    pub(crate) fn octets(&self) -> Vec<u8> {
+        octets(self.address)
+    }
+
+    /// The bits that count, in network order.
+    pub(crate) fn mask(&self) -> Vec<u8> {
+        let ones = match self.address {
+            IpAddr::V4(_) => IpAddr::V4(u32::MAX.into()),
+            IpAddr::V6(_) => IpAddr::V6(u128::MAX.into()),
+        };
+        octets(mask(ones, self.prefix))
     }
 
     pub(crate) fn prefix(&self) -> u8 {
@@ -56,19 +67,22 @@ impl fmt::Display for Cidr {
     }
 }
 
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
+}
+
 /// `address` with all bits after the first `prefix` cleared.
-pub(crate) fn mask(address: IpAddr, prefix: u8) -> IpAddr {
+fn mask(address: IpAddr, prefix: u8) -> IpAddr {
     match address {
         IpAddr::V4(v4) => {
-            let keep = u32::MAX
-                .checked_shl(32 - u32::from(prefix.min(32)))
-                .unwrap_or(0);
+            let keep = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
             IpAddr::V4((u32::from(v4) & keep).into())
         }
         IpAddr::V6(v6) => {
-            let keep = u128::MAX
-                .checked_shl(128 - u32::from(prefix.min(128)))
-                .unwrap_or(0);
+            let keep = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
             IpAddr::V6((u128::from(v6) & keep).into())
         }
     }

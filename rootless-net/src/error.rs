@@ -95,11 +95,7 @@ pub(crate) fn describe_port(mapping: &PortMapping) -> String {
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",
     };
-    format!(
-        "{}:{}/{proto}",
-        std::net::SocketAddr::new(mapping.host_ip, mapping.host_port),
-        mapping.container_port
-    )
+    format!("{}:{}/{proto}", std::net::SocketAddr::new(mapping.host_ip, mapping.host_port), mapping.container_port)
 }
 
 const TUN_HINT: &str = "sudo chmod 0666 /dev/net/tun; to keep it: echo 'KERNEL==\"tun\", MODE=\"0666\"' | sudo tee \
@@ -116,123 +112,67 @@ impl NetError {
         object: impl Into<String>,
         errno: impl Into<ErrnoNumber>,
     ) -> Self {
-        NetError::System {
-            step,
-            operation,
-            object: object.into(),
-            errno: errno.into().0,
-        }
+        NetError::System { step, operation, object: object.into(), errno: errno.into().0 }
     }
 
     /// The failure that reaches the user, told as of `stage`.
     #[must_use]
     pub fn into_failure(self, stage: Stage) -> Failure {
-        let failure = |kind, step, operation, object: String| {
-            Failure::new(stage, kind, step, operation, object)
-        };
+        let failure = |kind, step, operation, object: String| Failure::new(stage, kind, step, operation, object);
         match self {
-            NetError::Invalid { flag, text, why } => failure(
-                Kind::Usage,
-                "parse-network",
-                "read the command line",
-                format!("{flag} {text}"),
-            )
-            .why(why),
-            NetError::Unsupported { what, why, hint } => Failure {
-                hint,
-                ..failure(Kind::Host, "check-network", "set up the network", what).why(why)
-            },
-            NetError::HelperMissing { binary } => failure(
-                Kind::Host,
-                "start-network",
-                "start the network helper",
-                binary.display().to_string(),
-            )
-            .why("not found")
-            .hint(SLIRP_HINT),
-            NetError::HelperTooOld { binary, option } => failure(
-                Kind::Host,
-                "start-network",
-                "start the network helper",
-                binary.display().to_string(),
-            )
-            .why(format!("too old: it does not know {option}"))
-            .hint(SLIRP_HINT),
-            NetError::Tun { errno } => {
-                let hint = if errno == nix::libc::ENOENT {
-                    TUN_MISSING_HINT
-                } else {
-                    TUN_HINT
-                };
-                failure(
-                    Kind::Host,
-                    "open-tun",
-                    "make the container's network device",
-                    "/dev/net/tun".to_owned(),
-                )
-                .errno(errno)
-                .hint(hint)
+            NetError::Invalid { flag, text, why } => {
+                failure(Kind::Usage, "parse-network", "read the command line", format!("{flag} {text}")).why(why)
             }
-            NetError::HelperDied {
-                binary,
-                status,
-                log,
-            } => failure(
-                Kind::Runtime,
-                "start-network",
-                "run the network helper",
-                binary.display().to_string(),
-            )
-            .why(format!("ended early ({status}): {log}")),
-            NetError::Port {
-                mapping,
-                errno,
-                free,
-            } => port_failure(stage, &mapping, errno, free),
-            NetError::System {
-                step,
-                operation,
-                object,
-                errno,
-            } => failure(Kind::Runtime, step, operation, object).errno(errno),
-            NetError::Protocol { peer, answer } => failure(
-                Kind::Runtime,
-                "talk-network",
-                "set up the network",
-                peer.to_owned(),
-            )
-            .why(format!("answered {answer}")),
+            NetError::Unsupported { what, why, hint } => {
+                Failure { hint, ..failure(Kind::Host, "check-network", "set up the network", what).why(why) }
+            }
+            NetError::HelperMissing { binary } => {
+                failure(Kind::Host, "start-network", "start the network helper", binary.display().to_string())
+                    .why("not found")
+                    .hint(SLIRP_HINT)
+            }
+            NetError::HelperTooOld { binary, option } => {
+                failure(Kind::Host, "start-network", "start the network helper", binary.display().to_string())
+                    .why(format!("too old: it does not know {option}"))
+                    .hint(SLIRP_HINT)
+            }
+            NetError::Tun { errno } => {
+                let hint = if errno == nix::libc::ENOENT { TUN_MISSING_HINT } else { TUN_HINT };
+                failure(Kind::Host, "open-tun", "make the container's network device", "/dev/net/tun".to_owned())
+                    .errno(errno)
+                    .hint(hint)
+            }
+            NetError::HelperDied { binary, status, log } => {
+                failure(Kind::Runtime, "start-network", "run the network helper", binary.display().to_string())
+                    .why(format!("ended early ({status}): {log}"))
+            }
+            NetError::Port { mapping, errno, free } => port_failure(stage, &mapping, errno, free),
+            NetError::System { step, operation, object, errno } => {
+                failure(Kind::Runtime, step, operation, object).errno(errno)
+            }
+            NetError::Protocol { peer, answer } => {
+                failure(Kind::Runtime, "talk-network", "set up the network", peer.to_owned())
+                    .why(format!("answered {answer}"))
+            }
         }
     }
 }
 
 fn port_failure(stage: Stage, mapping: &PortMapping, errno: i32, free: Option<u16>) -> Failure {
-    let failure = Failure::new(
-        stage,
-        Kind::Runtime,
-        "publish-port",
-        "publish a port",
-        describe_port(mapping),
-    )
-    .errno(errno);
+    let failure =
+        Failure::new(stage, Kind::Runtime, "publish-port", "publish a port", describe_port(mapping)).errno(errno);
     let port = mapping.host_port;
     let instead = free.map(|free| format!("-p {free}:{}", mapping.container_port));
     match (errno, instead) {
         (nix::libc::EACCES, instead) => {
-            let other =
-                instead.map_or_else(String::new, |flag| format!("take a free port: {flag}; or "));
-            failure.hint(format!(
-                "{other}sudo sysctl net.ipv4.ip_unprivileged_port_start={port}"
-            ))
+            let other = instead.map_or_else(String::new, |flag| format!("take a free port: {flag}; or "));
+            failure.hint(format!("{other}sudo sysctl net.ipv4.ip_unprivileged_port_start={port}"))
         }
         (nix::libc::EADDRINUSE, instead) => {
-            let other =
-                instead.map_or_else(String::new, |flag| format!("take a free port: {flag}; or "));
+            let other = instead.map_or_else(String::new, |flag| format!("take a free port: {flag}; or "));
             failure.hint(format!("{other}see who has it: ss -lnp 'sport = :{port}'"))
         }
-        (nix::libc::EADDRNOTAVAIL, _) => {
-            failure.hint("the address is none of this host: ip -brief address")
-        }
+        (nix::libc::EADDRNOTAVAIL, _) => failure.hint("the address is none of this host: ip -brief address"),
         (_, Some(flag)) => failure.hint(format!("take a free port: {flag}")),
         (_, None) => failure,
     }

@@ -60,8 +60,7 @@ pub struct Hosts<'a> {
 /// # Errors
 /// [`NetError::Invalid`] for anything but an address.
 pub fn parse_dns(text: &str) -> Result<IpAddr, NetError> {
-    text.parse()
-        .map_err(|_| invalid("--dns", text, "not an IP address"))
+    text.parse().map_err(|_| invalid("--dns", text, "not an IP address"))
 }
 
 /// Reads one `--dns-search`.
@@ -73,11 +72,7 @@ pub fn parse_search(text: &str) -> Result<String, NetError> {
     if text == "." || is_name(name) {
         return Ok(text.to_owned());
     }
-    Err(invalid(
-        "--dns-search",
-        text,
-        "not a domain name; '.' for none",
-    ))
+    Err(invalid("--dns-search", text, "not a domain name; '.' for none"))
 }
 
 /// Reads one `--dns-option`.
@@ -89,11 +84,7 @@ pub fn parse_option(text: &str) -> Result<String, NetError> {
     if !text.is_empty() && text.bytes().all(fine) {
         return Ok(text.to_owned());
     }
-    Err(invalid(
-        "--dns-option",
-        text,
-        "not an option of resolv.conf(5), such as ndots:2",
-    ))
+    Err(invalid("--dns-option", text, "not an option of resolv.conf(5), such as ndots:2"))
 }
 
 /// Reads one `--add-host`: `name:address`, `name:host-gateway`, several names with `;` between them.
@@ -102,23 +93,15 @@ pub fn parse_option(text: &str) -> Result<String, NetError> {
 /// [`NetError::Invalid`] for a name or address that is none.
 pub fn parse_add_host(text: &str) -> Result<AddHost, NetError> {
     let bad = |why: &str| invalid("--add-host", text, why);
-    let (names, address) = text
-        .split_once(':')
-        .ok_or_else(|| bad("not of the form name:address"))?;
+    let (names, address) = text.split_once(':').ok_or_else(|| bad("not of the form name:address"))?;
     let names: Vec<String> = names.split(';').map(str::to_owned).collect();
     if !names.iter().all(|name| is_name(name)) {
         return Err(bad("not a host name before ':'"));
     }
-    let bare = address
-        .strip_prefix('[')
-        .and_then(|a| a.strip_suffix(']'))
-        .unwrap_or(address);
+    let bare = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
     let address = match bare {
         "host-gateway" => HostAddress::Gateway,
-        ip => HostAddress::Ip(
-            ip.parse()
-                .map_err(|_| bad("not an IP address or host-gateway after ':'"))?,
-        ),
+        ip => HostAddress::Ip(ip.parse().map_err(|_| bad("not an IP address or host-gateway after ':'"))?),
     };
     Ok(AddHost { names, address })
 }
@@ -126,9 +109,7 @@ pub fn parse_add_host(text: &str) -> Result<AddHost, NetError> {
 /// Letters, digits, `-` and `_` in labels of reasonable length: nothing that could end the line or the field.
 fn is_name(name: &str) -> bool {
     let label = |label: &str| {
-        let fine = label
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        let fine = label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
         fine && !label.is_empty() && label.len() <= LABEL_BYTES && !label.starts_with('-')
     };
     name.len() <= NAME_BYTES && name.split('.').all(label)
@@ -136,11 +117,7 @@ fn is_name(name: &str) -> bool {
 
 fn invalid(flag: &'static str, text: &str, why: &str) -> NetError {
     let text = text.chars().filter(|c| !c.is_control()).take(80).collect();
-    NetError::Invalid {
-        flag,
-        text,
-        why: why.to_owned(),
-    }
+    NetError::Invalid { flag, text, why: why.to_owned() }
 }
 
 /// `/etc/resolv.conf`. `of_host` is the host's: a private network takes its search domains and options but not its
@@ -181,16 +158,10 @@ fn read_resolv_conf(text: &str) -> Dns {
     for line in text.lines() {
         let mut words = line.split_ascii_whitespace();
         match words.next() {
-            Some("nameserver") => dns
-                .servers
-                .extend(words.next().and_then(|w| w.parse::<IpAddr>().ok())),
+            Some("nameserver") => dns.servers.extend(words.next().and_then(|w| w.parse::<IpAddr>().ok())),
             Some("search") => dns.search = words.filter_map(|w| parse_search(w).ok()).collect(),
-            Some("domain") => {
-                dns.search = words.take(1).filter_map(|w| parse_search(w).ok()).collect()
-            }
-            Some("options") => dns
-                .options
-                .extend(words.filter_map(|w| parse_option(w).ok())),
+            Some("domain") => dns.search = words.take(1).filter_map(|w| parse_search(w).ok()).collect(),
+            Some("options") => dns.options.extend(words.filter_map(|w| parse_option(w).ok())),
             _ => {}
         }
     }
@@ -235,9 +206,7 @@ pub fn hosts(hosts: &Hosts<'_>) -> Result<String, NetError> {
         }
     }
     if let Some(host) = host {
-        text.push_str(&format!(
-            "{host}\thost.containers.internal host.docker.internal\n"
-        ));
+        text.push_str(&format!("{host}\thost.containers.internal host.docker.internal\n"));
     }
     Ok(text)
 }
@@ -265,5 +234,113 @@ pub fn host_address() -> Option<Ipv4Addr> {
     match socket.local_addr().ok()?.ip() {
         IpAddr::V4(v4) if !v4.is_loopback() && !v4.is_unspecified() => Some(v4),
         IpAddr::V4(_) | IpAddr::V6(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const OF_HOST: &str = "# made by hand\nsearch old.example\ndomain also.old\nsearch corp.example lab.example\n\
+        nameserver 127.0.0.53\nnameserver fe80::1%eth0\noptions edns0 trust-ad\noptions ndots:2 bad=option\nsortlist x\n";
+
+    #[test]
+    fn each_network_has_its_resolver() {
+        let own = Dns::default();
+        assert_eq!(
+            resolv_conf(NetworkMode::Slirp4netns, &own, OF_HOST),
+            "search corp.example lab.example\nnameserver 10.0.2.3\noptions edns0 trust-ad ndots:2\n"
+        );
+        assert_eq!(
+            resolv_conf(NetworkMode::Host, &own, OF_HOST),
+            "search corp.example lab.example\nnameserver 127.0.0.53\noptions edns0 trust-ad ndots:2\n"
+        );
+        assert_eq!(resolv_conf(NetworkMode::None, &own, OF_HOST), "");
+        assert_eq!(resolv_conf(NetworkMode::Slirp4netns, &own, ""), "nameserver 10.0.2.3\n");
+    }
+
+    #[test]
+    fn the_users_resolver_replaces_part_by_part() {
+        let own = Dns { servers: vec!["9.9.9.9".parse().unwrap()], ..Dns::default() };
+        let text = resolv_conf(NetworkMode::Slirp4netns, &own, OF_HOST);
+        assert!(text.contains("nameserver 9.9.9.9\n") && !text.contains("10.0.2.3") && text.contains("search corp"));
+        let own = Dns { search: vec![".".to_owned()], options: vec!["rotate".to_owned()], ..Dns::default() };
+        let text = resolv_conf(NetworkMode::Slirp4netns, &own, OF_HOST);
+        assert_eq!(text, "nameserver 10.0.2.3\noptions rotate\n");
+    }
+
+    fn facts<'a>(network: NetworkMode, added: &'a [AddHost], host: Option<Ipv4Addr>) -> Hosts<'a> {
+        Hosts { network, hostname: "box", name: "web", added, host, of_host: "127.0.0.1 localhost desk" }
+    }
+
+    #[test]
+    fn hosts_name_what_can_be_reached() {
+        let host = Some(Ipv4Addr::new(198, 51, 100, 7));
+        let added = [parse_add_host("db;db.lab:10.1.1.1").unwrap(), parse_add_host("me:host-gateway").unwrap()];
+        assert_eq!(
+            hosts(&facts(NetworkMode::Slirp4netns, &added, host)).unwrap(),
+            "10.1.1.1\tdb db.lab\n198.51.100.7\tme\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
+             10.0.2.100\tbox web\n198.51.100.7\thost.containers.internal host.docker.internal\n"
+        );
+        assert_eq!(
+            hosts(&facts(NetworkMode::None, &[], host)).unwrap(),
+            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.0.1\tbox web\n"
+        );
+        assert_eq!(
+            hosts(&facts(NetworkMode::Host, &[], None)).unwrap(),
+            "127.0.0.1 localhost desk\n127.0.0.1\thost.containers.internal host.docker.internal\n"
+        );
+    }
+
+    #[test]
+    fn a_host_that_cannot_be_reached_is_not_promised() {
+        let added = [parse_add_host("me:host-gateway").unwrap()];
+        let refused = |network, host| hosts(&facts(network, &added, host)).unwrap_err().to_string();
+        assert!(refused(NetworkMode::None, Some(Ipv4Addr::new(198, 51, 100, 7))).contains("without a network"));
+        assert!(refused(NetworkMode::Slirp4netns, None).contains("no address but loopback"));
+    }
+
+    #[test]
+    fn hostile_words_are_refused() {
+        for text in [
+            "",
+            "a",
+            "a:",
+            ":1.2.3.4",
+            "a b:1.2.3.4",
+            "a\nb:1.2.3.4",
+            "a:1.2.3.4\nx",
+            "-a:1.2.3.4",
+            "a..b:1.2.3.4",
+            "a;:1.2.3.4",
+            "a:1.2.3",
+            "a:gateway",
+        ] {
+            assert!(parse_add_host(text).is_err(), "{text:?}");
+        }
+        assert_eq!(parse_add_host("a:[::1]").unwrap().address, HostAddress::Ip("::1".parse().unwrap()));
+        assert_eq!(parse_add_host("a:fd00::1").unwrap().address, HostAddress::Ip("fd00::1".parse().unwrap()));
+        assert!(parse_dns("9.9.9.9\noptions x").is_err() && parse_dns("dns.example").is_err());
+        assert!(parse_search("a b").is_err() && parse_search("").is_err() && parse_search(&"a".repeat(64)).is_err());
+        assert!(parse_search(".").is_ok() && parse_search("corp.example.").is_ok());
+        assert!(parse_option("ndots:2\n").is_err() && parse_option("").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_resolv_conf_of_the_host_adds_a_line_of_another_kind(of_host in "(nameserver|search|options|[ a-z0-9.:%;#\\n\\t\u{1b}-]){0,40}") {
+            for line in resolv_conf(NetworkMode::Host, &Dns::default(), &of_host).lines() {
+                prop_assert!(["nameserver ", "search ", "options "].iter().any(|kind| line.starts_with(kind)));
+                prop_assert!(!line.contains(char::is_control));
+            }
+        }
+
+        #[test]
+        fn an_accepted_name_is_one_field(text in "[a-z.;: 0-9\\n-]{0,30}") {
+            if let Ok(added) = parse_add_host(&text) {
+                prop_assert!(added.names.iter().all(|n| !n.is_empty() && !n.contains(char::is_whitespace)));
+            }
+        }
     }
 }

@@ -55,27 +55,14 @@ impl Helper {
         fcntl(&ready_child, FcntlArg::F_SETFD(FdFlag::empty())).map_err(pipe_error)?;
 
         let mut command = Command::new(binary);
-        command.args(args(Ends {
-            ready: ready_child.as_raw_fd(),
-            exit: 0,
-        }));
+        command.args(args(Ends { ready: ready_child.as_raw_fd(), exit: 0 }));
         command.env_clear().current_dir(directory);
-        command
-            .stdin(Stdio::from(exit_child))
-            .stdout(Stdio::from(log_child))
-            .stderr(Stdio::from(log_twin));
+        command.stdin(Stdio::from(exit_child)).stdout(Stdio::from(log_child)).stderr(Stdio::from(log_twin));
         let spawned = command.spawn().map_err(|e| spawn_error(binary, &e));
         // The command holds the helper's ends; as long as they are open here no end of file arrives.
         drop(command);
         drop(ready_child);
-        Ok(Helper {
-            binary: binary.to_owned(),
-            child: spawned?,
-            status: None,
-            ready,
-            log,
-            exit: Some(exit),
-        })
+        Ok(Helper { binary: binary.to_owned(), child: spawned?, status: None, ready, log, exit: Some(exit) })
     }
 
     pub(crate) fn ready_fd(&self) -> BorrowedFd<'_> {
@@ -110,11 +97,7 @@ impl Helper {
     /// Reaps a helper that has ended or is about to, and tells how and what it wrote.
     pub(crate) fn autopsy(&mut self) -> (String, String) {
         // An error here would hide the log, which says more.
-        let status = self
-            .reap()
-            .ok()
-            .flatten()
-            .map_or_else(|| "unknown status".to_owned(), |s| s.to_string());
+        let status = self.reap().ok().flatten().map_or_else(|| "unknown status".to_owned(), |s| s.to_string());
         (status, self.read_log())
     }
 
@@ -143,9 +126,9 @@ impl Helper {
         }
         if !hung_up(self.log.as_fd(), GRACE)? {
             // The log has not hung up, so the process lives and its pid is its own.
-            self.child.kill().map_err(|e| {
-                NetError::system("stop-network", "kill the network helper", self.name(), &e)
-            })?;
+            self.child
+                .kill()
+                .map_err(|e| NetError::system("stop-network", "kill the network helper", self.name(), &e))?;
         }
         match self.child.wait() {
             Ok(status) => self.status = Some(status),
@@ -154,12 +137,7 @@ impl Helper {
                 return Ok(None);
             }
             Err(error) => {
-                return Err(NetError::system(
-                    "stop-network",
-                    "wait for the network helper",
-                    self.name(),
-                    &error,
-                ));
+                return Err(NetError::system("stop-network", "wait for the network helper", self.name(), &error));
             }
         }
         Ok(self.status)
@@ -173,7 +151,7 @@ impl Helper {
 impl Drop for Helper {
     fn drop(&mut self) {
         // Errors were reported by `stop`, or an earlier error is on its way already.
-        drop(self.stop());
+        self.stop().ok();
     }
 }
 
@@ -188,12 +166,7 @@ fn hung_up(fd: BorrowedFd<'_>, patience: Duration) -> Result<bool, NetError> {
             Ok(count) => return Ok(count > 0),
             Err(Errno::EINTR) => {}
             Err(errno) => {
-                return Err(NetError::system(
-                    "stop-network",
-                    "wait for the network helper",
-                    "",
-                    errno,
-                ));
+                return Err(NetError::system("stop-network", "wait for the network helper", "", errno));
             }
         }
     }
@@ -204,26 +177,14 @@ fn new_pipe(flags: OFlag) -> Result<(OwnedFd, OwnedFd), NetError> {
 }
 
 fn pipe_error(errno: Errno) -> NetError {
-    NetError::system(
-        "start-network",
-        "make a pipe to the network helper",
-        "",
-        errno,
-    )
+    NetError::system("start-network", "make a pipe to the network helper", "", errno)
 }
 
 fn spawn_error(binary: &Path, error: &std::io::Error) -> NetError {
     if error.kind() == std::io::ErrorKind::NotFound {
-        return NetError::HelperMissing {
-            binary: binary.to_owned(),
-        };
+        return NetError::HelperMissing { binary: binary.to_owned() };
     }
-    NetError::system(
-        "start-network",
-        "start the network helper",
-        binary.display().to_string(),
-        error,
-    )
+    NetError::system("start-network", "start the network helper", binary.display().to_string(), error)
 }
 
 /// The helper's words in one line that cannot drive the user's terminal.

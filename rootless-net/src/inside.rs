@@ -73,13 +73,7 @@ pub fn configure(config: &Config<'_>) -> Result<Vec<NetError>, NetError> {
 fn set_sysctls(gids: &[IdMapping]) -> Vec<NetError> {
     let mut failed = Vec::new();
     if let Some((low, high)) = ping_groups(gids) {
-        failed.extend(
-            set_sysctl(
-                "/proc/sys/net/ipv4/ping_group_range",
-                &format!("{low} {high}"),
-            )
-            .err(),
-        );
+        failed.extend(set_sysctl("/proc/sys/net/ipv4/ping_group_range", &format!("{low} {high}")).err());
     }
     failed.extend(set_sysctl("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0").err());
     failed
@@ -94,16 +88,23 @@ fn ping_groups(gids: &[IdMapping]) -> Option<(u32, u32)> {
 }
 
 fn set_sysctl(path: &'static str, value: &str) -> Result<(), NetError> {
-    std::fs::OpenOptions::new()
-        .write(true)
-        .open(path)
-        .and_then(|mut file| file.write_all(value.as_bytes()))
-        .map_err(|error| {
-            NetError::system(
-                "set-sysctl",
-                "set a kernel parameter of the container's network",
-                path,
-                &error,
-            )
-        })
+    std::fs::OpenOptions::new().write(true).open(path).and_then(|mut file| file.write_all(value.as_bytes())).map_err(
+        |error| NetError::system("set-sysctl", "set a kernel parameter of the container's network", path, &error),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ping_groups_span_the_host_ids_not_the_container_ids() {
+        let line = |container, host, count| IdMapping { container, host, count };
+        assert_eq!(ping_groups(&[]), None);
+        assert_eq!(ping_groups(&[line(0, 1500, 1)]), Some((0, 0)));
+        assert_eq!(ping_groups(&[line(0, 1500, 1), line(1, 100_000, 65_536)]), Some((0, 65_536)));
+        // The caller's own id above its subordinate ids.
+        assert_eq!(ping_groups(&[line(0, 900_000, 1), line(1, 100_000, 65_536)]), Some((1, 0)));
+        assert_eq!(ping_groups(&[line(0, 1, 0)]), None);
+    }
 }

@@ -42,20 +42,6 @@ use rlrun_spec::plan::Launch;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-/// Whose network namespace the helper serves.
-#[derive(Clone, Copy, Debug)]
-pub enum Target<'a> {
-    /// The user and network namespaces of this process.
-    Process(Pid),
-    /// Namespaces by path, as in `/proc/PID/ns/user` and `/proc/PID/ns/net`.
-    Namespaces {
-        /// The user namespace that owns `net`.
-        user: &'a Path,
-        /// The network namespace.
-        net: &'a Path,
-    },
-}
-
 /// A helper process beside the container, from its start to its end. Dropping one kills the helper.
 pub trait Driver {
     /// Readable or hung up when [`Driver::finish_ready`] would not block.
@@ -86,16 +72,13 @@ pub trait Driver {
     fn stop(self: Box<Self>) -> Result<(), NetError>;
 }
 
-/// Starts the helper that the plan's network needs and returns without waiting for it; `None` when it needs none.
+/// Starts the helper that the network of `launch` needs, for the user and network namespaces of the process `stage`, and
+/// returns without waiting for it; `None` when it needs none.
 /// `socket_dir` is a directory of the host user that nobody else can enter; only published ports put a socket there.
 ///
 /// # Errors
 /// When the helper is missing or cannot be started.
-pub fn start(
-    launch: &Launch,
-    target: Target<'_>,
-    socket_dir: &Path,
-) -> Result<Option<Box<dyn Driver>>, NetError> {
+pub fn start(launch: &Launch, stage: Pid, socket_dir: &Path) -> Result<Option<Box<dyn Driver>>, NetError> {
     match launch.network {
         NetworkMode::None | NetworkMode::Host => Ok(None),
         NetworkMode::Slirp4netns => {
@@ -106,7 +89,7 @@ pub fn start(
                     hint: None,
                 });
             };
-            let running = slirp::start(plan, target, &launch.ports, socket_dir)?;
+            let running = slirp::start(plan, stage, &launch.ports, socket_dir)?;
             Ok(Some(Box::new(running)))
         }
     }

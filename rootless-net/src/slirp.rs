@@ -6,7 +6,7 @@ mod api;
 
 use crate::error::NetError;
 use crate::helper::{Ends, Helper};
-use crate::{Driver, Target, ports};
+use crate::{Driver, ports};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
@@ -55,65 +55,41 @@ impl ApiSocket {
     }
 
     fn path(&self) -> PathBuf {
-        PathBuf::from(format!(
-            "/proc/self/fd/{}/{SOCKET}",
-            self.directory.as_raw_fd()
-        ))
+        PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", self.directory.as_raw_fd()))
     }
 
     fn remove(&self) -> Result<(), NetError> {
-        match nix::unistd::unlinkat(
-            &self.directory,
-            SOCKET,
-            nix::unistd::UnlinkatFlags::NoRemoveDir,
-        ) {
+        match nix::unistd::unlinkat(&self.directory, SOCKET, nix::unistd::UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(nix::errno::Errno::ENOENT) => Ok(()),
-            Err(errno) => Err(NetError::system(
-                "stop-network",
-                "remove the API socket",
-                SOCKET,
-                errno,
-            )),
+            Err(errno) => Err(NetError::system("stop-network", "remove the API socket", SOCKET, errno)),
         }
     }
 }
 
-/// Starts slirp4netns for the namespaces of `target` and returns without waiting for it. A socket appears in
+impl Drop for ApiSocket {
+    fn drop(&mut self) {
+        // `stop` reports what goes wrong here; other ways out have an error to tell already.
+        self.remove().ok();
+    }
+}
+
+/// Starts slirp4netns for the namespaces of the process `stage` and returns without waiting for it. A socket appears in
 /// `socket_dir` only when there are `ports`.
 ///
 /// # Errors
 /// When slirp4netns is not there or cannot be started.
-pub fn start(
-    plan: &Slirp,
-    target: Target<'_>,
-    ports: &[PortMapping],
-    socket_dir: &Path,
-) -> Result<Running, NetError> {
-    let socket = if ports.is_empty() {
-        None
-    } else {
-        Some(ApiSocket::in_directory(socket_dir)?)
-    };
+pub fn start(plan: &Slirp, stage: Pid, ports: &[PortMapping], socket_dir: &Path) -> Result<Running, NetError> {
+    let socket = if ports.is_empty() { None } else { Some(ApiSocket::in_directory(socket_dir)?) };
     if let Some(socket) = &socket {
         // One that a killed supervisor left would make bind fail with EADDRINUSE.
         socket.remove()?;
     }
-    let directory = if socket.is_some() {
-        socket_dir
-    } else {
-        Path::new("/")
-    };
-    let helper = Helper::spawn(&plan.binary, directory, |ends| {
-        arguments(plan, target, socket.is_some(), &ends)
-    })?;
-    Ok(Running {
-        helper,
-        ports: ports.to_vec(),
-        socket,
-    })
+    let directory = if socket.is_some() { socket_dir } else { Path::new("/") };
+    let helper = Helper::spawn(&plan.binary, directory, |ends| arguments(plan, stage, socket.is_some(), &ends))?;
+    Ok(Running { helper, ports: ports.to_vec(), socket })
 }
 
-fn arguments(plan: &Slirp, target: Target<'_>, api: bool, ends: &Ends) -> Vec<OsString> {
+fn arguments(plan: &Slirp, stage: Pid, api: bool, ends: &Ends) -> Vec<OsString> {
     let mut args: Vec<OsString> = vec![
         "--configure".into(),
         format!("--mtu={}", plan.mtu).into(),
@@ -130,15 +106,8 @@ fn arguments(plan: &Slirp, target: Target<'_>, api: bool, ends: &Ends) -> Vec<Os
         // Relative to its working directory, for the reason given at ApiSocket; bound before it enters its sandbox.
         args.push(format!("--api-socket={SOCKET}").into());
     }
-    match target {
-        Target::Process(pid) => args.push(pid.to_string().into()),
-        Target::Namespaces { user, net } => {
-            let mut userns = OsString::from("--userns-path=");
-            userns.push(user);
-            args.extend([userns, "--netns-type=path".into(), net.into()]);
-        }
-    }
-    args.push(DEVICE.into());
+    // By process, not by path: with --enable-sandbox and paths, 1.2.0 never enters the user namespace and gives up.
+    args.extend([stage.to_string().into(), DEVICE.into()]);
     args
 }
 
@@ -153,10 +122,7 @@ impl Running {
                 // It tells no errno, so ask the kernel what binding that port says.
                 return Err(ports::try_bind(mapping)
                     .err()
-                    .unwrap_or(NetError::Protocol {
-                        peer: "slirp4netns",
-                        answer: why,
-                    }));
+                    .unwrap_or(NetError::Protocol { peer: "slirp4netns", answer: why }));
             }
         }
         Ok(())
@@ -169,11 +135,7 @@ impl Driver for Running {
     }
 
     fn finish_ready(&mut self) -> Result<(), NetError> {
-        if self.helper.read_ready()? {
-            self.publish()
-        } else {
-            Err(self.post_mortem())
-        }
+        if self.helper.read_ready()? { self.publish() } else { Err(self.post_mortem()) }
     }
 
     fn death_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -204,20 +166,11 @@ impl Driver for Running {
 fn diagnose(binary: &Path, status: String, log: String) -> NetError {
     if let Some((_, option)) = log.split_once("unrecognized option '") {
         let option = option.split('\'').next().unwrap_or_default().to_owned();
-        return NetError::HelperTooOld {
-            binary: binary.to_owned(),
-            option,
-        };
+        return NetError::HelperTooOld { binary: binary.to_owned(), option };
     }
     let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
     match nix::fcntl::open("/dev/net/tun", flags, Mode::empty()) {
-        Err(errno) => NetError::Tun {
-            errno: errno as i32,
-        },
-        Ok(_) => NetError::HelperDied {
-            binary: binary.to_owned(),
-            status,
-            log,
-        },
+        Err(errno) => NetError::Tun { errno: errno as i32 },
+        Ok(_) => NetError::HelperDied { binary: binary.to_owned(), status, log },
     }
 }

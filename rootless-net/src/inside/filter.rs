@@ -66,17 +66,12 @@ pub(super) fn compile(rules: &[EgressRule]) -> Result<Vec<Pass>, NetError> {
     let mut passes = Vec::new();
     for rule in rules {
         let unsupported = |why: &str| NetError::Unsupported {
-            what: format!(
-                "egress rule {} {} {:?}",
-                rule.cidr, rule.protocol, rule.ports
-            ),
+            what: format!("egress rule {} {} {:?}", rule.cidr, rule.protocol, rule.ports),
             why: why.to_owned(),
             hint: None,
         };
-        let to = Cidr::parse(&rule.cidr)
-            .ok_or_else(|| unsupported("not an address block such as 10.0.0.0/8"))?;
-        let protocols: &[Option<Transport>] = match (rule.protocol.as_str(), rule.ports.is_empty())
-        {
+        let to = Cidr::parse(&rule.cidr).ok_or_else(|| unsupported("not an address block such as 10.0.0.0/8"))?;
+        let protocols: &[Option<Transport>] = match (rule.protocol.as_str(), rule.ports.is_empty()) {
             ("any", true) => &[None],
             ("any", false) => &[Some(Transport::Tcp), Some(Transport::Udp)],
             ("tcp", _) => &[Some(Transport::Tcp)],
@@ -84,17 +79,9 @@ pub(super) fn compile(rules: &[EgressRule]) -> Result<Vec<Pass>, NetError> {
             _ => return Err(unsupported("the protocol must be tcp, udp or any")),
         };
         for &protocol in protocols {
-            let ports = rule.ports.iter().map(|&port| Pass {
-                to,
-                protocol,
-                port: Some(port),
-            });
+            let ports = rule.ports.iter().map(|&port| Pass { to, protocol, port: Some(port) });
             passes.extend(ports);
-            passes.extend(rule.ports.is_empty().then_some(Pass {
-                to,
-                protocol,
-                port: None,
-            }));
+            passes.extend(rule.ports.is_empty().then_some(Pass { to, protocol, port: None }));
         }
     }
     if encode(&passes, true, true).len() > MOST_BYTES {
@@ -113,22 +100,12 @@ pub(super) fn install(passes: &[Pass], config: &Config<'_>) -> Result<(), NetErr
     match batch.exchange(SockProtocol::NetlinkNetFilter) {
         Ok(()) => Ok(()),
         // The kernel has no nftables, or no module for one of its expressions.
-        Err(Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT | Errno::ENOENT) => {
-            Err(NetError::Unsupported {
-                what: "egress rules".to_owned(),
-                why: "this kernel has no nftables for the container's network".to_owned(),
-                hint: Some(
-                    "sudo modprobe -a nf_tables nft_ct nft_reject_inet, or run with --network none"
-                        .to_owned(),
-                ),
-            })
-        }
-        Err(errno) => Err(NetError::system(
-            "configure-network",
-            "install the egress rules",
-            "nftables",
-            errno,
-        )),
+        Err(Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT | Errno::ENOENT) => Err(NetError::Unsupported {
+            what: "egress rules".to_owned(),
+            why: "this kernel has no nftables for the container's network".to_owned(),
+            hint: Some("sudo modprobe -a nf_tables nft_ct nft_reject_inet, or run with --network none".to_owned()),
+        }),
+        Err(errno) => Err(NetError::system("configure-network", "install the egress rules", "nftables", errno)),
     }
 }
 
@@ -145,11 +122,7 @@ fn encode(passes: &[Pass], published: bool, ipv6: bool) -> Batch {
     if published {
         rule(&mut batch, answers);
     }
-    for pass in dns()
-        .iter()
-        .chain(if ipv6 { NEIGHBOURS } else { &[] })
-        .chain(passes)
-    {
+    for pass in dns().iter().chain(if ipv6 { NEIGHBOURS } else { &[] }).chain(passes) {
         rule(&mut batch, |m| pass.encode(m));
     }
     rule(&mut batch, reject);
@@ -160,11 +133,7 @@ fn encode(passes: &[Pass], published: bool, ipv6: bool) -> Batch {
 /// The resolver is always reachable, and only as a resolver.
 fn dns() -> [Pass; 2] {
     let to = Cidr::host(IpAddr::V4(slirp::DNS));
-    [Transport::Udp, Transport::Tcp].map(|protocol| Pass {
-        to,
-        protocol: Some(protocol),
-        port: Some(53),
-    })
+    [Transport::Udp, Transport::Tcp].map(|protocol| Pass { to, protocol: Some(protocol), port: Some(53) })
 }
 
 /// IPv6 finds its neighbours by ICMP: to multicast, to link-local addresses, and within slirp4netns' own network.
@@ -175,11 +144,7 @@ const NEIGHBOURS: &[Pass] = &[
 ];
 
 const fn neighbour(address: Ipv6Addr, prefix: u8) -> Pass {
-    Pass {
-        to: Cidr::block(IpAddr::V6(address), prefix),
-        protocol: Some(Transport::Icmp6),
-        port: None,
-    }
+    Pass { to: Cidr::block(IpAddr::V6(address), prefix), protocol: Some(Transport::Icmp6), port: None }
 }
 
 fn table_and_chain(batch: &mut Batch) {
@@ -202,12 +167,7 @@ fn table_and_chain(batch: &mut Batch) {
 
 fn message(batch: &mut Batch, kind: u16, flags: u16, attributes: impl FnOnce(&mut Attributes<'_>)) {
     // struct nfgenmsg: family, version, resource.
-    batch.message(
-        kind,
-        REQUEST | ACK | flags,
-        &[NFPROTO_INET, 0, 0, 0],
-        attributes,
-    );
+    batch.message(kind, REQUEST | ACK | flags, &[NFPROTO_INET, 0, 0, 0], attributes);
 }
 
 fn rule(batch: &mut Batch, expressions: impl FnOnce(&mut Attributes<'_>)) {
@@ -220,13 +180,13 @@ fn rule(batch: &mut Batch, expressions: impl FnOnce(&mut Attributes<'_>)) {
 
 impl Pass {
     fn encode(&self, m: &mut Attributes<'_>) {
-        let (family, offset, octets) = match self.to.address() {
-            IpAddr::V4(v4) => (NFPROTO_IPV4, 16, v4.octets().to_vec()),
-            IpAddr::V6(v6) => (NFPROTO_IPV6, 24, v6.octets().to_vec()),
+        let (family, offset) = match self.to.address() {
+            IpAddr::V4(_) => (NFPROTO_IPV4, 16),
+            IpAddr::V6(_) => (NFPROTO_IPV6, 24),
         };
         meta(m, META_NFPROTO);
         compare(m, CMP_EQ, &[family]);
-        destination(m, offset, self.to.prefix(), &octets);
+        destination(m, offset, self.to.prefix(), &self.to.octets(), &self.to.mask());
         if let Some(protocol) = self.protocol {
             meta(m, META_L4PROTO);
             compare(m, CMP_EQ, &[protocol as u8]);
@@ -239,23 +199,24 @@ impl Pass {
     }
 }
 
-/// The destination lies in the block: the bytes that the prefix covers are loaded, its last bits masked, and compared.
-fn destination(m: &mut Attributes<'_>, offset: u32, prefix: u8, octets: &[u8]) {
-    let count = usize::from(prefix).div_ceil(8);
+/// The destination lies in the block. As nft(8) does it: the bytes that a prefix of whole bytes covers are compared, the
+/// whole address under a mask otherwise.
+fn destination(m: &mut Attributes<'_>, offset: u32, prefix: u8, octets: &[u8], mask: &[u8]) {
+    let whole_bytes = prefix.is_multiple_of(8);
+    let count = if whole_bytes { usize::from(prefix / 8) } else { octets.len() };
     let network = octets.get(..count).unwrap_or_default();
     if network.is_empty() {
         return;
     }
-    payload(m, NETWORK_HEADER, offset, u32::from(prefix).div_ceil(8));
-    let spare = count * 8 - usize::from(prefix);
-    if spare > 0 {
-        let mut mask = vec![0xff; count];
-        if let Some(last) = mask.last_mut() {
-            *last = 0xff << spare;
-        }
-        bitwise(m, &mask);
+    payload(m, NETWORK_HEADER, offset, length(network));
+    if !whole_bytes {
+        bitwise(m, mask);
     }
     compare(m, CMP_EQ, network);
+}
+
+fn length(value: &[u8]) -> u32 {
+    u32::try_from(value.len()).unwrap_or(u32::MAX)
 }
 
 fn answers(m: &mut Attributes<'_>) {
@@ -299,11 +260,10 @@ fn payload(m: &mut Attributes<'_>, base: u32, offset: u32, length: u32) {
 }
 
 fn bitwise(m: &mut Attributes<'_>, mask: &[u8]) {
-    let length = u32::try_from(mask.len()).unwrap_or(u32::MAX);
     expression(m, "bitwise", |m| {
         m.put_be32(1, REGISTER);
         m.put_be32(2, REGISTER);
-        m.put_be32(3, length);
+        m.put_be32(3, length(mask));
         m.nest(4, |m| m.put(1, mask));
         m.nest(5, |m| m.put(1, &vec![0; mask.len()]));
     });
@@ -322,4 +282,69 @@ fn accept(m: &mut Attributes<'_>) {
         m.put_be32(1, VERDICT_REGISTER);
         m.nest(2, |m| m.nest(2, |m| m.put_be32(1, NF_ACCEPT)));
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(cidr: &str, protocol: &str, ports: &[u16]) -> EgressRule {
+        EgressRule { cidr: cidr.to_owned(), ports: ports.to_vec(), protocol: protocol.to_owned() }
+    }
+
+    /// `filter.golden.hex` holds the messages of nft(8) 1.0.6, one a line, for the table below, renumbered from 1, with
+    /// the acknowledgement flag on each message between the boundaries and CREATE on the table.
+    ///
+    /// ```text
+    /// table inet rlrun { chain egress {
+    ///     type filter hook output priority 0; policy drop;
+    ///     oif lo accept
+    ///     ct state established,related accept
+    ///     ip daddr 10.0.2.3 udp dport 53 accept
+    ///     ip daddr 10.0.2.3 tcp dport 53 accept
+    ///     ip daddr 10.16.0.0/12 tcp dport 8000 accept
+    ///     ip6 daddr fd00::/8 meta l4proto udp accept
+    ///     reject with icmpx type admin-prohibited
+    /// } }
+    /// ```
+    #[test]
+    fn messages_are_those_of_nft() {
+        let passes = compile(&[rule("10.16.0.0/12", "tcp", &[8000]), rule("fd00::/8", "udp", &[])]).unwrap();
+        let batch = encode(&passes, true, false);
+        let mut rest = batch.bytes();
+        for (line, golden) in include_str!("filter.golden.hex").lines().enumerate() {
+            let (message, after) = rest.split_at(golden.len() / 2);
+            let hex: String = message.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hex, golden, "message {}", line + 1);
+            rest = after;
+        }
+        assert!(rest.is_empty());
+    }
+
+    #[test]
+    fn ports_of_any_protocol_are_those_of_tcp_and_udp() {
+        let passes = compile(&[rule("192.0.2.0/24", "any", &[53, 80])]).unwrap();
+        let pairs: Vec<_> = passes.iter().map(|p| (p.protocol, p.port)).collect();
+        let (tcp, udp) = (Some(Transport::Tcp), Some(Transport::Udp));
+        assert_eq!(pairs, [(tcp, Some(53)), (tcp, Some(80)), (udp, Some(53)), (udp, Some(80))]);
+        assert_eq!(compile(&[rule("0.0.0.0/0", "any", &[])]).unwrap().len(), 1);
+        assert_eq!(compile(&[]).unwrap(), []);
+    }
+
+    #[test]
+    fn what_cannot_be_enforced_is_refused() {
+        for (bad, why) in [
+            (rule("10.0.0.0/33", "any", &[]), "not an address block"),
+            (rule("example.org", "tcp", &[443]), "not an address block"),
+            (rule("10.0.0.0/8", "sctp", &[]), "the protocol must be"),
+            (rule("10.0.0.0/8", "", &[]), "the protocol must be"),
+        ] {
+            let error = compile(std::slice::from_ref(&bad)).unwrap_err();
+            assert!(matches!(&error, NetError::Unsupported { .. }), "{error}");
+            assert!(error.to_string().contains(why), "{error}");
+        }
+        let ports: Vec<u16> = (1..=60_000).collect();
+        let error = compile(&[rule("10.0.0.0/8", "tcp", &ports)]).unwrap_err();
+        assert!(error.to_string().contains("too many"), "{error}");
+    }
 }

@@ -35,16 +35,9 @@ pub(super) fn refused(ipv6: bool) -> &'static [IpAddr] {
 
 /// Brings loopback up and makes `refused` fail at once with EHOSTUNREACH.
 pub(super) fn configure(refused: &[IpAddr]) -> Result<(), NetError> {
-    encode(refused)
-        .exchange(SockProtocol::NetlinkRoute)
-        .map_err(|errno| {
-            NetError::system(
-                "configure-network",
-                "bring up loopback and refuse metadata addresses",
-                "rtnetlink",
-                errno,
-            )
-        })
+    encode(refused).exchange(SockProtocol::NetlinkRoute).map_err(|errno| {
+        NetError::system("configure-network", "bring up loopback and refuse metadata addresses", "rtnetlink", errno)
+    })
 }
 
 fn encode(refused: &[IpAddr]) -> Batch {
@@ -72,37 +65,19 @@ fn unreachable(batch: &mut Batch, address: IpAddr) {
     };
     let family = u8::try_from(family).unwrap_or_default();
     // struct rtmsg: family, bits of destination and source, type of service, table, protocol, scope, type, flags.
-    let header = [
-        family,
-        bits,
-        0,
-        0,
-        RT_TABLE_MAIN,
-        RTPROT_STATIC,
-        RT_SCOPE_UNIVERSE,
-        RTN_UNREACHABLE,
-        0,
-        0,
-        0,
-        0,
-    ];
+    let header = [family, bits, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, RT_SCOPE_UNIVERSE, RTN_UNREACHABLE, 0, 0, 0, 0];
     let destination = |m: &mut Attributes<'_>| match address {
         IpAddr::V4(v4) => m.put(RTA_DST, &v4.octets()),
         IpAddr::V6(v6) => m.put(RTA_DST, &v6.octets()),
     };
-    batch.message(
-        RTM_NEWROUTE,
-        REQUEST | ACK | CREATE | EXCLUSIVE,
-        &header,
-        destination,
-    );
+    batch.message(RTM_NEWROUTE, REQUEST | ACK | CREATE | EXCLUSIVE, &header, destination);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// As `ip link set lo up` and `ip route add unreachable 169.254.169.254` send them, with the acknowledgement flag.
+    /// As `ip link set lo up` and `ip route add unreachable 169.254.169.254 protocol static` send them.
     #[test]
     fn messages_are_those_of_iproute2() {
         let batch = encode(&refused(false)[..1]);

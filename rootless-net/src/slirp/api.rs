@@ -26,17 +26,9 @@ pub(super) enum Answer {
 /// Sends `add_hostfwd` for `mapping`.
 pub(super) fn add_hostfwd(socket: &Path, mapping: &PortMapping) -> Result<Answer, NetError> {
     let answer = exchange(socket, &request(mapping)).map_err(|error| {
-        NetError::system(
-            "publish-port",
-            "talk to slirp4netns",
-            socket.display().to_string(),
-            &error,
-        )
+        NetError::system("publish-port", "talk to slirp4netns", socket.display().to_string(), &error)
     })?;
-    read_answer(&answer).ok_or(NetError::Protocol {
-        peer: "slirp4netns",
-        answer,
-    })
+    read_answer(&answer).ok_or(NetError::Protocol { peer: "slirp4netns", answer })
 }
 
 fn exchange(socket: &Path, request: &str) -> std::io::Result<String> {
@@ -65,8 +57,7 @@ fn request(mapping: &PortMapping) -> String {
 
 /// Reads `{"return":...}` and `{"error":{"desc":"..."}}`, with any white space; `None` for anything else.
 fn read_answer(text: &str) -> Option<Answer> {
-    let after =
-        |text: &'_ str, token: &str| text.trim_start().strip_prefix(token).map(str::to_owned);
+    let after = |text: &'_ str, token: &str| text.trim_start().strip_prefix(token).map(str::to_owned);
     let body = after(text, "{")?;
     if let Some(rest) = after(&body, "\"return\"") {
         return after(&rest, ":").map(|_| Answer::Done);
@@ -76,9 +67,7 @@ fn read_answer(text: &str) -> Option<Answer> {
         rest = after(&rest, token)?;
     }
     let (desc, _) = rest.split_once('"')?;
-    Some(Answer::Refused(
-        desc.chars().filter(|c| !c.is_control()).collect(),
-    ))
+    Some(Answer::Refused(desc.chars().filter(|c| !c.is_control()).collect()))
 }
 
 #[cfg(test)]
@@ -102,27 +91,12 @@ mod tests {
     #[test]
     fn answers_are_read_strictly() {
         assert_eq!(read_answer(r#"{"return":{"id":1}}"#), Some(Answer::Done));
+        assert_eq!(read_answer("{ \"return\" : {\"id\": 42} }\n"), Some(Answer::Done));
         assert_eq!(
-            read_answer("{ \"return\" : {\"id\": 42} }\n"),
-            Some(Answer::Done)
+            read_answer(r#"{"error":{"desc":"bad request: add_hostfwd: slirp_add_hostfwd failed"}}"#),
+            Some(Answer::Refused("bad request: add_hostfwd: slirp_add_hostfwd failed".to_owned()))
         );
-        assert_eq!(
-            read_answer(
-                r#"{"error":{"desc":"bad request: add_hostfwd: slirp_add_hostfwd failed"}}"#
-            ),
-            Some(Answer::Refused(
-                "bad request: add_hostfwd: slirp_add_hostfwd failed".to_owned()
-            ))
-        );
-        for odd in [
-            "",
-            "{}",
-            "return",
-            r#"{"return"}"#,
-            r#"{"error":{"desc":"unfinished"#,
-            r#"{"error":[]}"#,
-            "[]",
-        ] {
+        for odd in ["", "{}", "return", r#"{"return"}"#, r#"{"error":{"desc":"unfinished"#, r#"{"error":[]}"#, "[]"] {
             assert_eq!(read_answer(odd), None, "{odd}");
         }
     }
