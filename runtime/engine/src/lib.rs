@@ -2,8 +2,11 @@
 //!
 //! Everything is decided here and nothing is confined here: the sandbox accepts only the sealed plan.
 
+pub mod config;
 pub mod host;
-pub mod request;
 pub mod id_map_job;
 pub mod place;
+pub mod plan;
 pub mod record;
+pub mod request;
+pub mod storage;

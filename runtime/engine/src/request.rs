@@ -11,9 +11,10 @@ pub mod network;
 pub mod security;
 pub mod userns;
 
-use rlrun_spec::container::{NetworkMode, PortMapping, UserNamespace};
+use rlrun_net::files::{AddHost, Dns};
+use rlrun_net::ports::PortRequest;
+use rlrun_spec::container::{NetworkMode, UserNamespace};
 use rlrun_spec::{Failure, Kind, Stage};
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// A word of the command line that cannot be taken as it is.
@@ -140,11 +141,11 @@ pub struct Network {
     /// `--network`.
     pub mode: NetworkMode,
     /// `-p`.
-    pub ports: Vec<PortMapping>,
+    pub ports: Vec<PortRequest>,
     /// `--dns`.
-    pub dns: Vec<IpAddr>,
+    pub dns: Dns,
     /// `--add-host`.
-    pub hosts: Vec<(String, IpAddr)>,
+    pub hosts: Vec<AddHost>,
 }
 
 /// How a container is launched, beside what it is.

@@ -1,0 +1,199 @@
+//! Every control with what was asked for and what this host gives, decided before any policy is asked.
+
+use crate::host::cause::Surroundings;
+use crate::host::idmap::IdPlan;
+use crate::request::limits::{DEFAULT_PIDS, LimitRequest, Pids};
+use crate::request::{LimitsLevel, RunRequest, StorageDriver};
+use crate::storage::Storage;
+use rlrun_spec::container::{NetworkMode, UserNamespace};
+use rlrun_spec::host::HostFacts;
+use rlrun_spec::{Control, Enforced, Failure, Kind, Level, Stage, hint};
+
+/// All controls, and what the user is told about those that do not hold as asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Controls {
+    /// Sorted by name.
+    pub all: Vec<Control>,
+    /// One line each, perhaps with a hint after a line feed.
+    pub warnings: Vec<String>,
+}
+
+/// What the container will be, as far as a control says so.
+#[derive(Clone, Copy, Debug)]
+pub struct Effective<'a> {
+    /// The command line.
+    pub request: &'a RunRequest,
+    /// The host.
+    pub host: &'a HostFacts,
+    /// Id maps.
+    pub ids: &'a IdPlan,
+    /// User namespace with its ids.
+    pub userns: &'a UserNamespace,
+    /// Storage driver.
+    pub storage: &'a Storage,
+    /// Name of the seccomp profile.
+    pub seccomp_profile: &'a str,
+    /// The bounding set, `CAP_CHOWN,...`.
+    pub capabilities: &'a str,
+    /// How many paths are masked.
+    pub masked: usize,
+    /// Volumes of the image that became a tmpfs.
+    pub image_volumes: &'a [String],
+}
+
+/// Decides all controls.
+///
+/// # Errors
+/// When a required one cannot hold on this host.
+pub fn decide(effective: Effective<'_>) -> Result<Controls, Failure> {
+    let mut controls = Controls::default();
+    user_namespace(&mut controls, effective);
+    root_file_system(&mut controls, effective);
+    confinement(&mut controls, effective);
+    network(&mut controls, effective)?;
+    limits(&mut controls, &effective.request.limits)?;
+    image_volumes(&mut controls, effective.image_volumes);
+    labels(&mut controls, effective.request);
+    controls.all.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(controls)
+}
+
+fn held(name: &str, requested: impl Into<String>, mechanism: impl Into<String>) -> Control {
+    Control {
+        name: name.to_owned(),
+        requested: requested.into(),
+        mechanism: mechanism.into(),
+        enforced: Enforced::Yes,
+        level: Level::Require,
+        why: String::new(),
+    }
+}
+
+fn weak(mut control: Control, enforced: Enforced, why: impl Into<String>) -> Control {
+    control.enforced = enforced;
+    control.level = Level::Prefer;
+    control.why = why.into();
+    control
+}
+
+fn user_namespace(controls: &mut Controls, e: Effective<'_>) {
+    let requested = match e.userns {
+        UserNamespace::Default => "default".to_owned(),
+        UserNamespace::KeepId { uid, gid } => format!("keep-id:uid={uid},gid={gid}"),
+    };
+    let control = held("user-namespace", requested, "newuidmap, newgidmap");
+    let Some(cause) = &e.ids.single else { return controls.all.push(control) };
+    controls.warnings.push(cause.warning(e.host, &Surroundings::read()));
+    let control = weak(control, Enforced::Partly, cause.to_string());
+    controls.all.push(Control { mechanism: "the caller's own id only".to_owned(), ..control });
+}
+
+fn root_file_system(controls: &mut Controls, e: Effective<'_>) {
+    let driver = e.storage.driver;
+    let requested = e.request.launching.storage_driver.map_or_else(|| "any".to_owned(), |d| d.to_string());
+    controls.all.push(held("storage-driver", requested, driver.to_string()));
+    if let Some(why) = e.storage.fell_back {
+        controls.warnings.push(format!("each start copies the whole image: no overlay works here, and {why}"));
+    }
+    // The other drivers show owners as the map makes them (`storage::shown`).
+    if matches!(e.userns, UserNamespace::KeepId { .. }) && driver != StorageDriver::FuseOverlayfs {
+        let why =
+            "with keep-id only fuse-overlayfs shows files of the image under the owners that the image gives them";
+        let control = held("image-owners", "as in the image", driver.to_string());
+        controls.all.push(weak(control, Enforced::Partly, why));
+        controls.warnings.push(format!("{why}\nhint: install fuse-overlayfs"));
+    }
+}
+
+fn confinement(controls: &mut Controls, e: Effective<'_>) {
+    let seccomp = if e.seccomp_profile == "unconfined" { "none" } else { "seccomp filter" };
+    controls.all.push(held("seccomp", e.seccomp_profile, seccomp));
+    let (wanted, mechanism) = match e.request.security.no_new_privileges {
+        true => ("on", "prctl"),
+        false => ("off", "none"),
+    };
+    controls.all.push(held("no-new-privileges", wanted, mechanism));
+    let capabilities = if e.capabilities.is_empty() { "none" } else { e.capabilities };
+    controls.all.push(held("capabilities", capabilities, "capability sets"));
+    controls.all.push(held("masked-paths", e.masked.to_string(), "mounts"));
+}
+
+fn network(controls: &mut Controls, e: Effective<'_>) -> Result<(), Failure> {
+    let mode = e.request.network.mode;
+    let (name, mechanism) = match mode {
+        NetworkMode::Slirp4netns => ("slirp4netns", "slirp4netns in a network namespace"),
+        NetworkMode::None => ("none", "network namespace"),
+        NetworkMode::Host => ("host", "none"),
+    };
+    if mode == NetworkMode::Slirp4netns {
+        let unusable = |what: &str, why: &str, advice: String| {
+            Failure::new(Stage::Cli, Kind::Host, "slirp-start", "set up the network", what).why(why).hint(advice)
+        };
+        if e.host.slirp4netns.is_none() {
+            let install = hint::Advice::Install(hint::Package::Slirp4netns, Surroundings::read().distro);
+            return Err(unusable(
+                "slirp4netns",
+                "is not installed",
+                format!("{install}; or use --network none or host"),
+            ));
+        }
+        if !e.host.dev_net_tun {
+            return Err(unusable("/dev/net/tun", "cannot be opened", hint::DEV_NET_TUN.to_owned()));
+        }
+    }
+    controls.all.push(held("network", name, mechanism));
+    Ok(())
+}
+
+const NO_LIMITS: &str = "this version enforces no resource limits";
+
+fn limits(controls: &mut Controls, request: &LimitRequest) -> Result<(), Failure> {
+    let asked = [
+        ("--memory", "memory-limit", request.memory.map(|n| n.to_string())),
+        ("--cpus", "cpu-limit", request.cpu_millis.map(|m| format!("{}.{:03}", m / 1000, m % 1000))),
+        ("--pids-limit", "pids-limit", request.pids.and_then(at_most)),
+    ];
+    for (option, name, value) in asked {
+        let Some(value) = value else { continue };
+        if request.level == LimitsLevel::Require {
+            return Err(Failure::new(Stage::Cli, Kind::Host, "limits", "enforce the limit", option)
+                .why(NO_LIMITS)
+                .hint(format!("leave out --limits=require to start without it, or {option}")));
+        }
+        controls.warnings.push(format!("{option} {value} is not enforced: {NO_LIMITS}"));
+        controls.all.push(weak(held(name, value, "none"), Enforced::No, NO_LIMITS));
+    }
+    if request.pids.is_none() {
+        controls.all.push(weak(held("pids-limit", DEFAULT_PIDS.to_string(), "none"), Enforced::No, NO_LIMITS));
+    }
+    Ok(())
+}
+
+fn at_most(pids: Pids) -> Option<String> {
+    match pids {
+        Pids::Unlimited => None,
+        Pids::AtMost(n) => Some(n.to_string()),
+    }
+}
+
+fn image_volumes(controls: &mut Controls, volumes: &[String]) {
+    for path in volumes {
+        let why = "it is kept in memory and gone when the container ends";
+        let control = held(&format!("image-volume:{path}"), "a volume", "tmpfs");
+        controls.all.push(weak(control, Enforced::Partly, why));
+        controls.warnings.push(format!("the image's volume {path}: {why}\nhint: -v HOST-PATH:{path} keeps it"));
+    }
+}
+
+fn labels(controls: &mut Controls, request: &RunRequest) {
+    use crate::request::mount::MountRequest;
+    let relabel = request.mounts.iter().any(|m| match m {
+        MountRequest::Bind { flags, .. } | MountRequest::Tmpfs { flags, .. } => flags.relabel,
+    });
+    // Without SELinux there is nothing to label, and podman is silent too.
+    if relabel && std::path::Path::new("/sys/fs/selinux/enforce").exists() {
+        let why = "this version does not change SELinux labels";
+        controls.all.push(weak(held("selinux-relabel", "z", "none"), Enforced::No, why));
+        controls.warnings.push(format!("option z of a volume: {why}"));
+    }
+}
