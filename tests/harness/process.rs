@@ -14,7 +14,7 @@ use std::time::Duration;
 
 const WARDEN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/warden"));
 /// Longer than anything a test does; a command that takes longer hangs.
-const DEADLINE_SECONDS: u64 = 120;
+const DEADLINE_SECONDS: u64 = 40;
 
 /// Writes the warden where root and the ordinary user can execute it.
 pub(crate) fn install_warden(directory: &Path) -> PathBuf {

@@ -1,0 +1,226 @@
+#!/usr/bin/env bash
+# Measures rlrun against its peers, all in one run on one machine as one ordinary user, and writes docs/benchmarks.md.
+#
+#   scripts/bench.sh STAGE [OUTPUT]          RLRUN_BENCH_RUNS: runs of each command (default 40)
+set -euo pipefail
+stage=$(realpath "$1")
+output=$(realpath -m "${2:-docs/benchmarks.md}")
+readonly RUNS=${RLRUN_BENCH_RUNS:-40}
+readonly IMAGE=localhost/bench:1
+
+work=$(mktemp -d /var/tmp/rlrun-bench-XXXXXX)
+finish() {
+    in_user_namespace rm -rf "$work/home" 2>/dev/null || true
+    rm -rf "$work"
+}
+trap finish EXIT
+chmod 0755 "$work"
+mkdir -m 0700 "$work/home" "$work/run"
+mkdir "$work/results"
+cp -r "$stage/." "$work/prefix"
+
+drop=()
+if [ "$(id -u)" = 0 ]; then
+    user=${RLRUN_ORDINARY_USER:-rlrun-test}
+    drop=(setpriv --reuid "$(id -u "$user")" --regid "$(id -g "$user")" --init-groups)
+else
+    user=$(id -un)
+fi
+
+as_user() {
+    "${drop[@]}" env -i HOME="$work/home" XDG_RUNTIME_DIR="$work/run" USER="$user" LANG=C.UTF-8 \
+        PATH="$work/prefix/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" "$@"
+}
+
+in_user_namespace() { as_user unshare --user --map-root-user --map-auto "$@"; }
+
+make_inputs() {
+    local rootfs=$work/rootfs
+    mkdir -p "$rootfs"/{bin,etc,proc,sys,dev,tmp,root}
+    cp "$(command -v busybox)" "$rootfs/bin/busybox"
+    ln -s busybox "$rootfs/bin/true"
+    ln -s busybox "$rootfs/bin/sleep"
+    printf 'root:x:0:0:root:/root:/bin/sh\n' >"$rootfs/etc/passwd"
+    tar --create --file "$work/rootfs.tar" --owner=0 --group=0 --numeric-owner --directory "$rootfs" .
+    if [ "$(id -u)" = 0 ]; then chown -R "$user:" "$work/home" "$work/run" "$work/rootfs" "$work/results" "$work/prefix"; fi
+    chmod 0644 "$work/rootfs.tar"
+
+    as_user rlrun import "$work/rootfs.tar" "$IMAGE" >/dev/null
+    as_user podman --log-level error import --quiet "$work/rootfs.tar" "$IMAGE" >/dev/null
+    make_bundle
+    install_policies
+}
+
+# A ready bundle for runc and crun: the same root file system, no network, no terminal.
+make_bundle() {
+    mkdir "$work/bundle"
+    cp -a "$work/rootfs" "$work/bundle/rootfs"
+    if [ "$(id -u)" = 0 ]; then chown "$user:" "$work/bundle"; fi
+    as_user sh -c 'cd "$1" && runc spec --rootless' sh "$work/bundle"
+    as_user sh -c 'cd "$1" && jq ".process.args = [\"true\"] | .process.terminal = false | .linux.namespaces += [{\"type\":\"network\"}]
+        | .linux.namespaces |= unique_by(.type)" config.json >new && mv new config.json' sh "$work/bundle"
+}
+
+# The built-in `baseline` is asked in every run; two more of the user make three.
+install_policies() {
+    local policies=$work/prefix/share/rlrun/policies directory=$work/home/.config/rlrun/policy.d name
+    as_user mkdir -p "$directory"
+    for name in image-source least-privilege; do
+        as_user cp "$policies/$name.wasm" "$directory/"
+        if [ -e "$policies/$name.bench.toml" ]; then as_user cp "$policies/$name.bench.toml" "$directory/$name.toml"; fi
+    done
+}
+
+# measure NAME COMMAND...: median, minimum and spread in milliseconds; no line when the command does not work here.
+measure() {
+    local name=$1
+    shift
+    if ! as_user "$@" >"$work/results/out" 2>&1; then
+        printf 'bench: %s does not run here: %s\n' "$name" "$(tail -n 1 "$work/results/out")" >&2
+        return
+    fi
+    printf '  %s\n' "$name" >&2
+    # hyperfine joins words with spaces only when given a string: quote each.
+    as_user hyperfine --shell=none --style none --warmup 5 --runs "$RUNS" --export-json "$work/results/json" \
+        "$(printf '%q ' "$@")" >/dev/null
+    jq -r --arg name "$name" '.results[0] | [$name, .median * 1000, .min * 1000, .stddev * 1000] | @tsv' "$work/results/json" \
+        >>"$work/results/times"
+}
+
+median() { awk -F '\t' -v name="$1" '$1 == name { print $2 }' "$work/results/times"; }
+
+measure_all() {
+    local podman=(podman --log-level error --cgroup-manager cgroupfs --runtime runc run --rm)
+    local namespaces=(--user --map-root-user --map-auto --mount --pid --fork --net --ipc --uts --cgroup)
+    printf 'measuring, %s runs each:\n' "$RUNS" >&2
+    measure 'rlrun run, no network, three policies' rlrun run --rm --network none "$IMAGE" true
+    measure 'podman --runtime runc run, no network' "${podman[@]}" --network none "$IMAGE" true
+    measure 'runc run, ready bundle' runc --root "$work/run/runc" run --bundle "$work/bundle" bench
+    measure 'crun run, ready bundle' crun --root "$work/run/crun" --cgroup-manager disabled run --bundle "$work/bundle" bench
+    measure 'bubblewrap, ready root, one id' bwrap --unshare-all --bind "$work/rootfs" / --proc /proc --dev /dev true
+    measure 'unshare, mapped ids' unshare "${namespaces[@]}" true
+    measure 'rlrun run, slirp4netns' rlrun run --rm --network slirp4netns "$IMAGE" true
+    measure 'podman --runtime runc run, slirp4netns' "${podman[@]}" --network slirp4netns "$IMAGE" true
+    measure 'slirp4netns alone, to ready' "$work/slirp-start.sh"
+}
+
+# What slirp4netns itself takes: from its start to its word on the ready descriptor, in a namespace that exists already.
+make_slirp_probe() {
+    cat >"$work/slirp-start.sh" <<'PROBE'
+#!/bin/sh
+exec unshare --user --map-root-user --net sh -c '
+    mkfifo "$0.$$" && exec 3<>"$0.$$" && rm "$0.$$"
+    slirp4netns --configure --mtu=65520 --disable-host-loopback --ready-fd=3 $$ tap0 >/dev/null 2>&1 &
+    head -c 1 <&3 >/dev/null
+    kill $!' "$XDG_RUNTIME_DIR/ready"
+PROBE
+    chmod 0755 "$work/slirp-start.sh"
+}
+
+# memory PID: resident and proportional set in KiB.
+memory() { awk '$1 == "Rss:" { rss = $2 } $1 == "Pss:" { pss = $2 } END { print rss "\t" pss }' "/proc/$1/smaps_rollup"; }
+
+wait_for() {
+    local tries=0
+    until "$@"; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 2000 ] || { printf 'bench: gave up waiting: %s\n' "$*" >&2; return 1; }
+        sleep 0.01
+    done
+}
+
+runs_payload() { pgrep --parent "$1" >/dev/null; }
+
+measure_memory() {
+    # Each has a payload that sleeps; what is measured is the process that stays beside it.
+    as_user rlrun run --rm --network none --cidfile "$work/run/rlrun.cid" "$IMAGE" sleep 1000 &
+    local started=$! supervisor conmon container
+    wait_for test -s "$work/run/rlrun.cid"
+    # `as_user` execs its way to rlrun, whose pid the supervisor keeps.
+    supervisor=$started
+    wait_for runs_payload "$supervisor"
+    container=$(as_user podman --log-level error --cgroup-manager cgroupfs --runtime runc run --detach --network none "$IMAGE" sleep 1000)
+    conmon=$(as_user podman inspect --format '{{.State.ConmonPid}}' "$container")
+    printf 'rlrun-supervisor\t%s\n' "$(memory "$supervisor")" >>"$work/results/memory"
+    printf 'conmon\t%s\n' "$(memory "$conmon")" >>"$work/results/memory"
+    as_user podman rm --force --time 0 "$container" >/dev/null
+    kill -KILL "$supervisor"
+    wait "$supervisor" 2>/dev/null || true
+}
+
+# --trace of one run with an empty cache of compiled policies and of one with a full one.
+measure_policies() {
+    as_user rm -rf "$work/home/.cache/rlrun"
+    as_user rlrun run --trace --rm --network none "$IMAGE" true 2>"$work/results/cold"
+    local n
+    for n in 1 2 3 4 5; do
+        as_user rlrun run --trace --rm --network none "$IMAGE" true 2>"$work/results/warm.$n"
+    done
+}
+
+version() { "$@" 2>/dev/null | head -n 1 | grep -oE '[0-9]+\.[0-9][0-9.]*' | head -n 1; }
+
+ratio() { awk -v a="$1" -v b="$2" 'BEGIN { if (a > 0 && b > 0) printf "%.1f", b / a; else printf "–" }'; }
+
+report() {
+    local mine name median_ms min_ms spread
+    mine=$(median 'rlrun run, no network, three policies')
+    cat <<HEAD
+# Benchmarks
+
+Written by \`make bench\`; everything in one run on one machine, as one ordinary user, $RUNS runs of each command (hyperfine, no shell), every
+command from an image or root file system with nothing but busybox.
+
+| machine | |
+|---|---|
+| kernel | $(uname -r | grep -oE '^[0-9]+\.[0-9]+\.[0-9]+') |
+| processors | $(nproc), $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1) |
+| distribution | $(. /etc/os-release && printf '%s' "$PRETTY_NAME") |
+| rlrun | $(version as_user rlrun --version), release build |
+| podman, runc, crun | $(version podman --version), $(version runc --version), $(version crun --version) |
+| bubblewrap, slirp4netns | $(version bwrap --version), $(version slirp4netns --version) |
+
+## Start to end of \`true\`
+
+| command | median ms | least ms | spread ms | times rlrun |
+|---|---|---|---|---|
+HEAD
+    while IFS=$'\t' read -r name median_ms min_ms spread; do
+        printf '| %s | %.1f | %.1f | %.1f | %s |\n' "$name" "$median_ms" "$min_ms" "$spread" "$(ratio "$mine" "$median_ms")"
+    done <"$work/results/times"
+    local slirp added
+    slirp=$(median 'slirp4netns alone, to ready')
+    added=$(awk -v a="$mine" -v b="$(median 'rlrun run, slirp4netns')" 'BEGIN { printf "%.1f", b - a }')
+    cat <<TARGETS
+
+| target | asked | measured |
+|---|---|---|
+| podman's run of the same takes longer than rlrun's by | 10 times, aim 20 | $(ratio "$mine" "$(median 'podman --runtime runc run, no network')") times |
+| \`runc run\` of a ready bundle takes longer | yes | $(ratio "$mine" "$(median 'runc run, ready bundle')") times |
+| slirp4netns adds to rlrun less than its own start | under $(printf '%.1f' "${slirp:-0}") ms | $added ms |
+
+"slirp4netns alone" includes a user and a network namespace for it, as it cannot start without.
+
+## Memory of the process that stays beside a container
+
+| process | resident KiB | proportional KiB |
+|---|---|---|
+TARGETS
+    while IFS=$'\t' read -r name rss pss; do printf '| %s | %s | %s |\n' "$name" "$rss" "$pss"; done <"$work/results/memory"
+    printf '\nTarget: resident at most 1536 KiB, proportional at most what conmon takes beside it.\n'
+    printf '\n## Where the time goes\n\n`rlrun run --trace` with an empty cache of compiled policies:\n\n```\n'
+    cat "$work/results/cold"
+    printf '```\n\nand with a full one:\n\n```\n'
+    cat "$work/results/warm.5"
+    printf '```\n'
+}
+
+make_inputs
+make_slirp_probe
+measure_all
+measure_memory
+measure_policies
+mkdir -p "$(dirname "$output")"
+report >"$work/results/report.md"
+install -m 0644 "$work/results/report.md" "$output"
+printf 'written: %s\n' "$output" >&2
