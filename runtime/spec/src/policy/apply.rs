@@ -248,6 +248,7 @@ fn apply_controls(t: &Tightening, parts: &mut SpecParts) {
         let (quota, period) = resources.cpu().as_ref().map_or((None, None), |cpu| (cpu.quota(), cpu.period()));
         wanted.push(("cpu-limit", format!("{}/{} us", quota.unwrap_or_default(), period.unwrap_or_default())));
     }
+    let planned = parts.controls.len();
     for (name, requested) in wanted {
         match parts.controls.iter_mut().find(|c| c.name == name) {
             Some(control) => control.requested = requested,
@@ -260,6 +261,10 @@ fn apply_controls(t: &Tightening, parts: &mut SpecParts) {
                 why: "a policy asked for it after the mechanisms were chosen".to_owned(),
             }),
         }
+    }
+    if parts.controls.len() > planned {
+        // One order, whichever policy asked first.
+        parts.controls.sort_by(|a, b| a.name.cmp(&b.name));
     }
 }
 

@@ -1,6 +1,6 @@
 //! The laws of the merge, over generated restrictions, and what `merge` refuses.
 
-use super::apply::{applicable, apply};
+use super::apply::apply;
 use super::looser::looser;
 use super::tightening::{MountFlag, Tightening};
 use super::*;

@@ -245,7 +245,9 @@ mod tests {
                 Box::new(|p| {
                     let process = p.oci.process_mut().as_mut().unwrap();
                     let more = [oci_spec::runtime::Capability::SysAdmin].into_iter().collect::<Capabilities>();
-                    process.capabilities_mut().as_mut().unwrap().set_ambient(Some(more));
+                    let mut sets = process.capabilities().clone().unwrap();
+                    sets.set_ambient(Some(more));
+                    process.set_capabilities(Some(sets));
                 }),
             ),
             (

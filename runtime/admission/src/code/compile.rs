@@ -1,0 +1,68 @@
+//! Runs the compiler, a child process that confines itself before it reads its input.
+
+use super::EXIT_REFUSED;
+use super::load::TrustedCode;
+use crate::error::LoadError;
+use rustix::fs::{MemfdFlags, SealFlags};
+use std::fs::File;
+use std::io::{Seek as _, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// Compiles a component, or a core module that holds its WIT, to machine code.
+///
+/// # Errors
+/// [`LoadError::NotAPolicy`] when the input is at fault, [`LoadError::Compiler`] when the compiler is.
+pub(crate) fn compile(policyc: &Path, name: &str, wasm: &[u8]) -> Result<TrustedCode, LoadError> {
+    let broken = |why: String| LoadError::Compiler { path: policyc.to_owned(), why };
+    let input = input(wasm).map_err(|e| broken(e.to_string()))?;
+    let output = memfd("rlrun-policy-code").map_err(|e| broken(e.to_string()))?;
+    let to_child = output.try_clone().map_err(|e| broken(e.to_string()))?;
+    let run = Command::new(policyc)
+        .env_clear()
+        .stdin(input)
+        .stdout(Stdio::from(to_child))
+        .stderr(Stdio::piped())
+        .spawn()
+        .and_then(std::process::Child::wait_with_output)
+        .map_err(|e| broken(format!("cannot be started: {e}")))?;
+    if !run.status.success() {
+        return Err(failed(policyc, name, &run));
+    }
+    // The child is gone; from here on nobody can write it, this process included.
+    rustix::fs::fcntl_add_seals(&output, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)
+        .map_err(|e| broken(e.to_string()))?;
+    Ok(TrustedCode::vouch_for(output))
+}
+
+fn failed(policyc: &Path, name: &str, run: &Output) -> LoadError {
+    let said = String::from_utf8_lossy(&run.stderr).trim().to_owned();
+    if run.status.code() == Some(i32::from(EXIT_REFUSED)) {
+        return LoadError::not_a_policy(name, said);
+    }
+    // RLIMIT_CPU: SIGXCPU, then SIGKILL (getrlimit(2)).
+    if let Some(signal) = run.status.signal()
+        && [libc_signal::XCPU, libc_signal::KILL].contains(&signal)
+    {
+        return LoadError::not_a_policy(name, "takes too long to compile");
+    }
+    LoadError::Compiler { path: policyc.to_owned(), why: format!("{}: {said}", run.status) }
+}
+
+/// Signal numbers that are the same on every Linux architecture Rust supports but MIPS, where wasmtime has none.
+mod libc_signal {
+    pub(super) const KILL: i32 = 9;
+    pub(super) const XCPU: i32 = 24;
+}
+
+fn input(wasm: &[u8]) -> std::io::Result<Stdio> {
+    let mut file = memfd("rlrun-policy")?;
+    file.write_all(wasm)?;
+    file.rewind()?;
+    Ok(Stdio::from(file))
+}
+
+fn memfd(name: &str) -> std::io::Result<File> {
+    Ok(File::from(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?))
+}

@@ -1,0 +1,271 @@
+//! One evaluation: a fresh store for a policy, used for one request and thrown away.
+
+use crate::answer;
+use crate::bindings::exports::rlrun::policy::{exec, image};
+use crate::bindings::rlrun::policy::{data, log, oci, types};
+use crate::file::{self, Trust};
+use crate::limits;
+use crate::policy::Policy;
+use crate::sources::LogLine;
+use rlrun_spec::ContainerSpec;
+use rlrun_spec::policy::{Answer, Decision, PolicyId, Refusal, code};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use wasmtime::component::Instance;
+use wasmtime::{Engine, ResourceLimiter, Store, Trap};
+
+/// What a policy can reach through its imports, and what bounds it.
+pub(crate) struct State {
+    policy: PolicyId,
+    limiter: Limiter,
+    data: Option<PathBuf>,
+    subject: Option<Arc<ContainerSpec>>,
+    log: Option<LogLine>,
+    log_lines: usize,
+}
+
+/// Linear memory and tables, summed over all instances of a component.
+#[derive(Default)]
+struct Limiter {
+    memory: usize,
+    table: usize,
+}
+
+#[derive(Debug)]
+struct LimitExceeded(&'static str);
+
+impl fmt::Display for LimitExceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the policy wants more than its share of {}", self.0)
+    }
+}
+
+impl std::error::Error for LimitExceeded {}
+
+impl ResourceLimiter for Limiter {
+    // An error traps. Reporting failure to the guest instead would let it carry on and answer something.
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        grow(&mut self.memory, current, desired, limits::MEMORY_BYTES, "memory")
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        grow(&mut self.table, current, desired, limits::TABLE_ELEMENTS, "table space")
+    }
+
+    fn instances(&self) -> usize {
+        limits::INSTANCES
+    }
+
+    fn tables(&self) -> usize {
+        limits::INSTANCES
+    }
+
+    fn memories(&self) -> usize {
+        limits::INSTANCES
+    }
+}
+
+fn grow(total: &mut usize, current: usize, desired: usize, limit: usize, what: &'static str) -> wasmtime::Result<bool> {
+    let sum = total.saturating_add(desired.saturating_sub(current));
+    if sum > limit {
+        return Err(wasmtime::Error::new(LimitExceeded(what)));
+    }
+    *total = sum;
+    Ok(true)
+}
+
+impl types::Host for State {}
+
+impl log::Host for State {
+    fn log(&mut self, level: log::Level, message: String) {
+        self.log_lines += 1;
+        let Some(sink) = self.log.filter(|_| self.log_lines <= limits::LOG_LINES) else { return };
+        let level = match level {
+            log::Level::Trace => "trace",
+            log::Level::Debug => "debug",
+            log::Level::Info => "info",
+            log::Level::Warn => "warn",
+            log::Level::Error => "error",
+        };
+        sink(&self.policy, level, &answer::printable(&message));
+    }
+}
+
+impl data::Host for State {
+    fn get(&mut self, key: String) -> Option<String> {
+        let named = !key.is_empty() && !key.starts_with('.') && !key.contains(['/', '\0']);
+        let path = self.data.as_deref().filter(|_| named)?.join(&key);
+        // Whoever may change the datum may change the verdict, so it is trusted like the policy itself. Nothing
+        // tells an unreadable datum from an absent one: a policy has to decide without it either way.
+        file::read_text(&path, self.trust(), limits::SETTINGS_BYTES).ok().flatten()
+    }
+
+    fn keys(&mut self) -> Vec<String> {
+        self.data.as_deref().map(data_keys).unwrap_or_default()
+    }
+}
+
+impl State {
+    fn trust(&self) -> Trust {
+        if self.policy.tier == rlrun_spec::policy::Tier::Mandatory { Trust::Root } else { Trust::User }
+    }
+}
+
+fn data_keys(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let names = entries.filter_map(|e| e.file_name().into_string().ok());
+    let mut keys: Vec<String> = names.filter(|n| !n.starts_with('.')).collect();
+    keys.sort();
+    keys
+}
+
+impl oci::Host for State {
+    fn config(&mut self) -> Option<String> {
+        self.subject.as_deref().and_then(|spec| serde_json::to_string(&spec.parts().oci).ok())
+    }
+}
+
+/// A policy at work on one request.
+pub(crate) struct Session<'p> {
+    policy: &'p Policy,
+    store: Store<State>,
+    instance: Instance,
+}
+
+impl<'p> Session<'p> {
+    /// Instantiates the policy and gives it its settings.
+    ///
+    /// # Errors
+    /// A refusal in the policy's name when it fails or does not like its settings.
+    pub(crate) fn open(
+        engine: &Engine,
+        policy: &'p Policy,
+        subject: Option<Arc<ContainerSpec>>,
+        log: Option<LogLine>,
+    ) -> Result<Self, Refusal> {
+        let state = State {
+            policy: policy.id.clone(),
+            limiter: Limiter::default(),
+            data: policy.data.clone(),
+            subject,
+            log,
+            log_lines: 0,
+        };
+        let mut store = Store::new(engine, state);
+        store.limiter(|state| &mut state.limiter);
+        store.set_hostcall_fuel(limits::OUTPUT_BYTES);
+        let failed = |error: wasmtime::Error| refusal(&policy.id, &error);
+        store.set_fuel(limits::INIT_FUEL).map_err(failed)?;
+        let instance = policy.pre.instantiate(&mut store).map_err(failed)?;
+        let mut session = Session { policy, store, instance };
+        session.init()?;
+        Ok(session)
+    }
+
+    fn init(&mut self) -> Result<(), Refusal> {
+        let Some(indices) = &self.policy.hooks.lifecycle else { return Ok(()) };
+        let id = &self.policy.id;
+        let outcome = indices
+            .load(&mut self.store, &self.instance)
+            .and_then(|guest| guest.call_init(&mut self.store, &self.policy.settings))
+            .map_err(|error| refusal(id, &error))?;
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(found) if found.is_empty() => {
+                Err(Refusal::synthetic(id.clone(), code::SETTINGS, "the policy does not accept its settings", None))
+            }
+            Err(found) => Err(Refusal { policy: id.clone(), diagnostics: answer::diagnostics(id, found)? }),
+        }
+    }
+
+    /// Fuel that instantiation and settings have used.
+    pub(crate) fn init_fuel(&self) -> u64 {
+        limits::INIT_FUEL - self.store.get_fuel().unwrap_or(limits::INIT_FUEL)
+    }
+
+    fn ask(&mut self, call: impl FnOnce(&mut Store<State>, &Instance) -> wasmtime::Result<types::Verdict>) -> Answer {
+        let id = &self.policy.id;
+        let fueled = self.store.set_fuel(limits::HOOK_FUEL);
+        let verdict = fueled.and_then(|()| call(&mut self.store, &self.instance));
+        let answered = verdict.map_err(|error| refusal(id, &error)).and_then(|v| answer::from_guest(id, v));
+        answered.unwrap_or_else(denial)
+    }
+
+    pub(crate) fn on_create(&mut self, request: &types::Container, caller: &types::Caller) -> Answer {
+        let Some(indices) = &self.policy.hooks.create else { return abstention(&self.policy.id) };
+        self.ask(|store, instance| indices.load(&mut *store, instance)?.call_on_create(store, request, caller))
+    }
+
+    pub(crate) fn on_final(&mut self, merged: &types::Container, caller: &types::Caller) -> Answer {
+        let Some(indices) = &self.policy.hooks.validate else { return abstention(&self.policy.id) };
+        self.ask(|store, instance| indices.load(&mut *store, instance)?.call_on_final(store, merged, caller))
+    }
+
+    pub(crate) fn on_pull(&mut self, request: &image::Pull, caller: &types::Caller) -> Answer {
+        let Some(indices) = &self.policy.hooks.image else { return abstention(&self.policy.id) };
+        self.ask(|store, instance| indices.load(&mut *store, instance)?.call_on_pull(store, request, caller))
+    }
+
+    pub(crate) fn on_image(&mut self, info: &image::Info, caller: &types::Caller) -> Answer {
+        let Some(indices) = &self.policy.hooks.image else { return abstention(&self.policy.id) };
+        self.ask(|store, instance| indices.load(&mut *store, instance)?.call_on_image(store, info, caller))
+    }
+
+    pub(crate) fn on_exec(
+        &mut self,
+        request: &exec::Request,
+        container: &types::Container,
+        caller: &types::Caller,
+    ) -> Answer {
+        let Some(indices) = &self.policy.hooks.exec else { return abstention(&self.policy.id) };
+        self.ask(|store, instance| indices.load(&mut *store, instance)?.call_on_exec(store, request, container, caller))
+    }
+}
+
+/// The word of a policy that does not implement the hook.
+pub(crate) fn abstention(policy: &PolicyId) -> Answer {
+    Answer {
+        policy: policy.clone(),
+        decision: Decision::Abstain,
+        diagnostics: Vec::new(),
+        restrictions: Vec::new(),
+        audit: Vec::new(),
+    }
+}
+
+/// A policy that failed says no.
+pub(crate) fn denial(refusal: Refusal) -> Answer {
+    Answer {
+        policy: refusal.policy,
+        decision: Decision::Deny,
+        diagnostics: refusal.diagnostics,
+        restrictions: Vec::new(),
+        audit: Vec::new(),
+    }
+}
+
+/// What went wrong inside, by its type, never by its text.
+fn refusal(policy: &PolicyId, error: &wasmtime::Error) -> Refusal {
+    let synthetic = |code, message: String, help: Option<&str>| {
+        Refusal::synthetic(policy.clone(), code, message, help.map(str::to_owned))
+    };
+    if let Some(exceeded) = error.downcast_ref::<LimitExceeded>() {
+        return synthetic(code::MEMORY, exceeded.to_string(), None);
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => synthetic(
+            code::FUEL,
+            "the policy did not come to an end within its budget".to_owned(),
+            Some("report it to the policy's author"),
+        ),
+        Some(trap) => {
+            synthetic(code::TRAP, format!("the policy failed: {trap}"), Some("report it to the policy's author"))
+        }
+        None => synthetic(
+            code::OUTPUT,
+            format!("the policy's answer cannot be read: {}", answer::printable(&format!("{error:#}"))),
+            None,
+        ),
+    }
+}

@@ -1,0 +1,99 @@
+//! `rlrun policy ls` and `rlrun policy check`: the same loading, told instead of acted upon.
+
+use crate::error::LoadError;
+use crate::evaluate::Session;
+use crate::policy::{Hook, Policy};
+use crate::set::Loader;
+use crate::sources::{self, Found, Origin, Sources};
+use rlrun_spec::policy::{Diagnostic, PolicyId, Tier};
+use std::path::{Path, PathBuf};
+
+/// One line of `rlrun policy ls`.
+#[derive(Debug)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// Its tier.
+    pub tier: Tier,
+    /// The file; None for a builtin policy.
+    pub path: Option<PathBuf>,
+    /// What loading it told.
+    pub outcome: Result<Inspection, LoadError>,
+}
+
+/// What a policy is.
+#[derive(Debug)]
+pub struct Inspection {
+    /// Who.
+    pub id: PolicyId,
+    /// The hooks that it implements.
+    pub hooks: Vec<Hook>,
+    /// Interfaces that it imports: what it can reach.
+    pub capabilities: Vec<String>,
+    /// Interfaces that it exports and that this version does not ask.
+    pub unasked: Vec<String>,
+    /// Its settings as JSON.
+    pub settings: String,
+    /// Fuel for instantiation and `lifecycle.init`.
+    pub init_fuel: u64,
+    /// Why it does not accept its settings; empty when it does.
+    pub problems: Vec<Diagnostic>,
+}
+
+/// Every policy that would be asked, those that cannot be loaded included.
+///
+/// # Errors
+/// When the directories themselves cannot be used.
+pub fn list(sources: &Sources) -> Result<Vec<Listed>, LoadError> {
+    let mut loader = Loader::new(sources)?;
+    let listed = sources.discover()?.into_iter().map(|found| listed(&mut loader, found)).collect();
+    loader.finish();
+    Ok(listed)
+}
+
+fn listed(loader: &mut Loader, found: Found) -> Listed {
+    let (name, tier) = (found.name.clone(), found.tier);
+    let path = match &found.wasm {
+        Origin::Builtin(_) => None,
+        Origin::File { path, .. } => Some(path.clone()),
+    };
+    let outcome = loader.load(found).map(|policy| inspect(loader, &policy));
+    Listed { name, tier, path, outcome }
+}
+
+/// Loads one file, with FILE.toml beside it or the settings file named, and looks at it.
+///
+/// # Errors
+/// When it is not a policy that can be asked.
+pub fn check(file: &Path, settings: Option<&Path>, sources: &Sources) -> Result<Inspection, LoadError> {
+    let mut loader = Loader::new(sources)?;
+    let mut found = sources::named(file)?;
+    if let Some(path) = settings {
+        found.settings = sources::named_settings(path)?;
+    }
+    let policy = loader.load(found)?;
+    let inspection = inspect(&loader, &policy);
+    loader.finish();
+    Ok(inspection)
+}
+
+fn inspect(loader: &Loader, policy: &Policy) -> Inspection {
+    let ty = policy.pre.component().component_type();
+    let interfaces = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let exports = interfaces(ty.exports(&loader.engine).map(|(name, _)| name).collect());
+    let imports = interfaces(ty.imports(&loader.engine).map(|(name, _)| name).collect());
+    let (init_fuel, problems) = match Session::open(&loader.engine, policy, None, None) {
+        Ok(session) => (session.init_fuel(), Vec::new()),
+        Err(refusal) => (0, refusal.diagnostics),
+    };
+    Inspection {
+        id: policy.id.clone(),
+        hooks: Hook::ALL.into_iter().filter(|hook| policy.has(*hook)).collect(),
+        // Types reach nothing.
+        capabilities: imports.into_iter().filter(|i| !i.starts_with("rlrun:policy/types@")).collect(),
+        unasked: exports.into_iter().filter(|e| !Hook::ALL.iter().any(|hook| hook.interface() == e)).collect(),
+        settings: policy.settings.clone(),
+        init_fuel,
+        problems,
+    }
+}

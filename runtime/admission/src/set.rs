@@ -1,0 +1,282 @@
+//! The policies that have to be asked, and the asking.
+
+use crate::bindings::rlrun::policy::types as wit;
+use crate::code::{Cache, Digest, TrustedCode, compile, load};
+use crate::error::LoadError;
+use crate::evaluate::{Session, State, abstention, denial};
+use crate::policy::{Hook, Policy};
+use crate::sources::{Found, LogLine, Origin, Sources};
+use crate::{engine, file, limits, request};
+use rlrun_spec::policy::{
+    Admitted, Answer, Denied, ExecRequest, ImageFacts, Permit, PolicyId, PullRequest, Refusal, Roster, code, merge,
+    permit,
+};
+use rlrun_spec::{Caller, ContainerSpec};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use wasmtime::Engine;
+use wasmtime::component::{Component, HasSelf, Linker};
+
+/// Every policy of every tier, loaded.
+pub struct PolicySet {
+    engine: Engine,
+    policies: Vec<Policy>,
+    roster: Roster,
+    notices: Vec<String>,
+    log: Option<LogLine>,
+}
+
+impl std::fmt::Debug for PolicySet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PolicySet").field("roster", &self.roster).finish_non_exhaustive()
+    }
+}
+
+impl PolicySet {
+    /// Loads every policy. One that cannot be loaded fails the whole: nothing may start without its word.
+    ///
+    /// # Errors
+    /// Names the policy or the file that cannot be used.
+    pub fn load(sources: &Sources) -> Result<Self, LoadError> {
+        let mut loader = Loader::new(sources)?;
+        let found = sources.discover()?;
+        let policies = found.into_iter().map(|f| loader.load(f)).collect::<Result<Vec<_>, _>>()?;
+        let notices = loader.finish();
+        let ids = policies.iter().map(|p| p.id.clone());
+        let roster = Roster::new(ids).unwrap_or_else(Roster::no_policy_installed);
+        Ok(PolicySet { engine: loader.engine, policies, roster, notices, log: sources.log })
+    }
+
+    /// What the user should know although everything works: a cache that cannot be used.
+    #[must_use]
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// Who is asked.
+    pub fn policies(&self) -> impl Iterator<Item = &PolicyId> {
+        self.policies.iter().map(|p| &p.id)
+    }
+
+    /// Whether any policy would look at this; saves gathering what nobody asks for.
+    #[must_use]
+    pub fn asks(&self, hook: Hook) -> bool {
+        self.policies.iter().any(|p| p.has(hook))
+    }
+
+    /// Asks about a container: every policy sees the same request, their answers merge, every policy may look at the
+    /// result. This is the only way from a configuration to one that can be sealed.
+    ///
+    /// # Errors
+    /// [`Denied`] names every policy that said no or failed.
+    pub fn evaluate(&self, spec: ContainerSpec, caller: &Caller) -> Result<Admitted, Box<Denied>> {
+        let caller = request::caller(caller);
+        let spec = Arc::new(spec);
+        let shown = self.shown(&spec)?;
+        let mut sessions: Vec<(&Policy, Option<Session<'_>>)> = Vec::with_capacity(self.policies.len());
+        let mut answers = Vec::with_capacity(self.policies.len());
+        for policy in &self.policies {
+            let (session, answer) = self.first_phase(policy, &spec, &shown, &caller);
+            sessions.push((policy, session));
+            answers.push(answer);
+        }
+        let merged = merge(ContainerSpec::clone(&spec), &self.roster, answers)?;
+        if !self.asks(Hook::Validate) {
+            let finals = self.policies.iter().map(|p| abstention(&p.id)).collect();
+            return merged.confirm(finals);
+        }
+        let shown = self.shown(merged.spec())?;
+        let finals = sessions
+            .into_iter()
+            .map(|(policy, session)| match session {
+                Some(mut session) => session.on_final(&shown, &caller),
+                None => abstention(&policy.id),
+            })
+            .collect();
+        merged.confirm(finals)
+    }
+
+    fn first_phase<'p>(
+        &'p self,
+        policy: &'p Policy,
+        spec: &Arc<ContainerSpec>,
+        shown: &wit::Container,
+        caller: &wit::Caller,
+    ) -> (Option<Session<'p>>, Answer) {
+        if !policy.has(Hook::Create) && !policy.has(Hook::Validate) {
+            return (None, abstention(&policy.id));
+        }
+        match Session::open(&self.engine, policy, Some(Arc::clone(spec)), self.log) {
+            Ok(mut session) => {
+                let answer = session.on_create(shown, caller);
+                (Some(session), answer)
+            }
+            Err(refusal) => (None, denial(refusal)),
+        }
+    }
+
+    /// Asks before an image is fetched.
+    ///
+    /// # Errors
+    /// [`Denied`] names every policy that said no or failed.
+    pub fn on_pull(&self, pull: &PullRequest, caller: &Caller) -> Result<Permit, Box<Denied>> {
+        let (request, caller) = (request::pull(pull), request::caller(caller));
+        self.ask(Hook::Image, None, |session| session.on_pull(&request, &caller))
+    }
+
+    /// Asks about an image that was pulled, loaded or imported, before it gets its name.
+    ///
+    /// # Errors
+    /// [`Denied`] names every policy that said no or failed.
+    pub fn on_image(&self, image: &ImageFacts, caller: &Caller) -> Result<Permit, Box<Denied>> {
+        let (info, caller) = (request::info(image), request::caller(caller));
+        self.ask(Hook::Image, None, |session| session.on_image(&info, &caller))
+    }
+
+    /// Asks before a process joins a running container, given as it was admitted.
+    ///
+    /// # Errors
+    /// [`Denied`] names every policy that said no or failed.
+    pub fn on_exec(
+        &self,
+        exec: &ExecRequest,
+        container: &ContainerSpec,
+        caller: &Caller,
+    ) -> Result<Permit, Box<Denied>> {
+        let (request, caller) = (request::exec(exec), request::caller(caller));
+        let shown = self.shown(container)?;
+        let subject = Arc::new(container.clone());
+        self.ask(Hook::Exec, Some(&subject), |session| session.on_exec(&request, &shown, &caller))
+    }
+
+    fn ask(
+        &self,
+        hook: Hook,
+        subject: Option<&Arc<ContainerSpec>>,
+        mut call: impl FnMut(&mut Session<'_>) -> Answer,
+    ) -> Result<Permit, Box<Denied>> {
+        let answer = |policy: &Policy| {
+            if !policy.has(hook) {
+                return abstention(&policy.id);
+            }
+            match Session::open(&self.engine, policy, subject.map(Arc::clone), self.log) {
+                Ok(mut session) => call(&mut session),
+                Err(refusal) => denial(refusal),
+            }
+        };
+        permit(&self.roster, self.policies.iter().map(answer).collect())
+    }
+
+    fn shown(&self, spec: &ContainerSpec) -> Result<wit::Container, Box<Denied>> {
+        let shown = request::container(spec.parts());
+        let first = self.policies.first();
+        match first.filter(|_| request::weight(&shown) > limits::INPUT_BYTES) {
+            None => Ok(shown),
+            Some(policy) => {
+                let message = format!("the configuration is larger than {} bytes", limits::INPUT_BYTES);
+                Err(Denied::one(Refusal::synthetic(policy.id.clone(), code::INPUT, message, None)))
+            }
+        }
+    }
+}
+
+/// Makes policies of what was found, through the cache.
+pub(crate) struct Loader {
+    pub(crate) engine: Engine,
+    linker: Linker<State>,
+    cache: Option<Cache>,
+    policyc: PathBuf,
+    target: String,
+    notices: Vec<String>,
+}
+
+impl Loader {
+    pub(crate) fn new(sources: &Sources) -> Result<Self, LoadError> {
+        let broken = |e: wasmtime::Error| LoadError::Engine(format!("{e:#}"));
+        let engine = engine::engine().map_err(broken)?;
+        let mut linker = Linker::new(&engine);
+        crate::bindings::Asked::add_to_linker::<_, HasSelf<_>>(&mut linker, |state: &mut State| state)
+            .map_err(broken)?;
+        let mut notices = Vec::new();
+        let cache = match Cache::open(&sources.cache_dir) {
+            Ok(cache) => Some(cache),
+            Err(error) => {
+                let path = sources.cache_dir.display();
+                notices.push(format!("policies are compiled each time: the cache {path} cannot be used: {error}"));
+                None
+            }
+        };
+        let policyc = sources.policyc.clone();
+        Ok(Loader { engine, linker, cache, policyc, target: engine::target_key(), notices })
+    }
+
+    pub(crate) fn load(&mut self, found: Found) -> Result<Policy, LoadError> {
+        let digest = self.digest(&found)?;
+        let component = self.component(&found, &digest)?;
+        let id = PolicyId { name: found.name, digest: format!("sha256:{digest}"), tier: found.tier };
+        Policy::link(&self.linker, &component, id, found.settings, found.data)
+    }
+
+    fn digest(&mut self, found: &Found) -> Result<Digest, LoadError> {
+        match &found.wasm {
+            Origin::Builtin(builtin) => Digest::parse(builtin.sha256)
+                .ok_or_else(|| LoadError::not_a_policy(&found.name, "was built with a digest that is none")),
+            Origin::File { path, checked } => {
+                let unreadable = |source| LoadError::Unreadable { path: path.clone(), source };
+                match &mut self.cache {
+                    Some(cache) => cache.source_digest(checked, limits::POLICY_BYTES).map_err(unreadable),
+                    None => {
+                        let mut file = checked.file.try_clone().map_err(unreadable)?;
+                        Ok(Digest::of(&file::read(&mut file, path, limits::POLICY_BYTES)?))
+                    }
+                }
+            }
+        }
+    }
+
+    fn component(&mut self, found: &Found, digest: &Digest) -> Result<Component, LoadError> {
+        let key = format!("{digest}-{}", self.target);
+        let cached = self.cache.as_mut().and_then(|cache| cache.find(&key));
+        // An error means another engine or another processor, whatever the name says: compile anew.
+        if let Some(component) = cached.and_then(|code| load(&self.engine, code).ok()) {
+            return Ok(component);
+        }
+        let mut code = self.compile(found, digest)?;
+        if let Some(cache) = &mut self.cache
+            && let Err(error) = cache.store(&key, &mut code)
+        {
+            self.notices.push(format!("the compiled policy {} cannot be kept: {error}", found.name));
+        }
+        load(&self.engine, code).map_err(|e| LoadError::not_a_policy(&found.name, format!("{e:#}")))
+    }
+
+    /// The bytes that are compiled are the bytes that were hashed: a file could be replaced in between.
+    fn compile(&self, found: &Found, digest: &Digest) -> Result<TrustedCode, LoadError> {
+        match &found.wasm {
+            Origin::Builtin(builtin) => compile(&self.policyc, &found.name, builtin.wasm),
+            Origin::File { path, checked } => {
+                let bytes = reread(path, checked)?;
+                if Digest::of(&bytes) != *digest {
+                    return Err(LoadError::not_a_policy(&found.name, "the file is changing"));
+                }
+                compile(&self.policyc, &found.name, &bytes)
+            }
+        }
+    }
+
+    /// Saves what was learned and tells what the user should know.
+    pub(crate) fn finish(&mut self) -> Vec<String> {
+        if let Some(Err(error)) = self.cache.take().map(Cache::save) {
+            self.notices.push(format!("the index of compiled policies cannot be written: {error}"));
+        }
+        std::mem::take(&mut self.notices)
+    }
+}
+
+fn reread(path: &Path, checked: &file::Checked) -> Result<Vec<u8>, LoadError> {
+    use std::io::Seek as _;
+    let unreadable = |source| LoadError::Unreadable { path: path.to_owned(), source };
+    let mut file = checked.file.try_clone().map_err(unreadable)?;
+    file.rewind().map_err(unreadable)?;
+    file::read(&mut file, path, limits::POLICY_BYTES)
+}

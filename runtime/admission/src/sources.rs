@@ -1,0 +1,288 @@
+//! Where policies come from: the three tiers, and what each directory holds.
+
+use crate::error::LoadError;
+use crate::file::{self, Checked, Trust};
+use crate::limits;
+use rlrun_spec::policy::{PolicyId, Tier};
+use rustix::fs::{Mode, OFlags};
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Where the administrator's policies are. Fixed when rlrun is built: whoever may choose the directory at run time
+/// has no mandatory policies.
+pub const MANDATORY_DIR: &str = match option_env!("RLRUN_MANDATORY_POLICY_DIR") {
+    Some(dir) => dir,
+    None => "/etc/rlrun/policy.d",
+};
+
+/// Settings of the tier itself, in [`MANDATORY_DIR`].
+const TIER_CONFIG: &str = "policy";
+
+/// A policy that is part of the program.
+#[derive(Debug)]
+pub struct Builtin {
+    /// `baseline`.
+    pub name: &'static str,
+    /// The component.
+    pub wasm: &'static [u8],
+    /// Its SHA-256 in hexadecimal, taken when the program was built.
+    pub sha256: &'static str,
+}
+
+/// Whether the builtin tier is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// It is.
+    On,
+    /// It is not. Policies that the mandatory tier requires are asked all the same.
+    Off,
+}
+
+/// Takes what a policy logs: who, how grave, what.
+pub type LogLine = fn(&PolicyId, &str, &str);
+
+/// Where to look for policies.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// The policies that are part of the program.
+    pub builtins: &'static [Builtin],
+    /// Whether they are asked.
+    pub builtin_tier: Switch,
+    /// The user's directory.
+    pub user_dir: PathBuf,
+    /// `--policy FILE`.
+    pub files: Vec<PathBuf>,
+    /// The cache of machine code.
+    pub cache_dir: PathBuf,
+    /// The compiler.
+    pub policyc: PathBuf,
+    /// Takes what policies log.
+    pub log: Option<LogLine>,
+}
+
+impl Sources {
+    /// The calling user's directories, the compiler beside this program or in `../libexec/rlrun`.
+    ///
+    /// # Errors
+    /// When neither HOME nor the XDG variables say where the user's directories are, or this program has no path.
+    pub fn of_user(builtins: &'static [Builtin]) -> io::Result<Self> {
+        let exe = std::env::current_exe()?;
+        let bin = exe.parent().unwrap_or(Path::new("/"));
+        let beside = bin.join("rlrun-policyc");
+        let policyc = if beside.exists() { beside } else { bin.join("../libexec/rlrun/rlrun-policyc") };
+        Ok(Sources {
+            builtins,
+            builtin_tier: Switch::On,
+            user_dir: user_dir("XDG_CONFIG_HOME", ".config")?.join("rlrun/policy.d"),
+            files: Vec::new(),
+            cache_dir: user_dir("XDG_CACHE_HOME", ".cache")?.join("rlrun/policy"),
+            policyc,
+            log: None,
+        })
+    }
+
+    /// All policies that have to be asked.
+    pub(crate) fn discover(&self) -> Result<Vec<Found>, LoadError> {
+        self.discover_in(Path::new(MANDATORY_DIR))
+    }
+
+    fn discover_in(&self, mandatory: &Path) -> Result<Vec<Found>, LoadError> {
+        let mut found = Vec::new();
+        let user = Directory::scan(&self.user_dir, Trust::User)?;
+        let system = Directory::scan(mandatory, Trust::Root)?;
+        if self.builtin_tier == Switch::On {
+            for builtin in self.builtins {
+                // The user's own settings for a builtin policy are the user's to choose.
+                found.push(user.builtin(builtin, Tier::Builtin)?);
+            }
+        }
+        found.extend(user.policies(Tier::User)?);
+        for path in &self.files {
+            found.push(named(path)?);
+        }
+        found.extend(system.policies(Tier::Mandatory)?);
+        for name in system.required_builtins(self.builtins)? {
+            found.push(system.builtin(name, Tier::Mandatory)?);
+        }
+        user.refuse_orphans(self.builtins)?;
+        system.refuse_orphans(self.builtins)?;
+        Ok(found)
+    }
+}
+
+fn user_dir(variable: &str, below_home: &str) -> io::Result<PathBuf> {
+    let absolute = |v: std::ffi::OsString| Some(PathBuf::from(v)).filter(|p| p.is_absolute());
+    // A relative path is to be ignored (XDG Base Directory Specification).
+    if let Some(dir) = std::env::var_os(variable).and_then(absolute) {
+        return Ok(dir);
+    }
+    let home = std::env::var_os("HOME").and_then(absolute);
+    home.map(|h| h.join(below_home)).ok_or_else(|| io::Error::other(format!("neither {variable} nor HOME is set")))
+}
+
+/// A policy that has to be asked, not yet loaded.
+pub(crate) struct Found {
+    pub(crate) name: String,
+    pub(crate) tier: Tier,
+    pub(crate) wasm: Origin,
+    /// JSON.
+    pub(crate) settings: String,
+    pub(crate) data: Option<PathBuf>,
+}
+
+/// Where the bytes of a policy are.
+pub(crate) enum Origin {
+    Builtin(&'static Builtin),
+    File { path: PathBuf, checked: Checked },
+}
+
+/// One directory of policies.
+struct Directory {
+    path: PathBuf,
+    trust: Trust,
+    wasm: BTreeSet<String>,
+    toml: BTreeSet<String>,
+    data: BTreeSet<String>,
+}
+
+impl Directory {
+    /// A directory that does not exist is empty. One that cannot be read may hold policies that must be asked.
+    fn scan(path: &Path, trust: Trust) -> Result<Self, LoadError> {
+        let mut dir = Directory {
+            path: path.to_owned(),
+            trust,
+            wasm: BTreeSet::new(),
+            toml: BTreeSet::new(),
+            data: BTreeSet::new(),
+        };
+        let unreadable =
+            |errno: rustix::io::Errno| LoadError::Unreadable { path: path.to_owned(), source: errno.into() };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(rustix::io::Errno::NOENT) => return Ok(dir),
+            Err(errno) => return Err(unreadable(errno)),
+        };
+        let stat = rustix::fs::fstat(&fd).map_err(unreadable)?;
+        trust.check(&stat).map_err(|why| LoadError::Untrusted { path: path.to_owned(), why })?;
+        for entry in rustix::fs::Dir::new(fd).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            dir.sort_in(name);
+        }
+        Ok(dir)
+    }
+
+    /// Whatever is hidden or has another ending is a README, an editor's copy: not a policy.
+    fn sort_in(&mut self, file_name: &str) {
+        let Some((stem, extension)) = file_name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()) else { return };
+        if file_name.starts_with('.') {
+            return;
+        }
+        match extension {
+            "wasm" => self.wasm.insert(stem.to_owned()),
+            "toml" => self.toml.insert(stem.to_owned()),
+            "data" => self.data.insert(stem.to_owned()),
+            _ => false,
+        };
+    }
+
+    fn policies(&self, tier: Tier) -> Result<Vec<Found>, LoadError> {
+        self.wasm.iter().map(|name| self.policy(name, tier)).collect()
+    }
+
+    fn policy(&self, name: &str, tier: Tier) -> Result<Found, LoadError> {
+        if name == TIER_CONFIG {
+            return Err(LoadError::not_a_policy(name, format!("{TIER_CONFIG}.toml has another meaning: rename it")));
+        }
+        let path = self.path.join(format!("{name}.wasm"));
+        let gone = || LoadError::Unreadable { path: path.clone(), source: io::ErrorKind::NotFound.into() };
+        let checked = file::open(&path, self.trust)?.ok_or_else(gone)?;
+        self.found(name, tier, Origin::File { path, checked })
+    }
+
+    fn builtin(&self, builtin: &'static Builtin, tier: Tier) -> Result<Found, LoadError> {
+        self.found(builtin.name, tier, Origin::Builtin(builtin))
+    }
+
+    fn found(&self, name: &str, tier: Tier, wasm: Origin) -> Result<Found, LoadError> {
+        // Beside NAME.wasm the settings belong to that file, not to a builtin policy of the same name.
+        let own = matches!(wasm, Origin::File { .. }) || !self.wasm.contains(name);
+        let settings = if own && self.toml.contains(name) { self.settings(name)? } else { "{}".to_owned() };
+        let data = (own && self.data.contains(name)).then(|| self.path.join(format!("{name}.data")));
+        Ok(Found { name: name.to_owned(), tier, wasm, settings, data })
+    }
+
+    fn settings(&self, name: &str) -> Result<String, LoadError> {
+        settings(&self.path.join(format!("{name}.toml")), self.trust)
+    }
+
+    /// Builtin policies that the administrator requires, or has settings for. What else is required must be here.
+    fn required_builtins(&self, builtins: &'static [Builtin]) -> Result<Vec<&'static Builtin>, LoadError> {
+        let path = self.path.join(format!("{TIER_CONFIG}.toml"));
+        let config = match file::read_text(&path, self.trust, limits::SETTINGS_BYTES)? {
+            Some(text) => toml::from_str(&text)
+                .map_err(|e: toml::de::Error| LoadError::Settings { path: path.clone(), why: e.to_string() })?,
+            None => TierConfig::default(),
+        };
+        for name in &config.required {
+            if !self.wasm.contains(name) && !builtins.iter().any(|b| b.name == name) {
+                return Err(LoadError::Required { name: name.clone(), path });
+            }
+        }
+        let named = |b: &&Builtin| config.required.iter().any(|r| r == b.name) || self.toml.contains(b.name);
+        Ok(builtins.iter().filter(|b| named(b) && !self.wasm.contains(b.name)).collect())
+    }
+
+    /// Settings or data for no policy: somebody believes that something is in force which is not.
+    fn refuse_orphans(&self, builtins: &[Builtin]) -> Result<(), LoadError> {
+        let known = |name: &String| {
+            self.wasm.contains(name)
+                || builtins.iter().any(|b| b.name == name)
+                || (name == TIER_CONFIG && self.trust == Trust::Root)
+        };
+        let orphan = |names: &BTreeSet<String>, extension: &str| {
+            names.iter().find(|name| !known(name)).map(|name| LoadError::Settings {
+                path: self.path.join(format!("{name}.{extension}")),
+                why: format!("belongs to no policy: there is no {name}.wasm beside it"),
+            })
+        };
+        orphan(&self.toml, "toml").or_else(|| orphan(&self.data, "data")).map_or(Ok(()), Err)
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TierConfig {
+    #[serde(default)]
+    required: Vec<String>,
+}
+
+/// `--policy FILE`, with FILE.toml and FILE.data beside it.
+pub(crate) fn named(path: &Path) -> Result<Found, LoadError> {
+    let gone = || LoadError::Unreadable { path: path.to_owned(), source: io::ErrorKind::NotFound.into() };
+    let checked = file::open(path, Trust::Named)?.ok_or_else(gone)?;
+    let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let data = Some(path.with_extension("data")).filter(|p| p.is_dir());
+    let settings = settings(&path.with_extension("toml"), Trust::Named)?;
+    Ok(Found { name, tier: Tier::User, wasm: Origin::File { path: path.to_owned(), checked }, settings, data })
+}
+
+/// A settings file that the user named; it has to exist.
+pub(crate) fn named_settings(path: &Path) -> Result<String, LoadError> {
+    if path.exists() {
+        settings(path, Trust::Named)
+    } else {
+        Err(LoadError::Unreadable { path: path.to_owned(), source: io::ErrorKind::NotFound.into() })
+    }
+}
+
+/// Settings as JSON, `{}` when the file does not exist.
+fn settings(path: &Path, trust: Trust) -> Result<String, LoadError> {
+    let Some(text) = file::read_text(path, trust, limits::SETTINGS_BYTES)? else { return Ok("{}".to_owned()) };
+    let invalid = |why: String| LoadError::Settings { path: path.to_owned(), why };
+    let table: toml::Table = toml::from_str(&text).map_err(|e: toml::de::Error| invalid(e.to_string()))?;
+    serde_json::to_string(&table).map_err(|e| invalid(e.to_string()))
+}
