@@ -26,6 +26,7 @@ test  zstd                        zstd
 test  skopeo                      skopeo
 test  umoci                       umoci
 check codespell                   codespell
+check shellcheck                  shellcheck
 bench podman                      podman
 bench runc                        runc
 bench crun                        crun
