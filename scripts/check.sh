@@ -30,7 +30,7 @@ rlrun_has_no_compiler() {
 unsafe_stays_in_place() {
     local found
     found=$(git ls-files '*.rs' |
-        grep -vE '^runtime/sandbox/src/sys(/|\.rs$)|^runtime/admission/src/aot_load\.rs$|^policy-sdk/|^policies/' |
+        grep -vE '^runtime/sandbox/src/sys(/|\.rs$)|^runtime/admission/src/code/load\.rs$|^policy-sdk/|^policies/' |
         xargs grep -nE '\bunsafe (\{|fn|impl|extern)|allow\(unsafe_code|expect\(unsafe_code' || true)
     [ -z "$found" ] || die "unsafe outside its place:"$'\n'"$found"
 }
