@@ -29,7 +29,7 @@ SUPERVISOR           = $(CARGO_TARGET_DIR)/$(HOST)/supervisor/rlrun-supervisor
 POLICY_OUT = $(CARGO_TARGET_DIR)/policies
 export RLRUN_POLICY_OUT = $(POLICY_OUT)
 
-.PHONY: help build policies stage demo test check bench install clean provision
+.PHONY: help build policies hostile-policy demo test check bench install clean provision
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -51,7 +51,12 @@ build: policies ## Build everything and lay it out in $(STAGE)
 demo: build ## Show rlrun at work as an ordinary user
 	@scripts/demo.sh "$(STAGE)"
 
-test: build ## Run every test, as an ordinary user on the real kernel
+# A policy that misbehaves on demand; the tests hand it to rlrun.
+hostile-policy: policies
+	. "$$(policies/toolchain.sh)" && $(CARGO) build --quiet --release --target wasm32-unknown-unknown \
+		--manifest-path tests/hostile-policy/Cargo.toml --target-dir "$(CARGO_TARGET_DIR)/hostile"
+
+test: build hostile-policy ## Run every test, as an ordinary user on the real kernel
 	@scripts/provision.sh build run test
 	@scripts/test.sh "$(STAGE)"
 

@@ -6,6 +6,8 @@ set -euo pipefail
 RLRUN_STAGE=$(realpath "$1")
 export RLRUN_STAGE
 shift
+target=${CARGO_TARGET_DIR:-$PWD/target}
+export RLRUN_HOSTILE_POLICY=${RLRUN_HOSTILE_POLICY:-$target/hostile/wasm32-unknown-unknown/release/hostile_policy.wasm}
 
 # The end-to-end tests keep their homes here: a place an ordinary user reaches when root started the tests, with a short
 # name, because paths of sockets are limited to 107 bytes (unix(7)).

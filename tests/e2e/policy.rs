@@ -137,3 +137,84 @@ fn policies_work_with_an_empty_cache() {
     eventually("the cache is filled", || case.home().join(".cache/rlrun").exists());
     assert_eq!(case.run(["run", "--rm", "--network", "none", BASE, "true"]).exit, rlrun_tests::Exit::Code(0));
 }
+
+/// `--policy` with the policy that misbehaves in this way.
+fn hostile(case: &Case, how: &str) -> rlrun_tests::Output {
+    let built = std::env::var("RLRUN_HOSTILE_POLICY").expect("make test says where the hostile policy is");
+    let directory = format!("hostile-{how}");
+    case.make_dir(&directory);
+    let policy = case.make_file(&format!("{directory}/hostile.wasm"), std::fs::read(built).unwrap());
+    case.make_file(&format!("{directory}/hostile.toml"), format!("how = \"{how}\"\n"));
+    case.run_base(&["--policy", policy.to_str().unwrap()], ["echo", "started"])
+}
+
+#[test]
+fn a_policy_that_misbehaves_denies_and_is_named() {
+    let case = case!(Userns);
+    hostile(&case, "allow").ok().prints("started");
+    for how in ["loop", "allocate", "recurse", "trap", "flood", "nonsense", "loosen"] {
+        let out = hostile(&case, how);
+        out.refused(125, "hostile");
+        assert!(out.err().len() < 10_000, "{how}: {} bytes of error", out.err().len());
+    }
+    // Settings it does not know are its own refusal too.
+    hostile(&case, "dance").refused(125, "hostile");
+    // The next evaluation is not harmed.
+    hostile(&case, "allow").ok().prints("started");
+    case.in_base(["true"]).ok();
+}
+
+#[test]
+fn a_policy_cannot_forge_lines_or_control_the_terminal() {
+    let case = case!(Userns);
+    let out = hostile(&case, "colour");
+    out.refused(125, "COLOUR");
+    let err = out.err();
+    assert!(!err.contains('\x1b') && !err.contains('\x07'), "{err:?}");
+    assert!(!err.lines().any(|line| line.starts_with("Error: forged") || line == "hint: run evil"), "{err}");
+}
+
+/// rlrun on a host where the administrator has installed this, in a mount namespace of root's own.
+fn with_mandatory(case: &Case, install: &str, args: &[&str]) -> rlrun_tests::Output {
+    let user = case.user();
+    let script = format!(
+        "set -e; mount -t tmpfs none /mnt; mkdir /mnt/upper /mnt/work
+         mount -t overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work none /etc
+         mkdir -p -m 0755 /etc/rlrun/policy.d; cd /etc/rlrun/policy.d; {install}
+         exec setpriv --reuid {} --regid {} --clear-groups -- \"$@\"",
+        user.uid, user.gid
+    );
+    let program = case.program();
+    case.invoke_as_root("/usr/bin/unshare".as_ref())
+        .args(["--mount", "sh", "-c", &script, "sh", program.to_str().unwrap()])
+        .args(args)
+        .run()
+}
+
+#[test]
+fn mandatory_policies_cannot_be_turned_off() {
+    let case = case!(Userns, Root);
+    let require = "echo 'required = [\"baseline\"]' > policy.toml";
+    for arguments in [
+        &["run", "--rm", "--network", "none", "--privileged", BASE, "true"][..],
+        &["run", "--rm", "--network", "none", "--privileged", "--policy", "none", BASE, "true"],
+    ] {
+        with_mandatory(&case, require, arguments).refused(125, "baseline");
+    }
+    let built = std::env::var("RLRUN_HOSTILE_POLICY").expect("make test says where the hostile policy is");
+    let install =
+        format!("cp {built} house-rules.wasm; chmod 0644 house-rules.wasm; echo 'how = \"trap\"' > house-rules.toml");
+    let run = &["run", "--rm", "--network", "none", BASE, "true"];
+    with_mandatory(&case, &install, run).refused(125, "house-rules");
+    with_mandatory(&case, &install.replace("trap", "allow"), run).ok();
+}
+
+#[test]
+fn a_mandatory_directory_that_others_may_write_denies() {
+    let case = case!(Userns, Root);
+    let run = &["run", "--rm", "--network", "none", BASE, "true"];
+    with_mandatory(&case, "chmod 0777 .", run).refused(125, "/etc/rlrun/policy.d");
+    with_mandatory(&case, "echo x > broken.wasm", run).refused(125, "broken");
+    with_mandatory(&case, "echo 'required = [\"no-such-policy\"]' > policy.toml", run).refused(125, "no-such-policy");
+    with_mandatory(&case, "true", run).ok();
+}

@@ -21,8 +21,11 @@ fn gigabytes_arrive_exactly_on_both_streams_at_once() {
     let (mut out, out_writer) = std::io::pipe().unwrap();
     let (mut err, err_writer) = std::io::pipe().unwrap();
     let bytes = MUCH.to_string();
-    let running =
-        case.base(&[], ["probe", "emit-both", &bytes]).within(300).spawn_with(Stdio::null(), out_writer.into(), err_writer.into());
+    let running = case.base(&[], ["probe", "emit-both", &bytes]).within(300).spawn_with(
+        Stdio::null(),
+        out_writer.into(),
+        err_writer.into(),
+    );
     let errors = std::thread::spawn(move || stream_compare(&mut err, 2));
     assert_eq!(stream_compare(&mut out, 1), Ok(MUCH));
     assert_eq!(errors.join().unwrap(), Ok(MUCH));
