@@ -4,7 +4,8 @@ use crate::relay::{Relay, Sink};
 use crate::signals::{Signals, convert};
 use crate::terminal::RawTerminal;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rlrun_net::{Driver, Target, inside};
+use nix::unistd::Pid;
+use rlrun_net::{Driver, inside};
 use rlrun_sandbox::sys::take_inherited;
 use rlrun_sandbox::{Container, LOCK_FD, Streams, Trace};
 use rlrun_spec::plan::Launch;
@@ -39,7 +40,7 @@ fn supervise(launch: &Launch, trace: &Trace, started: &mut bool) -> Result<u8, F
     let signals = Signals::block()?;
     let (mut container, mut streams) = Container::clone(launch, trace, &configure_network)?;
     container.map_ids(trace)?;
-    let owner = Target::Process(nix::unistd::Pid::from_raw(container.namespace_owner()));
+    let owner = Pid::from_raw(container.namespace_owner());
     let mut network = rlrun_net::start(launch, owner, &launch.facts.container_dir)
         .map_err(|e| e.into_failure(Stage::Supervisor))?;
     let prepared = container.prepare(&mut streams).and_then(|()| {
@@ -52,7 +53,8 @@ fn supervise(launch: &Launch, trace: &Trace, started: &mut bool) -> Result<u8, F
         trace.mark("supervisor: payload runs");
         relay_until_end(launch, container, streams, network.as_deref_mut(), &signals)
     });
-    let stopped = network.map_or(Ok(()), |n| n.stop().map_err(|e| e.into_failure(Stage::Supervisor)));
+    let end = |n: Box<dyn Driver>| if code.is_ok() { n.release() } else { n.stop() };
+    let stopped = network.map_or(Ok(()), end).map_err(|e| e.into_failure(Stage::Supervisor));
     trace.mark("supervisor: network stopped");
     code.and_then(|code| stopped.map(|()| code))
 }
