@@ -8,7 +8,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Pid, pipe2};
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -23,11 +22,21 @@ const LOG_BYTES: usize = 4096;
 pub(crate) struct Helper {
     binary: PathBuf,
     child: Child,
-    status: Option<ExitStatus>,
+    life: Life,
     ready: OwnedFd,
     log: OwnedFd,
     /// The helper ends when this end closes, as it does however the supervisor ends.
     exit: Option<OwnedFd>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Life {
+    /// To be ended and reaped here.
+    Ours,
+    /// Gone; how, unless somebody else reaped it.
+    Reaped(Option<ExitStatus>),
+    /// Killed and left to init.
+    Released,
 }
 
 /// What the arguments of a helper name.
@@ -62,7 +71,7 @@ impl Helper {
         // The command holds the helper's ends; as long as they are open here no end of file arrives.
         drop(command);
         drop(ready_child);
-        Ok(Helper { binary: binary.to_owned(), child: spawned?, status: None, ready, log, exit: Some(exit) })
+        Ok(Helper { binary: binary.to_owned(), child: spawned?, life: Life::Ours, ready, log, exit: Some(exit) })
     }
 
     pub(crate) fn ready_fd(&self) -> BorrowedFd<'_> {
@@ -109,7 +118,7 @@ impl Helper {
     }
 
     /// Asks the helper to end.
-    pub(crate) fn hang_up(&mut self) {
+    fn hang_up(&mut self) {
         self.exit = None;
     }
 
@@ -119,28 +128,41 @@ impl Helper {
         self.reap().map(drop)
     }
 
+    /// Makes sure that the helper ends, and does not wait until it has.
+    pub(crate) fn release(mut self) -> Result<(), NetError> {
+        self.hang_up();
+        if matches!(self.life, Life::Ours) && !hung_up(self.log.as_fd(), Duration::ZERO)? {
+            self.kill()?;
+        }
+        self.life = Life::Released;
+        Ok(())
+    }
+
     /// Waits a moment for the end, then kills; `None` when somebody else has reaped it.
     fn reap(&mut self) -> Result<Option<ExitStatus>, NetError> {
-        if self.status.is_some() {
-            return Ok(self.status);
+        match self.life {
+            Life::Ours => {}
+            Life::Reaped(status) => return Ok(status),
+            Life::Released => return Ok(None),
         }
         if !hung_up(self.log.as_fd(), GRACE)? {
-            // The log has not hung up, so the process lives and its pid is its own.
-            self.child
-                .kill()
-                .map_err(|e| NetError::system("stop-network", "kill the network helper", self.name(), &e))?;
+            self.kill()?;
         }
-        match self.child.wait() {
-            Ok(status) => self.status = Some(status),
-            Err(error) if error.raw_os_error() == Some(Errno::ECHILD as i32) => {
-                self.status = Some(ExitStatus::from_raw(0));
-                return Ok(None);
-            }
+        let status = match self.child.wait() {
+            Ok(status) => Some(status),
+            Err(error) if error.raw_os_error() == Some(Errno::ECHILD as i32) => None,
             Err(error) => {
                 return Err(NetError::system("stop-network", "wait for the network helper", self.name(), &error));
             }
-        }
-        Ok(self.status)
+        };
+        self.life = Life::Reaped(status);
+        Ok(status)
+    }
+
+    /// For a helper whose log has not hung up: it lives, so the pid is its own.
+    fn kill(&mut self) -> Result<(), NetError> {
+        let killed = self.child.kill();
+        killed.map_err(|e| NetError::system("stop-network", "kill the network helper", self.name(), &e))
     }
 
     fn name(&self) -> String {

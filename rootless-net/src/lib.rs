@@ -22,8 +22,10 @@
 //!    the ports, or says why the helper died. Then let the payload start.
 //! 5. While the container runs, poll [`Driver::death_fd`] *with no events requested*; POLLERR means the helper is gone.
 //!    [`Driver::post_mortem`] says why. Do not reap the helper with `waitpid(-1)`; wait for known pids.
-//! 6. At the end [`Driver::hang_up`] as early as possible and [`Driver::stop`] as late as possible.
-//!    A supervisor that is killed closes the same pipe, so the helper never outlives it.
+//! 6. When the payload has ended, [`Driver::release`]: the ports are free at once and the helper is killed. It takes the
+//!    kernel some 25 ms to take the tap device apart, in which the helper cannot be reaped; nobody has to wait for that.
+//!    [`Driver::stop`] does wait: for errors during the start, and for a supervisor that lives on.
+//!    A supervisor that is killed closes the pipe that the helper watches, so the helper never outlives it.
 
 pub mod files;
 pub mod inside;
@@ -62,8 +64,12 @@ pub trait Driver {
     /// Process id of the helper.
     fn pid(&self) -> Pid;
 
-    /// Tells the helper to end, without waiting.
-    fn hang_up(&mut self);
+    /// Ends the helper without waiting for its last breath: its ports are free and its socket is removed on return, its
+    /// end is certain, and init reaps it.
+    ///
+    /// # Errors
+    /// When something is left behind.
+    fn release(self: Box<Self>) -> Result<(), NetError>;
 
     /// Ends the helper: asked first, killed when it does not listen; always reaped, its socket removed.
     ///

@@ -30,6 +30,8 @@ const SOCKET: &str = "slirp.sock";
 pub struct Running {
     helper: Helper,
     ports: Vec<PortMapping>,
+    /// The numbers under which slirp4netns knows the ports it has published.
+    published: Vec<u32>,
     socket: Option<ApiSocket>,
 }
 
@@ -86,7 +88,7 @@ pub fn start(plan: &Slirp, stage: Pid, ports: &[PortMapping], socket_dir: &Path)
     }
     let directory = if socket.is_some() { socket_dir } else { Path::new("/") };
     let helper = Helper::spawn(&plan.binary, directory, |ends| arguments(plan, stage, socket.is_some(), &ends))?;
-    Ok(Running { helper, ports: ports.to_vec(), socket })
+    Ok(Running { helper, ports: ports.to_vec(), published: Vec::new(), socket })
 }
 
 fn arguments(plan: &Slirp, stage: Pid, api: bool, ends: &Ends) -> Vec<OsString> {
@@ -112,20 +114,26 @@ fn arguments(plan: &Slirp, stage: Pid, api: bool, ends: &Ends) -> Vec<OsString> 
 }
 
 impl Running {
-    fn publish(&self) -> Result<(), NetError> {
-        let Some(socket) = &self.socket else {
-            return Ok(());
-        };
+    fn publish(&mut self) -> Result<(), NetError> {
+        let Some(socket) = &self.socket else { return Ok(()) };
         let path = socket.path();
         for mapping in &self.ports {
-            if let api::Answer::Refused(why) = api::add_hostfwd(&path, mapping)? {
-                // It tells no errno, so ask the kernel what binding that port says.
-                return Err(ports::try_bind(mapping)
-                    .err()
-                    .unwrap_or(NetError::Protocol { peer: "slirp4netns", answer: why }));
+            match api::add_hostfwd(&path, mapping)? {
+                api::Answer::Added(id) => self.published.push(id),
+                api::Answer::Refused(why) => {
+                    // It tells no errno, so ask the kernel what binding that port says.
+                    let unexplained = NetError::Protocol { peer: "slirp4netns", answer: why };
+                    return Err(ports::try_bind(mapping).err().unwrap_or(unexplained));
+                }
             }
         }
         Ok(())
+    }
+
+    fn withdraw(&self) -> Result<(), NetError> {
+        let Some(socket) = &self.socket else { return Ok(()) };
+        let path = socket.path();
+        self.published.iter().try_for_each(|&id| api::remove_hostfwd(&path, id))
     }
 }
 
@@ -151,8 +159,14 @@ impl Driver for Running {
         self.helper.pid()
     }
 
-    fn hang_up(&mut self) {
-        self.helper.hang_up();
+    fn release(self: Box<Self>) -> Result<(), NetError> {
+        if self.withdraw().is_err() {
+            // It is stuck or dead; only its end frees the ports.
+            return self.stop();
+        }
+        let Running { helper, socket, .. } = *self;
+        let removed = socket.as_ref().map_or(Ok(()), ApiSocket::remove);
+        helper.release().and(removed)
     }
 
     fn stop(mut self: Box<Self>) -> Result<(), NetError> {

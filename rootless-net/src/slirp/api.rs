@@ -14,24 +14,34 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Longer answers than this are not in the protocol.
 const ANSWER_BYTES: u64 = 4096;
 
-/// What slirp4netns answered.
+/// What slirp4netns answered to [`add_hostfwd`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// Done.
-    Done,
+    /// Done, under this number.
+    Added(u32),
     /// Refused; its `desc`, which never names an errno.
     Refused(String),
 }
 
-/// Sends `add_hostfwd` for `mapping`.
+/// Publishes a port.
 pub(super) fn add_hostfwd(socket: &Path, mapping: &PortMapping) -> Result<Answer, NetError> {
-    let answer = exchange(socket, &request(mapping)).map_err(|error| {
-        NetError::system("publish-port", "talk to slirp4netns", socket.display().to_string(), &error)
-    })?;
-    read_answer(&answer).ok_or(NetError::Protocol { peer: "slirp4netns", answer })
+    let answer = exchange(socket, &add_request(mapping))?;
+    read_added(&answer).or_else(|| read_refused(&answer)).ok_or(NetError::Protocol { peer: "slirp4netns", answer })
 }
 
-fn exchange(socket: &Path, request: &str) -> std::io::Result<String> {
+/// Takes a port back; it is free when this returns.
+pub(super) fn remove_hostfwd(socket: &Path, id: u32) -> Result<(), NetError> {
+    let answer = exchange(socket, &format!(r#"{{"execute":"remove_hostfwd","arguments":{{"id":{id}}}}}"#))?;
+    let done = skip(&answer, &["{", "\"return\"", ":"]).is_some();
+    if done { Ok(()) } else { Err(NetError::Protocol { peer: "slirp4netns", answer }) }
+}
+
+fn exchange(socket: &Path, request: &str) -> Result<String, NetError> {
+    try_exchange(socket, request)
+        .map_err(|error| NetError::system("publish-port", "talk to slirp4netns", socket.display().to_string(), &error))
+}
+
+fn try_exchange(socket: &Path, request: &str) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -44,7 +54,7 @@ fn exchange(socket: &Path, request: &str) -> std::io::Result<String> {
 }
 
 /// Only numbers and addresses are inserted, so nothing needs escaping.
-fn request(mapping: &PortMapping) -> String {
+fn add_request(mapping: &PortMapping) -> String {
     let proto = match mapping.protocol {
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",
@@ -55,19 +65,22 @@ fn request(mapping: &PortMapping) -> String {
     )
 }
 
-/// Reads `{"return":...}` and `{"error":{"desc":"..."}}`, with any white space; `None` for anything else.
-fn read_answer(text: &str) -> Option<Answer> {
-    let after = |text: &'_ str, token: &str| text.trim_start().strip_prefix(token).map(str::to_owned);
-    let body = after(text, "{")?;
-    if let Some(rest) = after(&body, "\"return\"") {
-        return after(&rest, ":").map(|_| Answer::Done);
-    }
-    let mut rest = after(&body, "\"error\"")?;
-    for token in [":", "{", "\"desc\"", ":", "\""] {
-        rest = after(&rest, token)?;
-    }
-    let (desc, _) = rest.split_once('"')?;
+/// Reads `{"return":{"id":1}}`.
+fn read_added(answer: &str) -> Option<Answer> {
+    let number = skip(answer, &["{", "\"return\"", ":", "{", "\"id\"", ":"])?.trim_start();
+    let end = number.find(|c: char| !c.is_ascii_digit())?;
+    number.get(..end)?.parse().ok().map(Answer::Added)
+}
+
+/// Reads `{"error":{"desc":"..."}}`.
+fn read_refused(answer: &str) -> Option<Answer> {
+    let (desc, _) = skip(answer, &["{", "\"error\"", ":", "{", "\"desc\"", ":", "\""])?.split_once('"')?;
     Some(Answer::Refused(desc.chars().filter(|c| !c.is_control()).collect()))
+}
+
+/// What follows `tokens`, which may have white space before each.
+fn skip<'a>(text: &'a str, tokens: &[&str]) -> Option<&'a str> {
+    tokens.iter().try_fold(text, |rest, token| rest.trim_start().strip_prefix(token))
 }
 
 #[cfg(test)]
@@ -83,21 +96,31 @@ mod tests {
             protocol: Protocol::Udp,
         };
         assert_eq!(
-            request(&mapping),
+            add_request(&mapping),
             r#"{"execute":"add_hostfwd","arguments":{"proto":"udp","host_addr":"127.0.0.1","host_port":8080,"guest_port":80}}"#
         );
     }
 
     #[test]
     fn answers_are_read_strictly() {
-        assert_eq!(read_answer(r#"{"return":{"id":1}}"#), Some(Answer::Done));
-        assert_eq!(read_answer("{ \"return\" : {\"id\": 42} }\n"), Some(Answer::Done));
+        assert_eq!(read_added(r#"{"return":{"id":1}}"#), Some(Answer::Added(1)));
+        assert_eq!(read_added("{ \"return\" : {\"id\": 42} }\n"), Some(Answer::Added(42)));
         assert_eq!(
-            read_answer(r#"{"error":{"desc":"bad request: add_hostfwd: slirp_add_hostfwd failed"}}"#),
+            read_refused(r#"{"error":{"desc":"bad request: add_hostfwd: slirp_add_hostfwd failed"}}"#),
             Some(Answer::Refused("bad request: add_hostfwd: slirp_add_hostfwd failed".to_owned()))
         );
-        for odd in ["", "{}", "return", r#"{"return"}"#, r#"{"error":{"desc":"unfinished"#, r#"{"error":[]}"#, "[]"] {
-            assert_eq!(read_answer(odd), None, "{odd}");
+        for odd in [
+            "",
+            "{}",
+            r#"{"return"}"#,
+            r#"{"return":{"id":}}"#,
+            r#"{"return":{"id":99999999999}}"#,
+            r#"{"return":{"id":1"#,
+        ] {
+            assert_eq!(read_added(odd), None, "{odd}");
+        }
+        for odd in [r#"{"error":{"desc":"unfinished"#, r#"{"error":[]}"#, "[]"] {
+            assert_eq!(read_refused(odd), None, "{odd}");
         }
     }
 }

@@ -61,6 +61,8 @@ tests! {
     a_long_path_of_the_socket SLIRP Usual;
     a_socket_left_behind_is_no_obstacle SLIRP Usual;
     stop_leaves_nothing SLIRP Usual;
+    release_frees_the_ports_at_once SLIRP Usual;
+    release_of_a_stuck_helper SLIRP Usual;
     a_stuck_helper_is_killed SLIRP Usual;
     dropping_ends_the_helper SLIRP Usual;
     a_killed_supervisor_takes_the_helper_along SLIRP Usual;
@@ -330,6 +332,28 @@ fn stop_leaves_nothing() {
     assert_reaped(pid);
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     assert_eq!(container.order("device tap0"), "false");
+}
+
+fn release_frees_the_ports_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let container = Container::new();
+    let [tcp, udp] = mappings(ADDRESS);
+    let running = up(&container, &[tcp.clone(), udp.clone()], directory.path()).unwrap();
+    let pid = running.pid();
+    running.release().unwrap();
+    TcpListener::bind((tcp.host_ip, tcp.host_port)).unwrap();
+    UdpSocket::bind((udp.host_ip, udp.host_port)).unwrap();
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    // It is left for this process to reap, as init would, and it ends.
+    assert_eq!(waitpid(pid, None).unwrap().pid(), Some(pid));
+}
+
+fn release_of_a_stuck_helper() {
+    let (_container, running) = connected("configure slirp");
+    let pid = running.pid();
+    kill(pid, Signal::SIGSTOP).unwrap();
+    running.release().unwrap();
+    assert_eq!(waitpid(pid, None).unwrap().pid(), Some(pid));
 }
 
 fn a_stuck_helper_is_killed() {
