@@ -95,8 +95,8 @@ struct WireRootfs {
 
 /// Reads the configuration `bytes` of the image called `object`.
 pub(crate) fn parse(bytes: &[u8], object: &str) -> Result<ParsedConfig, ImageError> {
-    let wire: Wire =
-        serde_json::from_slice(bytes).map_err(|e| ImageError::malformed(object, format!("image configuration: {e}")))?;
+    let wire: Wire = serde_json::from_slice(bytes)
+        .map_err(|e| ImageError::malformed(object, format!("image configuration: {e}")))?;
     let inner = wire.config.unwrap_or_default();
     let config = ImageConfig {
         env: inner.env.unwrap_or_default(),

@@ -93,7 +93,7 @@ impl<R: Read> HashingReader<R> {
         HashingReader { inner, hash: Sha256::new(), bytes: 0 }
     }
 
-    pub(crate) fn bytes(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.bytes
     }
 

@@ -108,34 +108,35 @@ pub(crate) fn store_io<E: Into<std::io::Error>>(
     object: &std::path::Path,
 ) -> impl FnOnce(E) -> ImageError {
     let object = object.display().to_string();
-    move |error| from_io("image-store", operation, object, &error.into())
+    move |error| from_io("data-dir", operation, object, &error.into())
 }
 
-pub(crate) fn from_io(step: &'static str, operation: &'static str, object: String, error: &std::io::Error) -> ImageError {
+pub(crate) fn from_io(
+    step: &'static str,
+    operation: &'static str,
+    object: String,
+    error: &std::io::Error,
+) -> ImageError {
     match error.raw_os_error() {
         Some(errno) => ImageError::System { step, operation, object, errno: Errno(errno) },
         None => ImageError::Malformed { object, why: error.to_string() },
     }
 }
 
-const FULL_DISK: &str =
-    "free space on that file system, or move the store: RLRUN_DATA_HOME=DIRECTORY; `rlrun rmi IMAGE` removes images";
+/// Whether an error number says that a disk or a quota is full.
+pub(crate) fn is_full(errno: i32) -> bool {
+    [rustix::io::Errno::NOSPC, rustix::io::Errno::DQUOT].iter().any(|e| e.raw_os_error() == errno)
+}
 
-fn errno_hint(errno: Errno, object: &str) -> Option<String> {
-    let full = [rustix::io::Errno::NOSPC, rustix::io::Errno::DQUOT].map(rustix::io::Errno::raw_os_error);
-    if full.contains(&errno.0) {
-        return Some(FULL_DISK.to_owned());
-    }
-    let forbidden = [rustix::io::Errno::ACCESS, rustix::io::Errno::PERM, rustix::io::Errno::ROFS];
-    forbidden
-        .map(rustix::io::Errno::raw_os_error)
-        .contains(&errno.0)
-        .then(|| format!("check the owner and mode of {object}, or set RLRUN_DATA_HOME to a directory of your own"))
+/// The step of the hint table for a system error: a full disk has its own, wherever it shows.
+pub(crate) fn step_for(errno: i32, step: &'static str) -> &'static str {
+    if is_full(errno) { "store-space" } else { step }
 }
 
 impl From<ImageError> for Failure {
     fn from(error: ImageError) -> Failure {
-        let new = |kind, step: &str, operation: &str, object: String| Failure::new(Stage::Cli, kind, step, operation, object);
+        let new =
+            |kind, step: &str, operation: &str, object: String| Failure::new(Stage::Cli, kind, step, operation, object);
         match error {
             ImageError::Reference { text, why } => {
                 new(Kind::Usage, "image-reference", "read the image reference", text)
@@ -144,7 +145,9 @@ impl From<ImageError> for Failure {
             }
             ImageError::Unknown { name } => {
                 let hint = format!("`rlrun pull {name}` fetches it, `rlrun images` lists what is there");
-                new(Kind::Runtime, "image-unknown", "find the image", name).why("no such image in the local store").hint(hint)
+                new(Kind::Runtime, "image-unknown", "find the image", name)
+                    .why("no such image in the local store")
+                    .hint(hint)
             }
             ImageError::Ambiguous { name } => new(Kind::Usage, "image-ambiguous", "find the image", name)
                 .why("the id begins more than one image")
@@ -157,20 +160,24 @@ impl From<ImageError> for Failure {
                 failure.hint = hint;
                 failure
             }
-            ImageError::Unauthorized { object, why } => new(Kind::Runtime, "image-auth", "pull the image", object)
-                .why(why)
-                .hint("check the name, and the credentials in auth.json: REGISTRY_AUTH_FILE or --authfile names another"),
-            ImageError::Mismatch { object, expected, actual } => {
-                new(Kind::Runtime, "image-digest", "verify the content", object)
-                    .why(format!("expected {expected}, got {actual}"))
-                    .hint("the content was changed or damaged on its way: fetch or write it again, and distrust its source")
+            ImageError::Unauthorized { object, why } => {
+                new(Kind::Runtime, "image-auth", "pull the image", object).why(why).hint(
+                    "check the name, and the credentials in auth.json: REGISTRY_AUTH_FILE or --authfile names another",
+                )
             }
-            ImageError::Malformed { object, why } => new(Kind::Runtime, "image-malformed", "read the image", object).why(why),
+            ImageError::Mismatch { object, expected, actual } => new(
+                Kind::Runtime,
+                "image-digest",
+                "verify the content",
+                object,
+            )
+            .why(format!("expected {expected}, got {actual}"))
+            .hint("the content was changed or damaged on its way: fetch or write it again, and distrust its source"),
+            ImageError::Malformed { object, why } => {
+                new(Kind::Runtime, "image-malformed", "read the image", object).why(why)
+            }
             ImageError::System { step, operation, object, errno } => {
-                let hint = errno_hint(errno, &object);
-                let mut failure = new(Kind::Runtime, step, operation, object).errno(errno.0);
-                failure.hint = hint;
-                failure
+                new(Kind::Runtime, step_for(errno.0, step), operation, object).errno(errno.0)
             }
             ImageError::Inner(failure) => failure,
         }
@@ -195,6 +202,6 @@ mod tests {
         let error = store_io("write a blob", std::path::Path::new("/data/blobs"))(rustix::io::Errno::NOSPC);
         let failure = Failure::from(error);
         assert_eq!(failure.to_string(), "write a blob: /data/blobs: No space left on device (os error 28)");
-        assert!(failure.hint.unwrap().contains("RLRUN_DATA_HOME"));
+        assert!(rlrun_spec::hint::for_failure(&failure).unwrap().contains("RLRUN_DATA_HOME"));
     }
 }

@@ -28,14 +28,17 @@
 //! checked, and even then no path of it is resolved by string.
 
 mod config;
+mod decompress;
 mod digest;
 mod error;
 mod limits;
+mod manifest;
 mod options;
 mod reference;
 mod registry;
 mod source;
 mod store;
+mod tarball;
 mod unpack;
 mod work;
 
@@ -43,8 +46,8 @@ pub use config::ImageConfig;
 pub use digest::Digest;
 pub use error::ImageError;
 pub use limits::Limits;
-pub use reference::Reference;
 pub use options::PullOptions;
+pub use reference::Reference;
 pub use store::{ImageSummary, Pin, RemoveMode, Removed, ResolvedImage, Store, Stored};
 pub use unpack::{copy_rootfs_job, inner_main};
 pub use work::{Event, InIdMap, Work};

@@ -49,7 +49,9 @@ impl Partial {
         if let Some(tag) = &tag
             && !is_tag(tag)
         {
-            return Err(bad("a tag is 1 to 128 letters, digits, `_`, `.` or `-`, and begins with none of the last two"));
+            return Err(bad(
+                "a tag is 1 to 128 letters, digits, `_`, `.` or `-`, and begins with none of the last two",
+            ));
         }
         let (domain, path) = split_domain(name);
         if let Some(domain) = domain
@@ -185,9 +187,7 @@ impl fmt::Display for Reference {
 fn split_domain(name: &str) -> (Option<&str>, &str) {
     match name.split_once('/') {
         Some((first, rest))
-            if first.contains(['.', ':'])
-                || first == LOCAL_DOMAIN
-                || first.bytes().any(|b| b.is_ascii_uppercase()) =>
+            if first.contains(['.', ':']) || first == LOCAL_DOMAIN || first.bytes().any(|b| b.is_ascii_uppercase()) =>
         {
             (Some(first), rest)
         }
@@ -241,7 +241,8 @@ fn check_path(path: &str) -> Result<(), &'static str> {
 /// `[a-z0-9]+ ( ( \. | _ | __ | -+ ) [a-z0-9]+ )*`
 fn is_component(component: &str) -> bool {
     let alnum = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let mut separators = component.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()).filter(|s| !s.is_empty());
+    let mut separators =
+        component.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()).filter(|s| !s.is_empty());
     let bytes = component.as_bytes();
     bytes.first().copied().is_some_and(alnum)
         && bytes.last().copied().is_some_and(alnum)
@@ -283,15 +284,43 @@ mod tests {
     fn local_names_belong_to_localhost() {
         assert_eq!(Reference::parse_local("app:1").unwrap().to_string(), "localhost/app:1");
         assert_eq!(Reference::parse_local("team/app").unwrap().to_string(), "localhost/team/app:latest");
-        assert_eq!(Reference::parse_local("docker.io/library/app").unwrap().to_string(), "docker.io/library/app:latest");
+        assert_eq!(
+            Reference::parse_local("docker.io/library/app").unwrap().to_string(),
+            "docker.io/library/app:latest"
+        );
     }
 
     #[test]
     fn what_is_no_reference_is_refused() {
         let long = "a".repeat(184);
         for bad in [
-            "", "/", "a/", "/a", "A", "a:", "a:-x", "a b", "a//b", "a/../b", ".a", "a.", "a..b", "a___b", "-a", "a@sha256:1",
-            "a@md5:00", "localhost:99999/a", "ho_st.io/a", "[::g]:1/a", "a:b:c", "ä", "a/B", "a\0", "a:\u{e9}", HEX, &long,
+            "",
+            "/",
+            "a/",
+            "/a",
+            "A",
+            "a:",
+            "a:-x",
+            "a b",
+            "a//b",
+            "a/../b",
+            ".a",
+            "a.",
+            "a..b",
+            "a___b",
+            "-a",
+            "a@sha256:1",
+            "a@md5:00",
+            "localhost:99999/a",
+            "ho_st.io/a",
+            "[::g]:1/a",
+            "a:b:c",
+            "ä",
+            "a/B",
+            "a\0",
+            "a:\u{e9}",
+            HEX,
+            &long,
         ] {
             assert!(Reference::parse(bad).is_err(), "{bad:?}");
         }

@@ -123,11 +123,8 @@ impl Registries {
         }
         let location = if entry.location.is_empty() { &entry.prefix } else { &entry.location };
         // A wildcard prefix without a location only configures; it moves nothing.
-        let moved = if location.starts_with("*.") {
-            reference.clone()
-        } else {
-            relocate(reference, &entry.prefix, location)?
-        };
+        let moved =
+            if location.starts_with("*.") { reference.clone() } else { relocate(reference, &entry.prefix, location)? };
         endpoints.push(Endpoint { reference: moved, insecure: entry.insecure });
         Ok(endpoints)
     }
@@ -244,7 +241,10 @@ mod tests {
         );
         assert_eq!(
             endpoints(&conf, "busybox"),
-            [("localhost:5000/mirror/library/busybox:latest".into(), true), ("docker.io/library/busybox:latest".into(), false)]
+            [
+                ("localhost:5000/mirror/library/busybox:latest".into(), true),
+                ("docker.io/library/busybox:latest".into(), false)
+            ]
         );
         assert_eq!(endpoints(&conf, "secret/x:1"), [("vault.example/secret/x:1".into(), false)]);
         assert_eq!(endpoints(&conf, "secretary/x:1").len(), 2, "a prefix ends at a component");

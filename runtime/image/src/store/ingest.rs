@@ -2,7 +2,7 @@
 
 use super::lock::Lock;
 use super::record::{Record, RecordName, RecordParts};
-use super::{Store, Stored};
+use super::{BlobWriter, Store, Stored};
 use crate::config::{self, ImageConfig};
 use crate::digest::Digest;
 use crate::error::{ImageError, store_io};
@@ -68,12 +68,9 @@ impl<'a> Ingest<'a> {
         self.dir.join("layers")
     }
 
-    /// A new file for a blob that arrives; [`Ingest::keep_blob`] gives it its name.
-    pub(crate) fn blob_file(&self, name: &str) -> Result<(File, PathBuf), ImageError> {
-        let path = self.dir.join(name);
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let fd = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(store_io("write a blob", &path))?;
-        Ok((File::from(fd), path))
+    /// Where a blob may be written until it is complete; [`Ingest::keep_blob`] gives it its name.
+    pub(crate) fn incoming(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("incoming-{name}"))
     }
 
     /// The file is complete and has this digest.
@@ -82,12 +79,11 @@ impl<'a> Ingest<'a> {
     }
 
     pub(crate) fn add_blob(&self, bytes: &[u8]) -> Result<Digest, ImageError> {
-        use std::io::Write as _;
         let digest = Digest::of(bytes);
         if self.blob_path(&digest).is_none() {
-            let (mut file, path) = self.blob_file(&format!("new-{}", digest.hex()))?;
-            file.write_all(bytes).map_err(store_io("write a blob", &path))?;
-            self.keep_blob(&path, &digest)?;
+            let mut writer = BlobWriter::new(self, digest.hex())?;
+            writer.write(bytes)?;
+            writer.keep(self)?;
         }
         Ok(digest)
     }
@@ -235,8 +231,9 @@ impl<'a> Ingest<'a> {
         });
         let bytes = serde_json::to_vec(&record)
             .map_err(|e| ImageError::malformed(image.config_digest.as_str(), format!("image record: {e}")))?;
-        let (mut file, path) = self.blob_file(&name.file_name())?;
+        let path = self.incoming("record");
         let fail = || store_io::<std::io::Error>("write the image record", &path);
+        let mut file = File::create_new(&path).map_err(fail())?;
         file.write_all(&bytes).map_err(fail())?;
         file.sync_all().map_err(fail())?;
         std::fs::rename(&path, self.store.record_path(&name)).map_err(fail())

@@ -13,6 +13,7 @@
 //! `writers.lock` shared, the sweep of what no image names holds it exclusively. `images.lock` makes "no container uses
 //! this image" and its removal one step against a starting container, which holds a [`Pin`].
 
+mod blob;
 mod ingest;
 mod lock;
 mod lookup;
@@ -24,7 +25,8 @@ pub use lock::Pin;
 pub use lookup::{ImageSummary, ResolvedImage};
 pub use remove::{RemoveMode, Removed};
 
-pub(crate) use ingest::{Ingest, NewImage, NewLayer};
+pub(crate) use blob::BlobWriter;
+pub(crate) use ingest::{Ingest, NewImage, NewLayer, read_config};
 
 use crate::error::{ImageError, store_io};
 use rlrun_spec::ImageIdentity;

@@ -74,7 +74,13 @@ impl Store {
         }
         let (_, record) = self.find(name)?;
         let records = self.records_by_id(record.id.hex())?;
-        let doomed: Vec<_> = records.into_iter().map(|r| { let n = names.remove(&r).unwrap_or_default(); (r, n) }).collect();
+        let doomed: Vec<_> = records
+            .into_iter()
+            .map(|r| {
+                let n = names.remove(&r).unwrap_or_default();
+                (r, n)
+            })
+            .collect();
         let tags: Vec<String> =
             doomed.iter().flat_map(|(_, n)| n).filter(|r| r.tag().is_some()).map(ToString::to_string).collect();
         if tags.len() > 1 && mode == RemoveMode::Normal {

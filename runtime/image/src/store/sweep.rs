@@ -34,7 +34,7 @@ impl Store {
     }
 
     /// Removes what no image names. When another command is adding, the next command does it.
-    pub(super) fn sweep(&self, ids: &dyn InIdMap) -> Result<(), ImageError> {
+    pub(crate) fn sweep(&self, ids: &dyn InIdMap) -> Result<(), ImageError> {
         let Some(_lock) = self.try_lock_exclusive()? else { return self.mark() };
         let Some(kept) = self.kept()? else { return Ok(()) };
         let mut stubborn = self.clear_tmp()?;

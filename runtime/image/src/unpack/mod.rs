@@ -1,18 +1,18 @@
 //! Jobs that run as mapped root inside the user's id map, in a process of their own: it parses hostile layers, holds no
 //! credentials, and can touch nothing that the user could not.
 
-// mod copy;
-// mod entry;
-// mod failure;
-// mod idmap;
-// mod implied;
-// mod layer;
-// mod merged;
-// mod pipe;
-// mod remove;
+mod copy;
+mod entry;
+mod failure;
+mod idmap;
+mod implied;
+mod layer;
+mod merged;
+mod pipe;
+mod remove;
 mod run;
-// mod tree;
-// mod whiteout;
+mod tree;
+mod whiteout;
 
 pub use run::inner_main;
 

@@ -1,0 +1,160 @@
+//! `import`: the tar archive of a root file system becomes an image of one layer.
+
+use super::spool::{layer_media_type, tar_error};
+use crate::decompress::{Bounded, decompressed};
+use crate::digest::{Digest, HashingReader};
+use crate::error::ImageError;
+use crate::manifest;
+use crate::reference::Reference;
+use crate::store::{BlobWriter, Ingest, NewImage, Stored, read_config};
+use crate::tarball::{TarError, TarReader};
+use std::io::{self, BufReader, Read};
+
+pub(super) fn import(
+    ingest: Ingest<'_>,
+    rootfs: &mut (dyn Read + Send),
+    object: &str,
+    name: Option<&str>,
+) -> Result<Stored, ImageError> {
+    let names: Vec<Reference> = name.map(Reference::parse_local).transpose()?.into_iter().collect();
+    if names.iter().any(|n| n.digest().is_some()) {
+        return Err(ImageError::reference(name.unwrap_or_default(), "an image cannot be given a digest, it has one"));
+    }
+    let (digest, size, diff_id) = spool(&ingest, rootfs, object)?;
+    let config = config(&diff_id, object);
+    let config_digest = ingest.add_blob(&config)?;
+    let (parsed, layers) = read_config(&config, object, vec![(digest.clone(), size)], &ingest.work.limits)?;
+    let media_type = layer_media_type(&ingest, &digest);
+    let manifest = manifest::write((&config_digest, config.len() as u64), &[(digest, size, media_type)]);
+    let image = NewImage {
+        manifest: ingest.add_blob(&manifest)?,
+        config_digest,
+        config: parsed,
+        layers,
+        others: Vec::new(),
+        names,
+    };
+    let stored = ingest.commit(vec![image])?;
+    stored.into_iter().next().ok_or_else(|| ImageError::malformed(object, "nothing was imported"))
+}
+
+/// Keeps what arrives as a blob and computes what it decompresses to, in one pass; also reads all headers, so that a cut-off
+/// archive is refused here: nobody promised a digest for it.
+fn spool(
+    ingest: &Ingest<'_>,
+    rootfs: &mut (dyn Read + Send),
+    object: &str,
+) -> Result<(Digest, u64, Digest), ImageError> {
+    let mut writer = BlobWriter::new(ingest, "rootfs")?;
+    let mut write_error = None;
+    let read = {
+        let tee = Tee { inner: rootfs, writer: &mut writer, error: &mut write_error };
+        read_all(tee, ingest.work.limits.layer_bytes)
+    };
+    if let Some(error) = write_error {
+        return Err(error);
+    }
+    let diff_id = read.map_err(|e| tar_error(object, e))?;
+    let (digest, size) = writer.keep(ingest)?;
+    Ok((digest, size, diff_id))
+}
+
+fn read_all(mut tee: Tee<'_>, limit: u64) -> Result<Digest, TarError> {
+    let plain = decompressed(&mut tee)?;
+    let mut reader =
+        TarReader::new(BufReader::with_capacity(256 << 10, HashingReader::new(Bounded::new(plain, limit))));
+    let mut entries = 0u64;
+    while reader.next_entry()?.is_some() {
+        entries += 1;
+    }
+    if entries == 0 {
+        return Err(TarError::malformed("it is no tar archive, or an empty one"));
+    }
+    if !reader.ended() {
+        return Err(TarError::malformed("it is truncated: its end mark is missing"));
+    }
+    let mut rest = reader.into_inner();
+    io::copy(&mut rest, &mut io::sink())?;
+    let digest = rest.into_inner().digest();
+    // Bytes after a compressed stream belong to the blob all the same.
+    io::copy(&mut tee, &mut io::sink())?;
+    Ok(digest)
+}
+
+/// Writes what is read through it.
+struct Tee<'a> {
+    inner: &'a mut (dyn Read + Send),
+    writer: &'a mut BlobWriter,
+    /// What went wrong with writing, which the reader's side cannot tell from a broken archive.
+    error: &'a mut Option<ImageError>,
+}
+
+impl Read for Tee<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.writer.write(&buf[..n]).map_err(|e| {
+            *self.error = Some(e);
+            io::Error::other("the blob could not be written")
+        })?;
+        Ok(n)
+    }
+}
+
+fn config(diff_id: &Digest, object: &str) -> Vec<u8> {
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_secs());
+    let created = rfc3339(now);
+    let platform = manifest::Platform::host();
+    serde_json::json!({
+        "created": created,
+        "architecture": platform.architecture(),
+        "os": "linux",
+        "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [diff_id.as_str()]},
+        "history": [{"created": created, "comment": format!("imported from {object}")}],
+    })
+    .to_string()
+    .into_bytes()
+}
+
+/// Seconds since the epoch as a UTC time.
+fn rfc3339(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil(days);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+}
+
+/// The Gregorian date of a day since 1970-01-01.
+fn civil(mut days: u64) -> (u64, u64, u64) {
+    let leap = |y: u64| (y.is_multiple_of(4) && !y.is_multiple_of(100)) || y.is_multiple_of(400);
+    let mut year = 1970;
+    loop {
+        let length = if leap(year) { 366 } else { 365 };
+        if days < length {
+            break;
+        }
+        days -= length;
+        year += 1;
+    }
+    let february = if leap(year) { 29 } else { 28 };
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    (year, month, days + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_other_tools_write_them() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(951_827_696), "2000-02-29T12:34:56Z");
+        assert_eq!(rfc3339(1_767_225_599), "2025-12-31T23:59:59Z");
+    }
+}
