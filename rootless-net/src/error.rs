@@ -2,6 +2,7 @@
 
 use rlrun_spec::container::{PortMapping, Protocol};
 use rlrun_spec::{Failure, Kind, Stage};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// A network failure.
@@ -89,19 +90,16 @@ pub enum NetError {
     },
 }
 
-/// `[ip:]host:container/proto`, as a user would type it.
-pub(crate) fn describe_port(mapping: &PortMapping) -> String {
+/// `ip:host:container/proto`, as a user would type it.
+fn describe_port(mapping: &PortMapping) -> String {
     let proto = match mapping.protocol {
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",
     };
-    format!("{}:{}/{proto}", std::net::SocketAddr::new(mapping.host_ip, mapping.host_port), mapping.container_port)
+    format!("{}:{}/{proto}", SocketAddr::new(mapping.host_ip, mapping.host_port), mapping.container_port)
 }
 
-const TUN_HINT: &str = "sudo chmod 0666 /dev/net/tun; to keep it: echo 'KERNEL==\"tun\", MODE=\"0666\"' | sudo tee \
-                        /etc/udev/rules.d/99-tun.rules; or run without a network: --network none";
-const TUN_MISSING_HINT: &str = "sudo modprobe tun; to keep it: echo tun | sudo tee /etc/modules-load.d/tun.conf; or run \
-                                without a network: --network none";
+const TUN_MISSING_HINT: &str = "sudo modprobe tun; to keep it: echo tun | sudo tee /etc/modules-load.d/tun.conf";
 const SLIRP_HINT: &str = "install slirp4netns 0.4.0 or later (Debian: sudo apt install slirp4netns), or run without a \
                           private network: --network none or --network host";
 
@@ -127,23 +125,23 @@ impl NetError {
                 Failure { hint, ..failure(Kind::Host, "check-network", "set up the network", what).why(why) }
             }
             NetError::HelperMissing { binary } => {
-                failure(Kind::Host, "start-network", "start the network helper", binary.display().to_string())
+                failure(Kind::Host, "slirp-start", "start the network helper", binary.display().to_string())
                     .why("not found")
                     .hint(SLIRP_HINT)
             }
             NetError::HelperTooOld { binary, option } => {
-                failure(Kind::Host, "start-network", "start the network helper", binary.display().to_string())
+                failure(Kind::Host, "slirp-start", "start the network helper", binary.display().to_string())
                     .why(format!("too old: it does not know {option}"))
                     .hint(SLIRP_HINT)
             }
-            NetError::Tun { errno } => {
-                let hint = if errno == nix::libc::ENOENT { TUN_MISSING_HINT } else { TUN_HINT };
-                failure(Kind::Host, "open-tun", "make the container's network device", "/dev/net/tun".to_owned())
+            NetError::Tun { errno } => Failure {
+                // A device that is there and closed has a row in the table of hints.
+                hint: (errno == nix::libc::ENOENT).then(|| TUN_MISSING_HINT.to_owned()),
+                ..failure(Kind::Host, "slirp-start", "make the container's network device", "/dev/net/tun".to_owned())
                     .errno(errno)
-                    .hint(hint)
-            }
+            },
             NetError::HelperDied { binary, status, log } => {
-                failure(Kind::Runtime, "start-network", "run the network helper", binary.display().to_string())
+                failure(Kind::Runtime, "slirp-run", "run the network helper", binary.display().to_string())
                     .why(format!("ended early ({status}): {log}"))
             }
             NetError::Port { mapping, errno, free } => port_failure(stage, &mapping, errno, free),
@@ -151,7 +149,7 @@ impl NetError {
                 failure(Kind::Runtime, step, operation, object).errno(errno)
             }
             NetError::Protocol { peer, answer } => {
-                failure(Kind::Runtime, "talk-network", "set up the network", peer.to_owned())
+                failure(Kind::Runtime, "slirp-port", "set up the network", peer.to_owned())
                     .why(format!("answered {answer}"))
             }
         }
@@ -160,21 +158,18 @@ impl NetError {
 
 fn port_failure(stage: Stage, mapping: &PortMapping, errno: i32, free: Option<u16>) -> Failure {
     let failure =
-        Failure::new(stage, Kind::Runtime, "publish-port", "publish a port", describe_port(mapping)).errno(errno);
-    let port = mapping.host_port;
-    let instead = free.map(|free| format!("-p {free}:{}", mapping.container_port));
-    match (errno, instead) {
-        (nix::libc::EACCES, instead) => {
-            let other = instead.map_or_else(String::new, |flag| format!("take a free port: {flag}; or "));
-            failure.hint(format!("{other}sudo sysctl net.ipv4.ip_unprivileged_port_start={port}"))
-        }
-        (nix::libc::EADDRINUSE, instead) => {
-            let other = instead.map_or_else(String::new, |flag| format!("take a free port: {flag}; or "));
-            failure.hint(format!("{other}see who has it: ss -lnp 'sport = :{port}'"))
-        }
-        (nix::libc::EADDRNOTAVAIL, _) => failure.hint("the address is none of this host: ip -brief address"),
-        (_, Some(flag)) => failure.hint(format!("take a free port: {flag}")),
-        (_, None) => failure,
+        Failure::new(stage, Kind::Runtime, "slirp-port", "publish a port", describe_port(mapping)).errno(errno);
+    // Without a free port to offer, the table of hints has general advice.
+    let Some(free) = free else { return failure };
+    // With the address: without it the port would be open to more of the world than was asked for.
+    let other = PortMapping { host_port: free, ..mapping.clone() };
+    let instead = format!("take a free port: -p {}", describe_port(&other));
+    match errno {
+        nix::libc::EACCES => failure.hint(format!(
+            "{instead}; or allow low ports to everybody: sudo sysctl -w net.ipv4.ip_unprivileged_port_start={}",
+            mapping.host_port
+        )),
+        _ => failure.hint(format!("{instead}; ss -lntup shows who listens")),
     }
 }
 
@@ -191,5 +186,52 @@ impl From<&std::io::Error> for ErrnoNumber {
     fn from(error: &std::io::Error) -> Self {
         // EIO stands for the rare error that std made up itself, such as an unexpected end of file.
         ErrnoNumber(error.raw_os_error().unwrap_or(nix::libc::EIO))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rlrun_spec::hint;
+
+    fn port(errno: i32, free: Option<u16>) -> (String, String) {
+        let mapping = PortMapping {
+            host_ip: "127.0.0.1".parse().unwrap(),
+            host_port: 80,
+            container_port: 8000,
+            protocol: Protocol::Udp,
+        };
+        let failure = NetError::Port { mapping, errno, free }.into_failure(Stage::Supervisor);
+        (failure.to_string(), hint::for_failure(&failure).unwrap())
+    }
+
+    #[test]
+    fn a_port_that_cannot_be_had_comes_with_one_that_can() {
+        let (what, hint) = port(nix::libc::EACCES, Some(8080));
+        assert_eq!(what, "publish a port: 127.0.0.1:80:8000/udp: Permission denied (os error 13)");
+        assert_eq!(
+            hint,
+            "take a free port: -p 127.0.0.1:8080:8000/udp; or allow low ports to everybody: \
+             sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80"
+        );
+        let (_, hint) = port(nix::libc::EADDRINUSE, Some(81));
+        assert_eq!(hint, "take a free port: -p 127.0.0.1:81:8000/udp; ss -lntup shows who listens");
+    }
+
+    /// The table of hints knows the steps that this crate leaves without a hint of its own.
+    #[test]
+    fn every_failure_of_the_host_has_a_hint() {
+        let binary = || PathBuf::from("/usr/bin/slirp4netns");
+        for error in [
+            NetError::HelperMissing { binary: binary() },
+            NetError::HelperTooOld { binary: binary(), option: "--enable-sandbox".to_owned() },
+            NetError::Tun { errno: nix::libc::ENOENT },
+            NetError::Tun { errno: nix::libc::EACCES },
+            NetError::system("slirp-start", "start the network helper", "x", nix::errno::Errno::EAGAIN),
+        ] {
+            let failure = error.into_failure(Stage::Supervisor);
+            assert!(hint::for_failure(&failure).is_some(), "{failure:?}");
+        }
+        assert!(!port(nix::libc::EADDRNOTAVAIL, None).1.is_empty());
     }
 }

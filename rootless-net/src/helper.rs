@@ -152,7 +152,7 @@ impl Helper {
             Ok(status) => Some(status),
             Err(error) if error.raw_os_error() == Some(Errno::ECHILD as i32) => None,
             Err(error) => {
-                return Err(NetError::system("stop-network", "wait for the network helper", self.name(), &error));
+                return Err(NetError::system("slirp-stop", "wait for the network helper", self.name(), &error));
             }
         };
         self.life = Life::Reaped(status);
@@ -162,7 +162,7 @@ impl Helper {
     /// For a helper whose log has not hung up: it lives, so the pid is its own.
     fn kill(&mut self) -> Result<(), NetError> {
         let killed = self.child.kill();
-        killed.map_err(|e| NetError::system("stop-network", "kill the network helper", self.name(), &e))
+        killed.map_err(|e| NetError::system("slirp-stop", "kill the network helper", self.name(), &e))
     }
 
     fn name(&self) -> String {
@@ -188,7 +188,7 @@ fn hung_up(fd: BorrowedFd<'_>, patience: Duration) -> Result<bool, NetError> {
             Ok(count) => return Ok(count > 0),
             Err(Errno::EINTR) => {}
             Err(errno) => {
-                return Err(NetError::system("stop-network", "wait for the network helper", "", errno));
+                return Err(NetError::system("slirp-stop", "wait for the network helper", "", errno));
             }
         }
     }
@@ -199,14 +199,14 @@ fn new_pipe(flags: OFlag) -> Result<(OwnedFd, OwnedFd), NetError> {
 }
 
 fn pipe_error(errno: Errno) -> NetError {
-    NetError::system("start-network", "make a pipe to the network helper", "", errno)
+    NetError::system("slirp-start", "make a pipe to the network helper", "", errno)
 }
 
 fn spawn_error(binary: &Path, error: &std::io::Error) -> NetError {
     if error.kind() == std::io::ErrorKind::NotFound {
         return NetError::HelperMissing { binary: binary.to_owned() };
     }
-    NetError::system("start-network", "start the network helper", binary.display().to_string(), error)
+    NetError::system("slirp-start", "start the network helper", binary.display().to_string(), error)
 }
 
 /// The helper's words in one line that cannot drive the user's terminal.
@@ -221,4 +221,15 @@ fn printable(bytes: &[u8]) -> String {
         out.extend(line.chars().filter(|c| !c.is_control()));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_becomes_one_harmless_line() {
+        assert_eq!(printable(b"  open failed\n\n\x1b[2Jgone\t\xff\n"), "open failed; [2Jgone\u{fffd}");
+        assert_eq!(printable(b""), "");
+    }
 }

@@ -47,7 +47,7 @@ impl ApiSocket {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = nix::fcntl::open(directory, flags, Mode::empty()).map_err(|errno| {
             NetError::system(
-                "start-network",
+                "slirp-start",
                 "open the directory of the API socket",
                 directory.display().to_string(),
                 errno,
@@ -63,7 +63,7 @@ impl ApiSocket {
     fn remove(&self) -> Result<(), NetError> {
         match nix::unistd::unlinkat(&self.directory, SOCKET, nix::unistd::UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(nix::errno::Errno::ENOENT) => Ok(()),
-            Err(errno) => Err(NetError::system("stop-network", "remove the API socket", SOCKET, errno)),
+            Err(errno) => Err(NetError::system("slirp-stop", "remove the API socket", SOCKET, errno)),
         }
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn remove_hostfwd(socket: &Path, id: u32) -> Result<(), NetError> {
 
 fn exchange(socket: &Path, request: &str) -> Result<String, NetError> {
     try_exchange(socket, request)
-        .map_err(|error| NetError::system("publish-port", "talk to slirp4netns", socket.display().to_string(), &error))
+        .map_err(|error| NetError::system("slirp-port", "talk to slirp4netns", socket.display().to_string(), &error))
 }
 
 fn try_exchange(socket: &Path, request: &str) -> std::io::Result<String> {

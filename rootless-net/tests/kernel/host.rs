@@ -86,11 +86,12 @@ pub fn run_all(filters: &[&str]) -> ExitCode {
 fn missing_needs(program: &Path) -> Vec<(&'static str, String)> {
     let mut missing = Vec::new();
     let mut need = |name, command: &mut Command| {
-        let output = command.env(SELF, program).output().unwrap();
-        if !output.status.success() {
-            let why = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
-            missing.push((name, format!("{command:?}: {why}")));
-        }
+        let why = match command.env(SELF, program).output() {
+            Ok(output) if output.status.success() => return,
+            Ok(output) => String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; "),
+            Err(error) => error.to_string(),
+        };
+        missing.push((name, format!("{}: {why}", command.get_program().display())));
     };
     need("userns", as_user("unshare").args(["--user", "--map-current-user", "--net", "--mount", "true"]));
     need("slirp", as_user("slirp4netns").arg("--version"));

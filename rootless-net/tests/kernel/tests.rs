@@ -9,9 +9,9 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use rlrun_net::slirp::{self, Running};
 use rlrun_net::{Driver, NetError};
-use rlrun_spec::Stage;
 use rlrun_spec::container::{PortMapping, Protocol};
 use rlrun_spec::plan::Slirp;
+use rlrun_spec::{Stage, hint};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::BorrowedFd;
@@ -294,7 +294,10 @@ fn a_privileged_port_is_named() {
     let failure = port_error(80).into_failure(Stage::Supervisor);
     assert_eq!(failure.errno.unwrap().0, Errno::EACCES as i32);
     let hint = failure.hint.unwrap();
-    assert!(hint.contains("-p 8080:80") && hint.contains("net.ipv4.ip_unprivileged_port_start=80"), "{hint}");
+    assert!(
+        hint.contains("-p 127.0.0.1:8080:80/tcp") && hint.contains("net.ipv4.ip_unprivileged_port_start=80"),
+        "{hint}"
+    );
 }
 
 fn a_long_path_of_the_socket() {
@@ -512,5 +515,5 @@ fn a_missing_tun_is_named() {
 fn a_closed_tun_is_named() {
     let failure = tun_failure();
     assert_eq!((failure.object.as_str(), failure.errno.unwrap().0), ("/dev/net/tun", Errno::EACCES as i32));
-    assert!(failure.hint.unwrap().contains("sudo chmod 0666 /dev/net/tun"));
+    assert!(hint::for_failure(&failure).unwrap().contains("sudo chmod 0666 /dev/net/tun"));
 }
