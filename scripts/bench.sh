@@ -27,10 +27,10 @@ else
     user=$(id -un)
 fi
 
-as_user() {
-    "${drop[@]}" env -i HOME="$work/home" XDG_RUNTIME_DIR="$work/run" USER="$user" LANG=C.UTF-8 \
-        PATH="$work/prefix/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" "$@"
-}
+# Each link of this chain executes the next, so that the pid of the first is the pid of the command.
+chain=("${drop[@]}" env -i HOME="$work/home" XDG_RUNTIME_DIR="$work/run" USER="$user" LANG=C.UTF-8
+    PATH="$work/prefix/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+as_user() { "${chain[@]}" "$@"; }
 
 in_user_namespace() { as_user unshare --user --map-root-user --map-auto "$@"; }
 
@@ -82,7 +82,7 @@ measure() {
     printf '  %s\n' "$name" >&2
     # hyperfine joins words with spaces only when given a string: quote each.
     as_user hyperfine --shell=none --style none --warmup 5 --runs "$RUNS" --export-json "$work/results/json" \
-        "$(printf '%q ' "$@")" >/dev/null
+        "$(printf '%q ' "$@")" >/dev/null 2>&1
     jq -r --arg name "$name" '.results[0] | [$name, .median * 1000, .min * 1000, .stddev * 1000] | @tsv' "$work/results/json" \
         >>"$work/results/times"
 }
@@ -129,15 +129,20 @@ wait_for() {
     done
 }
 
-runs_payload() { pgrep --parent "$1" >/dev/null; }
+# Whether a process named sleep is somewhere below a process.
+runs_payload() {
+    local child
+    for child in $(pgrep --parent "$1"); do
+        if [ "$(cat "/proc/$child/comm" 2>/dev/null)" = sleep ] || runs_payload "$child"; then return 0; fi
+    done
+    return 1
+}
 
 measure_memory() {
     # Each has a payload that sleeps; what is measured is the process that stays beside it.
-    as_user rlrun run --rm --network none --cidfile "$work/run/rlrun.cid" "$IMAGE" sleep 1000 &
-    local started=$! supervisor conmon container
-    wait_for test -s "$work/run/rlrun.cid"
-    # `as_user` execs its way to rlrun, whose pid the supervisor keeps.
-    supervisor=$started
+    "${chain[@]}" rlrun run --rm --network none "$IMAGE" sleep 1000 &
+    # The supervisor takes the place of rlrun and keeps its pid.
+    local supervisor=$! conmon container
     wait_for runs_payload "$supervisor"
     container=$(as_user podman --log-level error --cgroup-manager cgroupfs --runtime runc run --detach --network none "$IMAGE" sleep 1000)
     conmon=$(as_user podman inspect --format '{{.State.ConmonPid}}' "$container")
