@@ -25,9 +25,8 @@ DESTDIR ?=
 SUPERVISOR_RUSTFLAGS = -C target-feature=+crt-static -C relocation-model=static
 SUPERVISOR           = $(CARGO_TARGET_DIR)/$(HOST)/supervisor/rlrun-supervisor
 
-# The built-in policies are components for wasm32; policies/build.sh knows how to get a compiler for them.
+# Where policies/build.sh leaves the components; it knows how to get a compiler for them.
 POLICY_OUT = $(CARGO_TARGET_DIR)/policies
-export RLRUN_POLICY_OUT = $(POLICY_OUT)
 
 .PHONY: help build policies hostile-policy demo test check bench install clean provision
 
@@ -38,7 +37,7 @@ provision:
 	@scripts/provision.sh build run
 
 policies: provision ## Build the first-party policies (WebAssembly components)
-	@policies/build.sh "$(POLICY_OUT)"
+	@policies/build.sh
 
 # Three builds, because Cargo unites the features of what it builds together: rlrun must not get the compiler that
 # policyc needs, and the supervisor must not get anything of either.

@@ -76,7 +76,7 @@ measure() {
     local name=$1
     shift
     if ! as_user "$@" >"$work/results/out" 2>&1; then
-        printf 'bench: %s does not run here: %s\n' "$name" "$(tail -n 1 "$work/results/out")" >&2
+        printf '%s: %s\n' "$name" "$(tail -n 1 "$work/results/out")" | tee -a "$work/results/failed" >&2
         return
     fi
     printf '  %s\n' "$name" >&2
@@ -193,6 +193,7 @@ HEAD
     while IFS=$'\t' read -r name median_ms min_ms spread; do
         printf '| %s | %.1f | %.1f | %.1f | %s |\n' "$name" "$median_ms" "$min_ms" "$spread" "$(ratio "$mine" "$median_ms")"
     done <"$work/results/times"
+    [ ! -e "$work/results/failed" ] || { printf '\nDid not run here:\n\n'; sed 's/^/* /' "$work/results/failed"; }
     local slirp added
     slirp=$(median 'slirp4netns alone, to ready')
     added=$(awk -v a="$mine" -v b="$(median 'rlrun run, slirp4netns')" 'BEGIN { printf "%.1f", b - a }')

@@ -16,7 +16,10 @@ export RLRUN_TEST_ROOT
 chmod 0755 "$RLRUN_TEST_ROOT"
 trap 'rm -rf "$RLRUN_TEST_ROOT"' EXIT
 
-if [ -x policies/test.sh ]; then policies/test.sh; fi
+# Policies are plain Rust on the host too: their cases need no WebAssembly and no container.
+for manifest in policy-sdk/Cargo.toml policies/Cargo.toml; do
+    cargo test --quiet --manifest-path "$manifest" --all-features --target-dir "$target/native-policies"
+done
 
 if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --workspace --no-fail-fast "$@"

@@ -9,7 +9,7 @@ use std::hint::black_box;
 /// What to do.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Settings {
+pub struct Settings {
     how: How,
 }
 
@@ -38,7 +38,8 @@ enum How {
 
 settings!(Settings);
 
-struct Hostile;
+/// The policy.
+pub struct Hostile;
 
 impl Policy for Hostile {
     type Settings = Settings;
