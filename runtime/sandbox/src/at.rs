@@ -31,6 +31,12 @@ impl<T> At<T> for std::io::Result<T> {
 }
 
 /// A failure with words instead of an errno.
-pub(crate) fn failed(kind: Kind, step: &str, operation: &str, object: impl Into<String>, why: impl Into<String>) -> Failure {
+pub(crate) fn failed(
+    kind: Kind,
+    step: &str,
+    operation: &str,
+    object: impl Into<String>,
+    why: impl Into<String>,
+) -> Failure {
     Failure::new(Stage::Supervisor, kind, step, operation, object).why(why)
 }

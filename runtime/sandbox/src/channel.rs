@@ -32,13 +32,26 @@ pub(crate) enum Received {
 
 /// Both ends of a channel that follows `steps`; the first end's peer is `second`, and the other way round.
 pub(crate) fn pair(steps: &'static [Step], first: Stage, second: Stage) -> Result<(Channel, Channel), Failure> {
-    let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-        .at("channel", "create a socket pair", "")?;
+    let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at(
+        "channel",
+        "create a socket pair",
+        "",
+    )?;
     let end = |socket, peer| Channel { socket, sequence: Sequence::new(steps), peer };
     Ok((end(a, second), end(b, first)))
 }
 
 impl Channel {
+    /// An end that was inherited over an exec, at the beginning of `steps`.
+    pub(crate) fn inherited(socket: OwnedFd, steps: &'static [Step], peer: Stage) -> Self {
+        Channel { socket, sequence: Sequence::new(steps), peer }
+    }
+
+    /// The socket, to hand it on over an exec.
+    pub(crate) fn into_socket(self) -> OwnedFd {
+        self.socket
+    }
+
     /// Tells the peer that `step` is complete.
     pub(crate) fn reached(&mut self, step: Step, fd: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
         if !self.sequence.advance(step) {

@@ -57,8 +57,9 @@ fn keyring(_: &Launch) -> Result<(), Failure> {
 fn oom_score(launch: &Launch) -> Result<(), Failure> {
     let Some(score) = launch.process.oom_score_adj else { return Ok(()) };
     let path = "/proc/self/oom_score_adj";
-    let file = rustix::fs::open(path, rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
-        .at("", "open", path)?;
+    let file =
+        rustix::fs::open(path, rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
+            .at("", "open", path)?;
     rustix::io::write(&file, score.to_string().as_bytes()).map(drop).at("", "write", path)
 }
 
@@ -134,8 +135,11 @@ fn capabilities(launch: &Launch) -> Result<(), Failure> {
     };
     set_capabilities(None, wanted).at("", "set", "the capability sets")?;
     for number in (0..64).filter(|n| sets.ambient & (1 << n) != 0) {
-        configure_capability_in_ambient_set(set(1 << number), true)
-            .at("", "raise in the ambient set", format!("capability {number}"))?;
+        configure_capability_in_ambient_set(set(1 << number), true).at(
+            "",
+            "raise in the ambient set",
+            format!("capability {number}"),
+        )?;
     }
     Ok(())
 }
@@ -146,7 +150,11 @@ fn working_directory(launch: &Launch) -> Result<(), Failure> {
     rustix::process::chdir(cwd).at("", "enter the working directory", cwd)?;
     // A path that led outside by a descriptor of ours would show here (CVE-2024-21626).
     let real = rustix::process::getcwd(Vec::new()).at("", "resolve the working directory", cwd)?;
-    if real.as_bytes().starts_with(b"/") { Ok(()) } else { Err(Errno::NOENT).at("", "enter the working directory", cwd) }
+    if real.as_bytes().starts_with(b"/") {
+        Ok(())
+    } else {
+        Err(Errno::NOENT).at("", "enter the working directory", cwd)
+    }
 }
 
 fn descriptors(_: &Launch) -> Result<(), Failure> {
@@ -167,7 +175,11 @@ fn seccomp_with_nnp(launch: &Launch) -> Result<(), Failure> {
 
 /// An unconfined payload has no filters, and the plan says so explicitly (`plan_from_oci` checks that they agree).
 fn seccomp(launch: &Launch) -> Result<(), Failure> {
-    launch.facts.seccomp_filters.iter().try_for_each(|filter| sys::install_seccomp(filter).at("", "install", "a seccomp filter"))
+    launch
+        .facts
+        .seccomp_filters
+        .iter()
+        .try_for_each(|filter| sys::install_seccomp(filter).at("", "install", "a seccomp filter"))
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 
 use crate::at::{At, failed};
 use crate::channel::{self, Channel, Received};
-use crate::mapper::{self, MapperEnds, NetworkHook};
+use crate::idmap::{self, Writing};
+use crate::mapper;
 use crate::sys::{self, Fork};
 use crate::trace::Trace;
-use crate::idmap::{self, Writing};
 use rlrun_spec::plan::Launch;
 use rlrun_spec::protocol::{INIT_STEPS, MAPPER_STEPS, Message, Step};
 use rlrun_spec::{Failure, Kind, Stage};
@@ -46,31 +46,27 @@ pub struct Container {
 }
 
 impl Container {
-    /// Clones the mapper and starts writing its id maps.
+    /// Clones the mapper and starts writing its id maps. `plan` is the sealed plan that `launch` was read from.
     ///
     /// # Errors
     /// Whatever stopped the mapper so far.
-    pub fn clone(launch: &Launch, trace: &Trace, network: NetworkHook<'_>) -> Result<(Container, Streams), Failure> {
+    pub fn clone(launch: &Launch, plan: OwnedFd, trace: &Trace) -> Result<(Container, Streams), Failure> {
         let (mapper_channel, mapper_end) = channel::pair(MAPPER_STEPS, Stage::Supervisor, Stage::Mapper)?;
         let (init_channel, init_end) = channel::pair(INIT_STEPS, Stage::Supervisor, Stage::Init)?;
         let (streams, child_streams) = streams(launch)?;
-        let fork = sys::clone_stage(libc::CLONE_NEWUSER | libc::CLONE_NEWPID)
-            .at("clone-userns", "create", "a user namespace")?;
+        let fork = sys::clone_stage(libc::CLONE_NEWUSER | libc::CLONE_NEWPID).at(
+            "clone-userns",
+            "create",
+            "a user namespace",
+        )?;
         let (mapper, mapper_fd) = match fork {
             Fork::Child => {
                 drop((mapper_channel, init_channel, streams));
-                mapper::run(MapperEnds {
-                    launch,
-                    channel: mapper_end,
-                    init_channel: init_end,
-                    streams: child_streams,
-                    trace,
-                    network,
-                })
+                mapper::execute(plan, mapper_end, init_end, child_streams, trace)
             }
             Fork::Parent { pid, pidfd } => (pid, pidfd),
         };
-        drop((mapper_end, init_end, child_streams));
+        drop((mapper_end, init_end, child_streams, plan));
         let mut container = Container {
             mapper,
             mapper_fd,

@@ -2,8 +2,8 @@
 //! descriptor only; links are copied as links and never followed.
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid, chownat, fchmod, fchown, fstat, mkdirat, openat, readlinkat, statat,
-    symlinkat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid, chownat, fchmod, fchown, fstat, mkdirat, openat, readlinkat,
+    statat, symlinkat,
 };
 use rustix::io::Errno;
 use std::ffi::CStr;

@@ -66,7 +66,8 @@ fn lines(mappings: &[IdMapping]) -> String {
 
 /// One write call, as procfs demands for maps.
 fn write(path: &str, text: &str, step: &str) -> Result<(), Failure> {
-    let file = rustix::fs::open(path, rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
-        .at(step, "open", path)?;
+    let file =
+        rustix::fs::open(path, rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
+            .at(step, "open", path)?;
     rustix::io::write(&file, text.as_bytes()).map(drop).at(step, "write", path)
 }

@@ -49,8 +49,11 @@ fn set_up(
 ) -> Result<std::convert::Infallible, Failure> {
     rustix::thread::set_name(c"rlrun:init").at("init", "name", "init")?;
     let root = rootfs::root(launch);
-    let root = openat(CWD, &root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .at("open-rootfs", "open the root file system", root.display().to_string())?;
+    let root = openat(CWD, &root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at(
+        "open-rootfs",
+        "open the root file system",
+        root.display().to_string(),
+    )?;
     let root = mounts::populate(launch, root)?;
     trace.mark("init: mounts");
     enter(&root)?;
@@ -89,8 +92,11 @@ fn attach_streams(launch: &Launch, streams: ChildStreams) -> Result<Option<Owned
     }
     let stdin = match streams.stdin {
         Some(fd) => fd,
-        None => openat(CWD, "/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .at("streams", "open", "/dev/null")?,
+        None => openat(CWD, "/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at(
+            "streams",
+            "open",
+            "/dev/null",
+        )?,
     };
     terminal::give_to(&stdin, process);
     rustix::stdio::dup2_stdin(&stdin).at("streams", "attach", "standard input")?;

@@ -1,18 +1,27 @@
-//! From the command line's process to the supervisor: the same process, another program. What it executes is a
-//! sealed copy of the supervisor binary, and all it is given is the sealed plan and the container's lock.
+//! From the command line's process to the supervisor, the same process as another program, and from the supervisor's
+//! child to the mapper. All that either is given is the sealed plan and descriptors at fixed numbers.
 
 use crate::at::{At, failed};
 use crate::memfd::{read_sealed, sealed, sealed_program};
 use crate::sys;
 use rlrun_spec::plan::{Job, VERSION};
 use rlrun_spec::{Failure, Kind, SealedPlan};
+use rustix::fs::CWD;
+use rustix::mount::{OpenTreeFlags, open_tree};
+use std::convert::Infallible;
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Where the supervisor finds the sealed plan.
+/// Where the supervisor and the mapper find the sealed plan.
 pub const PLAN_FD: RawFd = 3;
 /// Where the supervisor finds the container's lock, held as long as it lives.
 pub const LOCK_FD: RawFd = 4;
+/// The first of the numbers where the mapper finds its ends.
+pub(crate) const ENDS_FD: RawFd = 4;
+/// The mapper's name, which tells the supervisor binary what it was executed for.
+pub(crate) const MAPPER_NAME: &str = "rlrun:mapper";
 
 /// Replaces this process by the supervisor of `plan`. Returns only on failure.
 ///
@@ -25,50 +34,103 @@ pub fn replace_self(plan: &SealedPlan, lock: OwnedFd, supervisor: &Path) -> Fail
     }
 }
 
-fn try_replace(plan: &SealedPlan, lock: OwnedFd, supervisor: &Path) -> Result<std::convert::Infallible, Failure> {
-    let program = sealed_program(supervisor)?;
+fn try_replace(plan: &SealedPlan, lock: OwnedFd, supervisor: &Path) -> Result<Infallible, Failure> {
     let plan = sealed("rlrun-plan", plan.bytes())?;
-    // Out of the way of the fixed numbers first, so that placing one cannot close another.
-    let [program, plan, lock] = [program, plan, lock].map(|fd| above_fixed(&fd));
-    let (program, plan, lock) = (program?, plan?, lock?);
-    sys::place_fd(plan, PLAN_FD).at("exec-supervisor", "hand over", "the plan")?;
-    sys::place_fd(lock, LOCK_FD).at("exec-supervisor", "hand over", "the lock")?;
-    Err(exec_program(&program))
+    place(vec![(PLAN_FD, plan), (LOCK_FD, lock)])?;
+    let object = supervisor.display().to_string();
+    let path = CString::new(supervisor.as_os_str().as_bytes()).map_err(|_| rustix::io::Errno::INVAL);
+    let path = path.at("exec-supervisor", "execute", &object)?;
+    execute(&sys::Program::Path(&path), "rlrun-supervisor")
 }
 
-/// Executes the sealed supervisor with an empty environment.
-pub(crate) fn exec_program(program: &OwnedFd) -> Failure {
-    let strings = sys::CStrings::new(&["rlrun-supervisor"]).and_then(|a| Ok((a, sys::CStrings::new::<&str>(&[])?)));
-    let errno = match strings {
-        Ok((argv, envp)) => sys::exec(&sys::Program::File(program.as_fd()), &argv, &envp),
-        Err(errno) => errno,
-    };
-    let result: Result<(), _> = Err(errno);
-    match result.at("exec-supervisor", "execute", "rlrun-supervisor") {
-        Ok(()) => failed(Kind::Internal, "exec-supervisor", "execute", "rlrun-supervisor", "returned"),
-        Err(failure) => failure,
+/// Executes this very program again as the mapper, from a file that nothing inside the container can write: container
+/// root is the user who owns the binary on disk (CVE-2019-5736). The child is in its user and mount namespace already;
+/// `ends` go to the numbers from [`ENDS_FD`] on, a missing one leaves its number closed.
+pub(crate) fn execute_mapper(plan: OwnedFd, ends: Vec<Option<OwnedFd>>) -> Result<Infallible, Failure> {
+    let program = read_only_program().or_else(|_| sealed_program(Path::new("/proc/self/exe")))?;
+    let program = above_fixed(&program)?;
+    let numbers = ENDS_FD..;
+    let ends = numbers.zip(ends).filter_map(|(number, fd)| Some((number, fd?)));
+    place([(PLAN_FD, plan)].into_iter().chain(ends).collect())?;
+    execute(&sys::Program::File(program.as_fd()), MAPPER_NAME)
+}
+
+/// A read-only mount of nothing but this program's file, attached nowhere: the file stays the one in the page cache
+/// that all containers share, and opening it for writing by way of this mount is EROFS.
+fn read_only_program() -> Result<OwnedFd, Failure> {
+    let link = "/proc/self/exe";
+    // By name, because the link leads to a mount of the namespace that was left, and only an own one can be cloned.
+    let path = rustix::fs::readlink(link, Vec::new()).at("exec-mapper", "read", link)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let clone = open_tree(CWD, path.as_c_str(), flags).at("exec-mapper", "clone the mount of", link)?;
+    let (named, running) = (rustix::fs::fstat(&clone), rustix::fs::stat(link));
+    let same = matches!((named, running), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino));
+    if !same {
+        return Err(failed(Kind::Runtime, "exec-mapper", "clone the mount of", link, "another file has its name now"));
     }
+    sys::set_mount_attributes(clone.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, false).at(
+        "exec-mapper",
+        "make read-only the mount of",
+        link,
+    )?;
+    Ok(clone)
 }
 
-pub(crate) fn above_fixed(fd: &OwnedFd) -> Result<OwnedFd, Failure> {
-    rustix::io::fcntl_dupfd_cloexec(fd, 10).at("exec-supervisor", "move a descriptor", "")
+/// Puts descriptors at their numbers, all first out of the way so that placing one cannot close another.
+fn place(fds: Vec<(RawFd, OwnedFd)>) -> Result<(), Failure> {
+    let moved: Vec<_> =
+        fds.iter().map(|(number, fd)| Ok((*number, above_fixed(fd)?))).collect::<Result<_, Failure>>()?;
+    // The originals may sit on the very numbers that are placed next; their owner is this process image, which ends.
+    std::mem::forget(fds);
+    // Whatever the caller's shell left open is nobody's here, and must not be taken for one of the numbers.
+    sys::mark_cloexec_from(3).at("exec", "mark close-on-exec", "inherited descriptors")?;
+    moved
+        .into_iter()
+        .try_for_each(|(number, fd)| sys::place_fd(fd, number).at("exec", "hand over", format!("descriptor {number}")))
 }
 
-/// The job this process was started for. Call once, first thing.
+/// Executes with an empty environment; the name is all that the program is told by argument.
+fn execute(program: &sys::Program<'_>, name: &str) -> Result<Infallible, Failure> {
+    let argv = sys::CStrings::new(&[name]).at("exec", "execute", name)?;
+    let envp = sys::CStrings::new::<&str>(&[]).at("exec", "execute", name)?;
+    Err(sys::exec(program, &argv, &envp)).at("exec", "execute", name)
+}
+
+fn above_fixed(fd: &OwnedFd) -> Result<OwnedFd, Failure> {
+    rustix::io::fcntl_dupfd_cloexec(fd, 16).at("exec", "move a descriptor", "")
+}
+
+/// What the supervisor binary was executed for.
+pub enum Role {
+    /// The supervisor of a container, or of a job in the id map. The descriptor is the plan, to hand on.
+    Supervisor(Job, Option<OwnedFd>),
+    /// The mapper of a container.
+    Mapper(Box<rlrun_spec::Launch>),
+}
+
+/// What this process was executed for. Call once, first thing.
 ///
 /// # Errors
 /// When it was started by hand, by another version, or with a plan that is not sealed.
-pub fn read_job() -> Result<Job, Failure> {
+pub fn role() -> Result<Role, Failure> {
     let by_hand = |why: &str| failed(Kind::Usage, "read-plan", "start", "rlrun-supervisor", why);
     // A job in the id map comes as standard input, because std::process can place a descriptor only there.
-    let bytes = match sys::take_inherited(PLAN_FD).map_err(|_| ()).and_then(|fd| read_sealed(&fd).map_err(|_| ())) {
-        Ok(bytes) => bytes,
-        Err(()) => read_sealed(std::io::stdin()).map_err(|_| by_hand("it is started by rlrun, not by hand"))?,
+    let plan = sys::take_inherited(PLAN_FD).ok().filter(|fd| read_sealed(fd).is_ok());
+    let bytes = match &plan {
+        Some(fd) => read_sealed(fd)?,
+        None => read_sealed(std::io::stdin()).map_err(|_| by_hand("it is started by rlrun, not by hand"))?,
     };
     let job: Job = postcard::from_bytes(&bytes).map_err(|e| by_hand(&format!("the plan does not decode: {e}")))?;
     let version = match &job {
         Job::Launch(launch) => launch.version,
         Job::Mapped(mapped) => mapped.version,
     };
-    if version == VERSION { Ok(job) } else { Err(by_hand("rlrun and rlrun-supervisor are of different versions")) }
+    if version != VERSION {
+        return Err(by_hand("rlrun and rlrun-supervisor are of different versions"));
+    }
+    let is_mapper = std::env::args_os().next().is_some_and(|name| name == MAPPER_NAME);
+    match job {
+        Job::Launch(launch) if is_mapper => Ok(Role::Mapper(launch)),
+        job => Ok(Role::Supervisor(job, plan)),
+    }
 }

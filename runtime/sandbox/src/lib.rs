@@ -1,9 +1,9 @@
 //! From a sealed plan to a confined process.
 //!
 //! Three processes set a container up (`rlrun_spec::protocol` has the picture): the supervisor on the host, the
-//! mapper (pid 1 of an outer pid namespace, out of the container's reach) and init (pid 1 of the container). All run
-//! from a sealed in-memory copy of the supervisor binary, so that nothing inside can reach the file on disk
-//! (CVE-2019-5736). Nothing here decides anything: what is done stands in the plan.
+//! mapper (pid 1 of an outer pid namespace, out of the container's reach) and init (pid 1 of the container). The last
+//! two run from a read-only clone of the mount of the supervisor binary, so that nothing inside can write the file on
+//! disk (CVE-2019-5736). Nothing here decides anything: what is done stands in the plan.
 
 mod at;
 mod channel;
@@ -27,8 +27,8 @@ mod tree;
 mod userns;
 
 pub use container::{Container, Streams};
-pub use launch::{LOCK_FD, PLAN_FD, read_job, replace_self};
-pub use mapper::NetworkHook;
+pub use launch::{LOCK_FD, PLAN_FD, Role, replace_self, role};
+pub use mapper::{NetworkHook, run as run_mapper};
 pub use memfd::sealed;
 pub use trace::{Trace, now};
 pub use tree::remove_contents;

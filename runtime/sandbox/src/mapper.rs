@@ -8,33 +8,79 @@ use crate::container::ChildStreams;
 use crate::init::{self, InitEnds};
 use crate::sys::{self, Fork};
 use crate::trace::Trace;
-use crate::{rootfs, tree, userns};
+use crate::{launch, rootfs, tree, userns};
 use rlrun_spec::plan::{Launch, Rootfs};
-use rlrun_spec::protocol::{Message, Step};
+use rlrun_spec::protocol::{INIT_STEPS, MAPPER_STEPS, Message, Step};
 use rlrun_spec::{Failure, Kind, Stage};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{
     DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus, set_dumpable_behavior, set_parent_process_death_signal,
     wait,
 };
+use rustix::thread::{
+    CapabilitySet, capabilities, clear_ambient_capability_set, configure_capability_in_ambient_set, set_capabilities,
+};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// What the network wants done inside the new network namespace, before the payload: loopback, routes.
 pub type NetworkHook<'a> = &'a dyn Fn(&Launch) -> Result<(), Failure>;
 
-/// Exactly what the mapper owns.
-pub(crate) struct MapperEnds<'a> {
-    pub(crate) launch: &'a Launch,
-    pub(crate) channel: Channel,
-    pub(crate) init_channel: Channel,
-    pub(crate) streams: ChildStreams,
-    pub(crate) trace: &'a Trace,
-    pub(crate) network: NetworkHook<'a>,
+/// In the supervisor's child: executes the mapper from a file that cannot be written. Never returns.
+pub(crate) fn execute(plan: OwnedFd, channel: Channel, init: Channel, streams: ChildStreams, trace: &Trace) -> ! {
+    let failure = match enter_mount_namespace() {
+        Ok(()) => {
+            // A copy stays here for the one message about a failed exec.
+            let channel_fd = rustix::io::fcntl_dupfd_cloexec(&channel, 3).at("exec-mapper", "share", "a channel");
+            channel_fd.and_then(|fd| {
+                let ends = vec![
+                    Some(fd),
+                    Some(init.into_socket()),
+                    trace.share(),
+                    streams.stdin,
+                    streams.stdout,
+                    streams.stderr,
+                ];
+                launch::execute_mapper(plan, ends)
+            })
+        }
+        Err(failure) => Err(failure),
+    };
+    match failure {
+        Ok(never) => match never {},
+        Err(failure) => {
+            let told = channel.send(&Message::Failed(Box::new(Failure { stage: Stage::Mapper, ..failure })), None);
+            sys::exit_now(u8::from(told.is_err()))
+        }
+    }
 }
 
-/// Runs the stage in a forked child; never returns to the supervisor's code.
-pub(crate) fn run(ends: MapperEnds<'_>) -> ! {
-    let MapperEnds { launch, mut channel, init_channel, streams, trace, network } = ends;
+/// The mount namespace comes before the exec, because cloning a mount needs one of our own; the capabilities go
+/// through the exec as ambient ones, because without a map this process is nobody and would lose them
+/// (user_namespaces(7), "Capabilities").
+fn enter_mount_namespace() -> Result<(), Failure> {
+    set_parent_process_death_signal(Some(Signal::KILL)).at("mapper", "tie to", "the supervisor's life")?;
+    sys::unshare(libc::CLONE_NEWNS).at("unshare", "create", "the container's mount namespace")?;
+    let mut sets = capabilities(None).at("exec-mapper", "read", "the capability sets")?;
+    sets.inheritable = sets.permitted;
+    set_capabilities(None, sets).at("exec-mapper", "set", "the capability sets")?;
+    for number in (0..64).map(|n| 1 << n).filter(|bit| sets.permitted.bits() & bit != 0) {
+        configure_capability_in_ambient_set(CapabilitySet::from_bits_retain(number), true).at(
+            "exec-mapper",
+            "raise",
+            "the ambient set",
+        )?;
+    }
+    Ok(())
+}
+
+/// The mapper, executed: takes over its ends, runs the container, ends. `network` is run in the new network namespace.
+pub fn run(launch: &Launch, network: NetworkHook<'_>) -> ! {
+    let inherited = |offset| sys::take_inherited(launch::ENDS_FD + offset).ok();
+    let (Some(channel), Some(init)) = (inherited(0), inherited(1)) else { sys::exit_now(1) };
+    let mut channel = Channel::inherited(channel, MAPPER_STEPS, Stage::Supervisor);
+    let init_channel = Channel::inherited(init, INIT_STEPS, Stage::Supervisor);
+    let trace = &Trace::inherited(inherited(2));
+    let streams = ChildStreams { stdin: inherited(3), stdout: inherited(4), stderr: inherited(5) };
     let outcome = set_up(launch, &mut channel, trace, network)
         .and_then(|()| fork_init(launch, &mut channel, init_channel, streams, trace))
         .and_then(|init| wait_for(init, trace));
@@ -58,11 +104,12 @@ pub(crate) fn run(ends: MapperEnds<'_>) -> ! {
 }
 
 fn set_up(launch: &Launch, channel: &mut Channel, trace: &Trace, network: NetworkHook<'_>) -> Result<(), Failure> {
+    trace.mark("mapper: executed");
     rustix::thread::set_name(c"rlrun:mapper").at("mapper", "name", "the mapper")?;
-    set_parent_process_death_signal(Some(Signal::KILL)).at("mapper", "tie to", "the supervisor's life")?;
+    // The ambient set has done its work, and no helper is to inherit it.
+    clear_ambient_capability_set().at("mapper", "clear", "the ambient set")?;
     let wanted = launch.namespaces;
     let flags = [
-        (true, libc::CLONE_NEWNS),
         (wanted.net, libc::CLONE_NEWNET),
         (wanted.ipc, libc::CLONE_NEWIPC),
         (wanted.uts, libc::CLONE_NEWUTS),
@@ -72,8 +119,11 @@ fn set_up(launch: &Launch, channel: &mut Channel, trace: &Trace, network: Networ
     sys::unshare(flags).at("unshare", "create", "the container's namespaces")?;
     trace.mark("mapper: namespaces");
     // Nothing mounted from here on reaches the host; what the host mounts later may still appear.
-    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
-        .at("mount-private", "make mounts private", "/")?;
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).at(
+        "mount-private",
+        "make mounts private",
+        "/",
+    )?;
     channel.expect(Step::ParentIdmapWritten)?;
     userns::become_root(&launch.facts.id_maps)?;
     // The change of ids made this process undumpable; slirp4netns enters its namespaces through /proc, which needs

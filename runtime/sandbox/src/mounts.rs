@@ -55,7 +55,11 @@ pub(crate) fn finish(launch: &Launch) -> Result<(), Failure> {
         return Ok(());
     }
     let root = openat(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at("read-only-root", "open", "/")?;
-    sys::set_mount_attributes(root.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, false).at("read-only-root", "make read-only", "/")
+    sys::set_mount_attributes(root.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, false).at(
+        "read-only-root",
+        "make read-only",
+        "/",
+    )
 }
 
 /// `pivot_root(2)` wants a mount, and a bundle is a directory.
@@ -83,14 +87,18 @@ fn add(root: &OwnedFd, mount: &Mount) -> Result<(), Failure> {
         MountSource::Bind { path, recursive } => bind(root, path, *recursive, destination, mount.options),
         MountSource::New { kind, data } => {
             let step = format!("mount-{kind}");
-            let tree = new_file_system(kind, data, mount.options).at(&step, &format!("mount {kind} on"), destination)?;
+            let tree =
+                new_file_system(kind, data, mount.options).at(&step, &format!("mount {kind} on"), destination)?;
             let target = target(root, destination, FileType::Directory)?;
             if mount.options.copy_up {
                 copy_up::copy(&target, &tree).at("copy-up", "copy what the image has to", destination)?;
             }
             if mount.options.read_only {
-                sys::set_mount_attributes(tree.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, false)
-                    .at(&step, "make read-only", destination)?;
+                sys::set_mount_attributes(tree.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, false).at(
+                    &step,
+                    "make read-only",
+                    destination,
+                )?;
             }
             attach_fd(&tree, &target).at(&step, &format!("mount {kind} on"), destination)?;
             if destination == "/dev" { fill_dev(&tree) } else { Ok(()) }
@@ -104,8 +112,11 @@ fn bind(root: &OwnedFd, path: &Path, recursive: bool, destination: &str, options
     let stat = rustix::fs::fstat(&tree).at("open-volume", "stat the source of a mount", &object)?;
     let propagation = if options.slave { libc::MS_SLAVE } else { libc::MS_PRIVATE };
     let set = attributes(options) | if options.read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };
-    sys::set_mount_attributes(tree.as_fd(), set, propagation, recursive)
-        .at("mount-volume", "set the options of the mount of", &object)?;
+    sys::set_mount_attributes(tree.as_fd(), set, propagation, recursive).at(
+        "mount-volume",
+        "set the options of the mount of",
+        &object,
+    )?;
     let target = target(root, destination, FileType::from_raw_mode(stat.st_mode))?;
     attach_fd(&tree, &target).at("mount-volume", "mount on", destination)
 }
@@ -249,7 +260,11 @@ fn make_read_only(root: &OwnedFd, path: &str) -> Result<(), Failure> {
         | OpenTreeFlags::AT_EMPTY_PATH
         | OpenTreeFlags::AT_RECURSIVE;
     let tree = open_tree(&target, "", flags).at("read-only-path", "bind", path)?;
-    sys::set_mount_attributes(tree.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, true).at("read-only-path", "make read-only", path)?;
+    sys::set_mount_attributes(tree.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, true).at(
+        "read-only-path",
+        "make read-only",
+        path,
+    )?;
     attach_fd(&tree, &target).at("read-only-path", "mount", path)
 }
 

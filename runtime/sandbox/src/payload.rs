@@ -1,8 +1,8 @@
 //! Finding and executing the payload, with or without the built-in init in front of it.
 
 use crate::at::{At, failed};
-use crate::mapper::exit_code;
 use crate::confine;
+use crate::mapper::exit_code;
 use crate::sys::{self, Fork};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal as NixSignal, sigprocmask};
 use rlrun_spec::plan::{Launch, Process};

@@ -72,14 +72,23 @@ fn overlay(lowers: &[PathBuf], container: &Path) -> Result<(), Failure> {
     }
     let options = CString::new(options).map_err(|_| Errno::INVAL).at("mount-overlay", "mount", &object)?;
     rustix::process::chdir(&parent).at("mount-overlay", "enter", parent.display().to_string())?;
-    rustix::mount::mount("overlay", &merged, "overlay", MountFlags::NODEV, Some(options.as_c_str()))
-        .at("mount-overlay", "mount the root file system", &object)?;
+    rustix::mount::mount("overlay", &merged, "overlay", MountFlags::NODEV, Some(options.as_c_str())).at(
+        "mount-overlay",
+        "mount the root file system",
+        &object,
+    )?;
     rustix::process::chdir("/").at("mount-overlay", "leave", parent.display().to_string())
 }
 
 /// fuse-overlayfs daemonises when the mount is up: its parent's exit is the signal, and the daemon becomes a child of
 /// the mapper, pid 1 here, and dies with it.
-fn fuse(lowers: &[PathBuf], container: &Path, binary: &Path, uids: &[IdMapping], gids: &[IdMapping]) -> Result<(), Failure> {
+fn fuse(
+    lowers: &[PathBuf],
+    container: &Path,
+    binary: &Path,
+    uids: &[IdMapping],
+    gids: &[IdMapping],
+) -> Result<(), Failure> {
     let merged = container.join("merged");
     let (parent, lowerdir) = lowerdir(lowers);
     let (upper, work) = (escape(&container.join("upper")), escape(&container.join("work")));

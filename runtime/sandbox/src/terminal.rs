@@ -11,12 +11,18 @@ use std::os::fd::{AsFd, OwnedFd};
 /// Opens the pair, makes its slave the controlling terminal and standard input, output and error, and returns the
 /// master.
 pub(crate) fn open(process: &Process) -> Result<OwnedFd, Failure> {
-    let master = openat(CWD, "/dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())
-        .at("terminal", "open", "/dev/pts/ptmx")?;
+    let master = openat(CWD, "/dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).at(
+        "terminal",
+        "open",
+        "/dev/pts/ptmx",
+    )?;
     unlockpt(&master).at("terminal", "unlock", "the terminal")?;
     // By the master, not by name: the name inside is the payload's to plant (TIOCGPTPEER, 4.13).
-    let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
-        .at("terminal", "open", "the terminal")?;
+    let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).at(
+        "terminal",
+        "open",
+        "the terminal",
+    )?;
     give_to(&slave, process);
     rustix::process::ioctl_tiocsctty(&slave).at("terminal", "control", "the terminal")?;
     rustix::stdio::dup2_stdin(&slave).at("terminal", "attach", "standard input")?;
@@ -31,10 +37,16 @@ fn bind_console(slave: &OwnedFd) -> Result<(), Failure> {
     let flags = OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
     drop(openat(CWD, "/dev/console", flags, Mode::from_raw_mode(0o600)).at("terminal", "create", "/dev/console")?);
     let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(slave));
-    let tree = open_tree(CWD, &path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
-        .at("terminal", "open", "the terminal")?;
-    move_mount(tree.as_fd(), "", CWD, "/dev/console", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .at("terminal", "mount", "/dev/console")
+    let tree = open_tree(CWD, &path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC).at(
+        "terminal",
+        "open",
+        "the terminal",
+    )?;
+    move_mount(tree.as_fd(), "", CWD, "/dev/console", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at(
+        "terminal",
+        "mount",
+        "/dev/console",
+    )
 }
 
 /// Makes the payload's user the owner, so that `/dev/stdout` can be opened again by a user that is not root. Where the

@@ -31,6 +31,16 @@ impl Trace {
         Ok(Trace(Some(fd)))
     }
 
+    /// The record of another stage, inherited over an exec.
+    pub(crate) fn inherited(record: Option<OwnedFd>) -> Self {
+        Trace(record)
+    }
+
+    /// A descriptor of the record, to hand it on over an exec.
+    pub(crate) fn share(&self) -> Option<OwnedFd> {
+        self.0.as_ref().and_then(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 3).ok())
+    }
+
     /// Notes that `step` is complete. A trace that cannot be written is no reason to stop.
     pub fn mark(&self, step: &str) {
         if let Some(fd) = &self.0 {
@@ -59,7 +69,8 @@ impl Trace {
             let us = |ns: u64| ns / 1_000 % 1_000;
             let (total, delta) = (ns - first, ns - previous);
             // Writing to a String cannot fail.
-            if writeln!(table, "{:4}.{:03} {:4}.{:03} ms  {step}", ms(total), us(total), ms(delta), us(delta)).is_err() {
+            if writeln!(table, "{:4}.{:03} {:4}.{:03} ms  {step}", ms(total), us(total), ms(delta), us(delta)).is_err()
+            {
                 break;
             }
             previous = ns;

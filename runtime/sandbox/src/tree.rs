@@ -16,13 +16,15 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 /// The first removal that failed.
 pub fn remove_contents(path: &Path) -> Result<(), Failure> {
     let object = path.display().to_string();
-    let directory = openat(CWD, path, DIRECTORY, Mode::empty()).at("remove", "remove what is left of the container in", &object)?;
+    let directory =
+        openat(CWD, path, DIRECTORY, Mode::empty()).at("remove", "remove what is left of the container in", &object)?;
     empty(&directory).at("remove", "remove what is left of the container in", &object)
 }
 
 /// Depth first with an explicit stack, because the depth is the payload's choice.
 fn empty(root: &OwnedFd) -> Result<(), Errno> {
-    let mut stack: Vec<(OwnedFd, Option<std::ffi::CString>)> = vec![(root.try_clone().map_err(|_| Errno::MFILE)?, None)];
+    let mut stack: Vec<(OwnedFd, Option<std::ffi::CString>)> =
+        vec![(root.try_clone().map_err(|_| Errno::MFILE)?, None)];
     while let Some((directory, _)) = stack.last() {
         match remove_files(directory.as_fd())? {
             Some((child, name)) => stack.push((child, Some(name))),

@@ -22,9 +22,7 @@ use std::process::{Command, Stdio};
 /// then on standard error already).
 pub fn run_mapped(maps: &IdMaps, argv: &[&str], input: &[u8], supervisor: &Path) -> Result<Vec<u8>, Failure> {
     let object = argv.first().copied().unwrap_or_default();
-    let env = std::env::vars_os()
-        .filter_map(|(k, v)| Some(format!("{}={}", k.to_str()?, v.to_str()?)))
-        .collect();
+    let env = std::env::vars_os().filter_map(|(k, v)| Some(format!("{}={}", k.to_str()?, v.to_str()?))).collect();
     let argv = argv.iter().map(|&a| a.to_owned()).collect();
     let job = Job::Mapped(Mapped { version: VERSION, id_maps: maps.clone(), argv, env, input: input.to_vec() });
     let bytes = postcard::to_stdvec(&job)

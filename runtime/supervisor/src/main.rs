@@ -7,15 +7,18 @@ mod run;
 mod signals;
 mod terminal;
 
+use rlrun_sandbox::Role;
+use rlrun_spec::Failure;
 use rlrun_spec::hint;
 use rlrun_spec::plan::Job;
-use rlrun_spec::Failure;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let code = rlrun_sandbox::read_job().and_then(|job| match job {
-        Job::Launch(launch) => run::run(&launch),
-        Job::Mapped(mapped) => rlrun_sandbox::become_mapped(&mapped),
+    let code = rlrun_sandbox::role().and_then(|role| match role {
+        Role::Mapper(launch) => rlrun_sandbox::run_mapper(&launch, &run::configure_network),
+        Role::Supervisor(Job::Launch(launch), Some(plan)) => run::run(&launch, plan),
+        Role::Supervisor(Job::Launch(_), None) => Err(run::failure("read-plan", "find", "the plan")),
+        Role::Supervisor(Job::Mapped(mapped), _) => rlrun_sandbox::become_mapped(&mapped),
     });
     match code {
         Ok(code) => ExitCode::from(code),

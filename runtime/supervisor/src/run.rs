@@ -12,18 +12,18 @@ use rlrun_spec::plan::Launch;
 use rlrun_spec::{Failure, Kind, Stage};
 use std::fs;
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// Runs the container and returns the payload's exit code.
-pub(crate) fn run(launch: &Launch) -> Result<u8, Failure> {
+pub(crate) fn run(launch: &Launch, plan: OwnedFd) -> Result<u8, Failure> {
     // Held to the very end: a free lock means that nobody looks after this container any more.
     let lock = take_inherited(LOCK_FD)
         .map_err(|errno| failure("read-plan", "take over the lock of", &launch.name).errno(errno.raw_os_error()))?;
     let trace = Trace::new(launch.facts.trace)?;
     trace.mark("supervisor: started");
     let mut started = false;
-    let code = supervise(launch, &trace, &mut started);
+    let code = supervise(launch, plan, &trace, &mut started);
     let forgotten = forget(launch, started);
     trace.mark("supervisor: done");
     eprint!("{}", trace.render(&launch.facts.trace_marks));
@@ -31,18 +31,18 @@ pub(crate) fn run(launch: &Launch) -> Result<u8, Failure> {
     code.and_then(|code| forgotten.map(|()| code))
 }
 
-fn failure(step: &str, operation: &str, object: &str) -> Failure {
+pub(crate) fn failure(step: &str, operation: &str, object: &str) -> Failure {
     Failure::new(Stage::Supervisor, Kind::Runtime, step, operation, object)
 }
 
 /// Starts the container, relays until it ends.
-fn supervise(launch: &Launch, trace: &Trace, started: &mut bool) -> Result<u8, Failure> {
+fn supervise(launch: &Launch, plan: OwnedFd, trace: &Trace, started: &mut bool) -> Result<u8, Failure> {
     let signals = Signals::block()?;
-    let (mut container, mut streams) = Container::clone(launch, trace, &configure_network)?;
+    let (mut container, mut streams) = Container::clone(launch, plan, trace)?;
     container.map_ids(trace)?;
     let owner = Pid::from_raw(container.namespace_owner());
-    let mut network = rlrun_net::start(launch, owner, &launch.facts.container_dir)
-        .map_err(|e| e.into_failure(Stage::Supervisor))?;
+    let mut network =
+        rlrun_net::start(launch, owner, &launch.facts.container_dir).map_err(|e| e.into_failure(Stage::Supervisor))?;
     let prepared = container.prepare(&mut streams).and_then(|()| {
         trace.mark("supervisor: root file system ready");
         wait_for_network(network.as_deref_mut(), &signals)
@@ -60,7 +60,7 @@ fn supervise(launch: &Launch, trace: &Trace, started: &mut bool) -> Result<u8, F
 }
 
 /// Runs in the mapper, inside the new network namespace.
-fn configure_network(launch: &Launch) -> Result<(), Failure> {
+pub(crate) fn configure_network(launch: &Launch) -> Result<(), Failure> {
     let warnings = inside::configure(&inside::Config::of(launch)).map_err(|e| e.into_failure(Stage::Mapper))?;
     for warning in warnings {
         eprintln!("warning: {}", warning.into_failure(Stage::Mapper));
@@ -72,10 +72,8 @@ fn configure_network(launch: &Launch) -> Result<(), Failure> {
 fn wait_for_network(network: Option<&mut (dyn Driver + '_)>, signals: &Signals) -> Result<(), Failure> {
     let Some(network) = network else { return Ok(()) };
     let ready = {
-        let mut fds = [
-            PollFd::new(network.ready_fd(), PollFlags::POLLIN),
-            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut fds =
+            [PollFd::new(network.ready_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         wait(&mut fds, PollTimeout::from(30_000_u16))?;
         fds[0].any().unwrap_or(false)
     };

@@ -19,8 +19,10 @@ impl CStrings {
     /// # Errors
     /// `EINVAL` when one holds a NUL byte.
     pub fn new<S: AsRef<[u8]>>(strings: &[S]) -> Result<Self, Errno> {
-        let strings =
-            strings.iter().map(|s| CString::new(s.as_ref()).map_err(|_| Errno::INVAL)).collect::<Result<Vec<_>, _>>()?;
+        let strings = strings
+            .iter()
+            .map(|s| CString::new(s.as_ref()).map_err(|_| Errno::INVAL))
+            .collect::<Result<Vec<_>, _>>()?;
         let mut pointers: Vec<_> = strings.iter().map(|s| s.as_ptr()).collect();
         pointers.push(ptr::null());
         Ok(CStrings { _strings: strings, pointers })
