@@ -5,6 +5,7 @@ pub mod controls;
 pub mod mounts;
 pub mod paths;
 pub mod process;
+pub mod seccomp;
 pub mod user;
 
 use crate::host::cause::Surroundings;
@@ -39,10 +40,6 @@ pub struct Inputs<'a> {
     pub userns: &'a UserNamespace,
     /// Storage driver.
     pub storage: &'a Storage,
-    /// Name of the seccomp profile, `default`, `unconfined` or a path.
-    pub seccomp_profile: &'a str,
-    /// The profile, unless unconfined.
-    pub seccomp: Option<&'a LinuxSeccomp>,
     /// Container id.
     pub id: &'a str,
     /// Container name.
@@ -85,6 +82,7 @@ pub fn build(inputs: Inputs<'_>) -> Result<Built, Failure> {
     let caps = capabilities(inputs);
     let mounts = mounts::plan(request, &inputs.image.config, inputs.host, &inputs.ids.maps)?;
     let paths = paths::plan(&request.security, request.privileged);
+    let seccomp = seccomp::choose(request, &caps)?;
     let names: Vec<String> = caps.iter().map(|n| capability::name_of(*n)).collect();
     let controls = controls::decide(controls::Effective {
         request,
@@ -92,7 +90,7 @@ pub fn build(inputs: Inputs<'_>) -> Result<Built, Failure> {
         ids: inputs.ids,
         userns: inputs.userns,
         storage: inputs.storage,
-        seccomp_profile: inputs.seccomp_profile,
+        seccomp_profile: &seccomp.name,
         capabilities: &names.join(","),
         masked: paths.masked.len(),
         image_volumes: &mounts.image_volumes,
@@ -103,7 +101,7 @@ pub fn build(inputs: Inputs<'_>) -> Result<Built, Failure> {
         .set_hostname(Some(hostname.clone()))
         .set_mounts(Some(mounts.all))
         .set_process(Some(process(inputs, &account, &caps, &hostname)))
-        .set_linux(Some(linux(inputs, paths)))
+        .set_linux(Some(linux(inputs, paths, seccomp.section)))
         .set_annotations(Some(request.annotations.iter().cloned().collect()));
     let account_files = account_files(inputs);
     let spec = ContainerSpec::new(SpecParts {
@@ -118,7 +116,7 @@ pub fn build(inputs: Inputs<'_>) -> Result<Built, Failure> {
         userns: inputs.userns.clone(),
         init: request.init,
         interactive: request.interactive,
-        seccomp_profile: inputs.seccomp_profile.to_owned(),
+        seccomp_profile: seccomp.name,
         seccomp_overlay: SeccompOverlay::default(),
         resolved_sources: mounts.resolved,
         controls: controls.all,
@@ -255,14 +253,14 @@ fn capability_sets(request: &RunRequest, uid: u32, caps: &Set) -> LinuxCapabilit
     sets
 }
 
-fn linux(inputs: Inputs<'_>, paths: paths::Paths) -> Linux {
+fn linux(inputs: Inputs<'_>, paths: paths::Paths, seccomp: Option<LinuxSeccomp>) -> Linux {
     let mut linux = Linux::default();
     linux
         .set_namespaces(Some(namespaces(inputs.request.network.mode)))
         .set_uid_mappings(Some(mappings(&inputs.ids.maps.uids)))
         .set_gid_mappings(Some(mappings(&inputs.ids.maps.gids)))
         .set_resources(Some(resources(inputs.request)))
-        .set_seccomp(inputs.seccomp.cloned())
+        .set_seccomp(seccomp)
         .set_masked_paths(Some(paths.masked))
         .set_readonly_paths(Some(paths.read_only));
     let mut sysctls: std::collections::HashMap<String, String> = inputs.request.sysctls.iter().cloned().collect();

@@ -1,14 +1,29 @@
 //! Jobs inside the caller's id map: rlrun executes itself there, because layers and containers hold files of
 //! subordinate ids.
+//!
+//! The process inside gets its job on standard input and answers on standard output: one byte that says how it went,
+//! then the result or the failure, so that a failure arrives whole and is told once.
 
 use crate::place::own_program;
 use rlrun_image::InIdMap;
 use rlrun_spec::{Failure, IdMaps, Kind, Stage};
 use std::env;
+use std::ffi::OsStr;
+use std::io::{Read as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::process::ExitCode;
 
-/// The hidden verb that the command line answers with [`rlrun_image::inner_main`]: a job on standard input, its result
-/// on standard output.
+/// The hidden verb; the kind of job follows it.
 pub const VERB: &str = "internal-id-map-job";
+
+/// A job of the image store, [`rlrun_image::inner_main`].
+const STORE: &str = "store";
+/// Remove the contents of the directory that standard input names.
+const REMOVE: &str = "remove";
+
+const DONE: u8 = 0;
+const FAILED: u8 = 1;
 
 /// The caller's id map.
 #[derive(Clone, Debug)]
@@ -22,13 +37,65 @@ impl IdMapJobs {
     pub fn new(maps: IdMaps) -> Self {
         IdMapJobs { maps }
     }
+
+    /// Empties a directory that holds files of any id of the map.
+    ///
+    /// # Errors
+    /// The first removal that failed.
+    pub fn remove(&self, directory: &Path) -> Result<(), Failure> {
+        self.execute(REMOVE, directory.as_os_str().as_bytes()).map(drop)
+    }
+
+    fn execute(&self, kind: &str, job: &[u8]) -> Result<Vec<u8>, Failure> {
+        let rlrun = env::current_exe()
+            .ok()
+            .and_then(|p| p.to_str().map(str::to_owned))
+            .ok_or_else(|| failure("find", "rlrun itself").why("its path is not known"))?;
+        let supervisor = own_program("rlrun-supervisor")?;
+        let mut answer = rlrun_sandbox::run_mapped(&self.maps, &[&rlrun, VERB, kind], job, &supervisor)?;
+        if answer.is_empty() {
+            return Err(failure("read the answer of", "the job in the id map").why("there is none"));
+        }
+        let outcome = answer.remove(0);
+        if outcome == DONE {
+            return Ok(answer);
+        }
+        Err(serde_json::from_slice(&answer)
+            .unwrap_or_else(|e| failure("read the answer of", "the job in the id map").why(e.to_string())))
+    }
 }
 
 impl InIdMap for IdMapJobs {
     fn run(&self, job: &[u8]) -> Result<Vec<u8>, Failure> {
-        let rlrun = env::current_exe().ok().and_then(|p| p.to_str().map(str::to_owned)).ok_or_else(|| {
-            Failure::new(Stage::Cli, Kind::Internal, "run-mapped", "find", "rlrun itself").why("its path is not known")
-        })?;
-        rlrun_sandbox::run_mapped(&self.maps, &[&rlrun, VERB], job, &own_program("rlrun-supervisor")?)
+        self.execute(STORE, job)
+    }
+}
+
+fn failure(operation: &str, object: &str) -> Failure {
+    Failure::new(Stage::Cli, Kind::Internal, "run-mapped", operation, object)
+}
+
+/// What the command line does when it was started for [`VERB`].
+#[must_use]
+pub fn main(kind: Option<&OsStr>) -> ExitCode {
+    let (outcome, bytes) = match answer(kind) {
+        Ok(result) => (DONE, result),
+        Err(failure) => (FAILED, serde_json::to_vec(&failure).unwrap_or_default()),
+    };
+    let mut out = std::io::stdout().lock();
+    match out.write_all(&[outcome]).and_then(|()| out.write_all(&bytes)).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Nobody is left to be told.
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn answer(kind: Option<&OsStr>) -> Result<Vec<u8>, Failure> {
+    let mut job = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut job).map_err(|e| failure("read", "the job").why(e.to_string()))?;
+    match kind.and_then(OsStr::to_str) {
+        Some(STORE) => rlrun_image::inner_main(&job),
+        Some(REMOVE) => rlrun_sandbox::remove_contents(Path::new(OsStr::from_bytes(&job))).map(|()| Vec::new()),
+        Some(_) | None => Err(failure("start", VERB).why("it is started by rlrun, not by hand")),
     }
 }

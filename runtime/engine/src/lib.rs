@@ -5,8 +5,19 @@
 pub mod config;
 pub mod host;
 pub mod id_map_job;
+pub mod images;
+pub mod names;
 pub mod place;
 pub mod plan;
+pub mod policies;
+pub mod prepare;
 pub mod record;
 pub mod request;
+pub mod run;
 pub mod storage;
+pub mod trace;
+
+/// Tells the user something that stops nothing.
+pub fn warn(text: &str) {
+    eprintln!("warning: {text}");
+}

@@ -21,6 +21,16 @@ const SWEEP_AT_MOST: usize = 32;
 /// A sign of life without a lock is a command between two system calls, unless it is as old as this.
 const UNBORN: Duration = Duration::from_secs(60);
 
+/// The record's file with everything that was decided.
+pub const CONFIG: &str = "config.json";
+
+/// What of it other commands ask about.
+#[derive(serde::Deserialize)]
+struct Known {
+    name: String,
+    image: Option<rlrun_spec::ImageIdentity>,
+}
+
 /// What remains of the container when it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remains {
@@ -58,15 +68,13 @@ fn failed(step: &str, operation: &str, object: &Path, error: &std::io::Error) ->
 pub fn create(place: &Place, id: &str, name: &str, remains: Remains) -> Result<Record, Failure> {
     let containers = place.own("containers")?;
     let (names, live) = (place.own("names")?, place.own("live")?);
-    let mut record = Record {
-        directory: containers.join(id),
-        name_link: names.join(name),
-        live_link: live.join(id),
-        lock: None,
-    };
+    let mut record =
+        Record { directory: containers.join(id), name_link: names.join(name), live_link: live.join(id), lock: None };
     let target = Path::new("../containers").join(id);
-    symlink(&target, &record.live_link).map_err(|e| failed("record", "record the container in", &record.live_link, &e))?;
-    record.lock = Some(lock(&record.directory).map_err(|e| failed("record", "record the container in", &record.directory, &e))?);
+    symlink(&target, &record.live_link)
+        .map_err(|e| failed("record", "record the container in", &record.live_link, &e))?;
+    record.lock =
+        Some(lock(&record.directory).map_err(|e| failed("record", "record the container in", &record.directory, &e))?);
     for sub in ["merged", "upper", "work"] {
         let path = record.directory.join(sub);
         DirBuilder::new().mode(0o755).create(&path).map_err(|e| failed("record", "make", &path, &e))?;
@@ -132,8 +140,14 @@ impl Record {
     /// When it was handed over before.
     pub fn hand_over(&mut self) -> Result<OwnedFd, Failure> {
         self.lock.take().ok_or_else(|| {
-            Failure::new(Stage::Cli, Kind::Internal, "record", "hand over the container", self.directory.display().to_string())
-                .why("it was handed over already")
+            Failure::new(
+                Stage::Cli,
+                Kind::Internal,
+                "record",
+                "hand over the container",
+                self.directory.display().to_string(),
+            )
+            .why("it was handed over already")
         })
     }
 
@@ -202,6 +216,18 @@ fn drop_link(link: &Path) -> Result<(), Failure> {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
         Err(e) => Err(failed("record", "remove", link, &e)),
     }
+}
+
+/// The name of a container that was made from the image with this id, for `rmi`.
+#[must_use]
+pub fn user_of_image(place: &Place, image_id: &str) -> Option<String> {
+    let containers = fs::read_dir(place.data.join("containers")).ok()?;
+    containers.flatten().find_map(|entry| {
+        // A container without a record is one that is going away.
+        let text = fs::read(entry.path().join(CONFIG)).ok()?;
+        let known: Known = serde_json::from_slice(&text).ok()?;
+        (known.image?.id == image_id).then_some(known.name)
+    })
 }
 
 enum Orphan {
@@ -290,5 +316,16 @@ mod tests {
         });
         assert!(result.is_err());
         assert_eq!(asked, 1);
+    }
+
+    #[test]
+    fn an_image_is_in_use_while_a_container_of_it_has_a_record() {
+        let (_dir, place) = place();
+        assert_eq!(user_of_image(&place, "sha256:1"), None);
+        let record = create(&place, "aa", "web", Remains::Nothing).unwrap();
+        let image = r#"{"reference":"r","digest":"d","id":"sha256:1","platform":"p"}"#;
+        record.write(CONFIG, format!(r#"{{"name":"web","image":{image},"spec":{{}}}}"#).as_bytes()).unwrap();
+        assert_eq!(user_of_image(&place, "sha256:1").as_deref(), Some("web"));
+        assert_eq!(user_of_image(&place, "sha256:2"), None);
     }
 }

@@ -11,6 +11,7 @@ pub mod network;
 pub mod security;
 pub mod userns;
 
+pub use rlrun_image::PullOptions;
 use rlrun_net::files::{AddHost, Dns};
 use rlrun_net::ports::PortRequest;
 use rlrun_spec::container::{NetworkMode, UserNamespace};
@@ -50,6 +51,15 @@ impl From<Invalid> for Failure {
         failure.hint = invalid.hint;
         failure
     }
+}
+
+/// When and how an image is fetched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fetch {
+    /// `--pull`.
+    pub when: Pull,
+    /// `--platform`, `--tls-verify`, `--authfile`.
+    pub options: PullOptions,
 }
 
 /// `--pull`.
@@ -153,8 +163,8 @@ pub struct Network {
 pub struct Launching {
     /// `--rm`.
     pub remove: bool,
-    /// `--pull`.
-    pub pull: Pull,
+    /// When and how the image is fetched.
+    pub fetch: Fetch,
     /// `--cidfile`.
     pub cidfile: Option<PathBuf>,
     /// `--storage-driver`; None lets the host decide.
@@ -297,6 +307,28 @@ pub fn hostname(word: &str) -> Result<String, Invalid> {
     }
     Err(Invalid::new("--hostname", word, "is not a host name")
         .hint("use at most 64 letters, digits and `-`, in labels divided by `.`"))
+}
+
+/// `-u`. Who that is, only the image knows.
+///
+/// # Errors
+/// When it is empty: nobody means root by that.
+pub fn user(word: &str) -> Result<String, Invalid> {
+    if word.is_empty() {
+        return Err(Invalid::new("--user", "\"\"", "names nobody").hint("leave it out for the image's own user"));
+    }
+    Ok(word.to_owned())
+}
+
+/// `--group-add`.
+///
+/// # Errors
+/// For `keep-groups`, which cannot be had yet.
+pub fn groups(words: &[String]) -> Result<Vec<String>, Invalid> {
+    match words.iter().find(|w| *w == "keep-groups") {
+        Some(word) => Err(Invalid::new("--group-add", word, "is not supported yet")),
+        None => Ok(words.to_vec()),
+    }
 }
 
 /// `-w`.

@@ -73,8 +73,6 @@ fn build_on(request: &RunRequest, image: &ResolvedImage, host: &HostFacts) -> Re
         ids: &ids,
         userns: &userns,
         storage: &storage,
-        seccomp_profile: "default",
-        seccomp: None,
         id: &"0123456789abcdef".repeat(4),
         name: "quiet_otter",
         ports: &[],
@@ -91,6 +89,10 @@ fn built(request: &RunRequest) -> Built {
 fn json(built: &Built) -> String {
     let mut value = serde_json::to_value(&built.spec).unwrap();
     crate::plan::sort_sets(&mut value);
+    // The profile has tests of its own, and hundreds of lines.
+    if let Some(seccomp) = value.pointer_mut("/oci/linux/seccomp").filter(|s| !s.is_null()) {
+        *seccomp = "the default profile".into();
+    }
     serde_json::to_string_pretty(&value).unwrap()
 }
 

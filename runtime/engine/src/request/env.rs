@@ -75,8 +75,14 @@ pub fn file(path: &Path, lookup: Lookup<'_>) -> Result<Vec<(String, String)>, In
 }
 
 /// The variables that tell programs about a proxy; podman passes them on, and so do we where there is a network.
-pub const PROXY: [&str; 8] =
+const PROXY: [&str; 8] =
     ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY"];
+
+/// The caller's proxy settings. One that is not UTF-8 is left out: nobody asked for it by name.
+#[must_use]
+pub fn proxies(lookup: Lookup<'_>) -> Vec<(String, String)> {
+    PROXY.iter().filter_map(|name| variable("--http-proxy", name, lookup).ok().flatten()).collect()
+}
 
 #[cfg(test)]
 mod tests {

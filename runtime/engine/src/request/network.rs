@@ -1,7 +1,46 @@
-//! `--network`. Ports, name servers and host names are read by `rlrun-net`.
+//! The network words. Ports, name servers and host names are read by `rlrun-net`.
 
-use super::Invalid;
+use super::{Invalid, Network};
+use rlrun_net::files::{Dns, parse_add_host, parse_dns, parse_option, parse_search};
 use rlrun_spec::container::NetworkMode;
+use rlrun_spec::{Failure, Stage};
+
+/// The words as written.
+#[derive(Clone, Copy, Debug)]
+pub struct Words<'a> {
+    /// `--network`.
+    pub network: &'a str,
+    /// `-p`.
+    pub publish: &'a [String],
+    /// `--dns`.
+    pub dns: &'a [String],
+    /// `--dns-search`.
+    pub search: &'a [String],
+    /// `--dns-option`.
+    pub options: &'a [String],
+    /// `--add-host`.
+    pub hosts: &'a [String],
+}
+
+/// Reads all of them.
+///
+/// # Errors
+/// With the first word that is not what it should be.
+pub fn parse(words: Words<'_>) -> Result<Network, Failure> {
+    let mode = mode(words.network)?;
+    let failure = |e: rlrun_net::NetError| e.into_failure(Stage::Cli);
+    let mut ports = Vec::new();
+    for word in words.publish {
+        ports.extend(rlrun_net::ports::parse(word).map_err(failure)?);
+    }
+    let dns = Dns {
+        servers: words.dns.iter().map(|w| parse_dns(w)).collect::<Result<_, _>>().map_err(failure)?,
+        search: words.search.iter().map(|w| parse_search(w)).collect::<Result<_, _>>().map_err(failure)?,
+        options: words.options.iter().map(|w| parse_option(w)).collect::<Result<_, _>>().map_err(failure)?,
+    };
+    let hosts = words.hosts.iter().map(|w| parse_add_host(w)).collect::<Result<_, _>>().map_err(failure)?;
+    Ok(Network { mode, ports, dns, hosts })
+}
 
 /// `--network`.
 ///

@@ -1,0 +1,86 @@
+//! Which policies are asked: the built-in one, the user's, the administrator's.
+
+use crate::place::{Place, own_program};
+use crate::request::{Baseline, Launching};
+use rlrun_admission::{Builtin, Inspection, Listed, PolicySet, Sources, Switch};
+use rlrun_spec::policy::PolicyId;
+use rlrun_spec::{Failure, Kind, Stage};
+use std::path::{Path, PathBuf};
+
+/// Made by the build script.
+static BUILTINS: &[Builtin] = include!(concat!(env!("OUT_DIR"), "/builtins.rs"));
+
+/// What of the sources the command line decides.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// `--policy`.
+    pub files: Vec<PathBuf>,
+    /// `--policy-baseline`.
+    pub baseline: Baseline,
+}
+
+impl Choice {
+    /// The choice of a `run`.
+    #[must_use]
+    pub fn of(launching: &Launching) -> Self {
+        Choice { files: launching.policies.clone(), baseline: launching.baseline }
+    }
+}
+
+fn sources(place: &Place, choice: Choice) -> Result<Sources, Failure> {
+    let builtin_tier = match choice.baseline {
+        Baseline::On if BUILTINS.is_empty() => return Err(without_builtins()),
+        Baseline::On => Switch::On,
+        Baseline::Off => Switch::Off,
+    };
+    Ok(Sources {
+        builtins: BUILTINS,
+        builtin_tier,
+        user_dir: place.config.join("policy.d"),
+        files: choice.files,
+        cache_dir: place.cache.join("policy"),
+        // Needed only when something is to be compiled, and missed by name then.
+        policyc: own_program("rlrun-policyc").unwrap_or_else(|_| PathBuf::from("rlrun-policyc")),
+        log: Some(log),
+    })
+}
+
+/// A program that should have had its policy must not run as if it never had one.
+fn without_builtins() -> Failure {
+    Failure::new(Stage::Cli, Kind::Denied, "load-policy", "load the policies", "policy baseline")
+        .why("this rlrun was built without it")
+        .hint("build it with `make`, or start without it: --policy-baseline=off")
+}
+
+fn log(policy: &PolicyId, level: &str, message: &str) {
+    eprintln!("policy {}: {level}: {message}", policy.name);
+}
+
+/// Loads every policy that has to be asked.
+///
+/// # Errors
+/// When one cannot be loaded: nothing may start without its word.
+pub fn load(place: &Place, choice: Choice) -> Result<PolicySet, Failure> {
+    let set = PolicySet::load(&sources(place, choice)?).map_err(|e| e.failure())?;
+    for notice in set.notices() {
+        eprintln!("warning: {notice}");
+    }
+    Ok(set)
+}
+
+/// `rlrun policy ls`: all of them, with those that cannot be loaded.
+///
+/// # Errors
+/// When the directories themselves cannot be used.
+pub fn list(place: &Place) -> Result<Vec<Listed>, Failure> {
+    rlrun_admission::list(&sources(place, Choice::default())?).map_err(|e| e.failure())
+}
+
+/// `rlrun policy check FILE`.
+///
+/// # Errors
+/// When it is not a policy that can be asked.
+pub fn check(place: &Place, file: &Path, settings: Option<&Path>) -> Result<Inspection, Failure> {
+    let choice = Choice { files: Vec::new(), baseline: Baseline::Off };
+    rlrun_admission::check(file, settings, &sources(place, choice)?).map_err(|e| e.failure())
+}

@@ -1,0 +1,259 @@
+//! What `run` and `plan` share: from the request to a configuration that every policy let pass, and the facts to seal
+//! it with. Nothing is created on the way but what a pull brings.
+
+use crate::config::{self, Built, seccomp};
+use crate::host::cause::Surroundings;
+use crate::host::idmap::{self, IdPlan};
+use crate::host::probe;
+use crate::images::{Store, Workshop, caller};
+use crate::place::Place;
+use crate::policies::{self, Choice};
+use crate::request::{Pull, RunRequest, StorageDriver};
+use crate::storage::{self, Storage};
+use crate::trace::Marks;
+use rlrun_admission::PolicySet;
+use rlrun_image::{ImageError, Pin, ResolvedImage};
+use rlrun_net::files as net_files;
+use rlrun_spec::container::{NetworkMode, UserNamespace};
+use rlrun_spec::plan::{LaunchFacts, Rootfs, Slirp};
+use rlrun_spec::policy::Admitted;
+use rlrun_spec::{Failure, HostFacts, Kind, Stage};
+use std::path::Path;
+
+/// slirp4netns' own recommendation for throughput (slirp4netns(1)).
+const MTU: u32 = 65520;
+
+/// Everything is decided.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The configuration, admitted.
+    pub admitted: Admitted,
+    /// The image.
+    pub image: ResolvedImage,
+    /// The host.
+    pub host: HostFacts,
+    /// Id maps.
+    pub ids: IdPlan,
+    /// Storage driver.
+    pub storage: Storage,
+    /// User namespace with its ids.
+    pub userns: UserNamespace,
+    /// Account files of `keep-id`.
+    account_files: Vec<(String, Vec<u8>)>,
+    /// Signal that stops it.
+    pub stop_signal: i32,
+    /// Told before the start.
+    pub warnings: Vec<String>,
+    /// Keeps the image where it is.
+    pub pin: Pin,
+}
+
+/// Whether a missing image may be fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fetching {
+    /// As the request says.
+    Allowed,
+    /// Never: a plan leaves nothing behind.
+    Forbidden,
+}
+
+/// Decides everything.
+///
+/// # Errors
+/// With the first thing that stops the start, a policy's no among them.
+pub fn prepare(
+    place: &Place,
+    request: &RunRequest,
+    names: (&str, &str),
+    fetching: Fetching,
+    marks: &mut Marks,
+) -> Result<Prepared, Failure> {
+    let host = probe(&place.data);
+    marks.mark("cli: host probed");
+    let userns = request.userns.decide(host.uid, host.gid);
+    let ids = idmap::plan(&host, &userns).map_err(|cause| cause.failure(&host, &Surroundings::read()))?;
+    let policies = policies::load(place, Choice::of(&request.launching))?;
+    marks.mark("cli: policies loaded");
+    let store = Store::new(&place.data);
+    let pin = store.pin()?;
+    let (image, pin) = resolve(place, &store, request, fetching, &policies, &host, pin)?;
+    marks.mark("cli: image resolved");
+    let storage = storage::choose(request.launching.storage_driver, &host, &userns)?;
+    let built = build(request, &image, &host, &ids, &userns, &storage, names)?;
+    marks.mark("cli: configuration built");
+    let Built { spec, mut warnings, account_files, stop_signal } = built;
+    let admitted =
+        policies.evaluate(spec, &caller(&host)).map_err(|denied| denied.failure(&image.identity.reference))?;
+    warnings.extend(admitted.warnings().map(|(p, d)| format!("policy {}: [{}] {}", p.name, d.code, d.message)));
+    marks.mark("cli: policies asked");
+    Ok(Prepared { admitted, image, host, ids, storage, userns, account_files, stop_signal, warnings, pin })
+}
+
+/// From the store, fetched first where the request says so. The pin must not be held while a pull removes what an
+/// interrupted one left.
+fn resolve(
+    place: &Place,
+    store: &Store,
+    request: &RunRequest,
+    fetching: Fetching,
+    policies: &PolicySet,
+    host: &HostFacts,
+    pin: Pin,
+) -> Result<(ResolvedImage, Pin), Failure> {
+    let fetch = &request.launching.fetch;
+    let local = fetching == Fetching::Forbidden || matches!(fetch.when, Pull::Never | Pull::Missing);
+    if local {
+        match store.resolve(&request.image) {
+            Err(ImageError::Unknown { .. }) if fetching == Fetching::Allowed && fetch.when == Pull::Missing => {}
+            other => return Ok((other?, pin)),
+        }
+    }
+    drop(pin);
+    let workshop = Workshop::of_host(place.clone(), host.clone())?;
+    workshop.fetch(policies, &request.image, fetch, &|_| {})?;
+    let pin = store.pin()?;
+    Ok((store.resolve(&request.image)?, pin))
+}
+
+fn build(
+    request: &RunRequest,
+    image: &ResolvedImage,
+    host: &HostFacts,
+    ids: &IdPlan,
+    userns: &UserNamespace,
+    storage: &Storage,
+    (id, name): (&str, &str),
+) -> Result<Built, Failure> {
+    let ports = rlrun_net::ports::resolve(&request.network.ports).map_err(|e| e.into_failure(Stage::Cli))?;
+    let resolv_conf = resolv_conf(request, request.network.mode);
+    let dns: Vec<String> =
+        resolv_conf.lines().filter_map(|l| l.strip_prefix("nameserver ")).map(str::to_owned).collect();
+    let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    config::build(config::Inputs {
+        request,
+        image,
+        host,
+        ids,
+        userns,
+        storage,
+        id,
+        name,
+        ports: &ports,
+        host_name: &host_name,
+        dns: &dns,
+    })
+}
+
+fn resolv_conf(request: &RunRequest, network: NetworkMode) -> String {
+    let of_host = match network {
+        NetworkMode::None => String::new(),
+        // A host without one has no name servers to pass on.
+        NetworkMode::Slirp4netns | NetworkMode::Host => std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+    };
+    net_files::resolv_conf(network, &request.network.dns, &of_host)
+}
+
+impl Prepared {
+    /// What the plan is sealed with, but for the times.
+    ///
+    /// # Errors
+    /// When there is no seccomp filter to be had, or `/etc/hosts` cannot hold what was asked for.
+    pub fn facts(&self, place: &Place, request: &RunRequest, directory: &Path) -> Result<LaunchFacts, Failure> {
+        let parts = self.admitted.spec().parts();
+        let slirp = match (parts.network, &self.host.slirp4netns) {
+            (NetworkMode::Slirp4netns, Some(binary)) => Some(Slirp { binary: binary.clone(), mtu: MTU, ipv6: false }),
+            (NetworkMode::Slirp4netns | NetworkMode::None | NetworkMode::Host, _) => None,
+        };
+        let seccomp_filters = self.seccomp_filters(place)?;
+        Ok(LaunchFacts {
+            id_maps: self.ids.maps.clone(),
+            rootfs: self.rootfs(directory)?,
+            container_dir: directory.to_owned(),
+            name_link: place.data.join("names").join(&parts.name),
+            live_link: place.data.join("live").join(&parts.id),
+            remove: request.launching.remove,
+            seccomp_unconfined: seccomp_filters.is_empty(),
+            seccomp_filters,
+            slirp,
+            files: self.files(request)?,
+            trace: request.launching.trace,
+            trace_marks: Vec::new(),
+        })
+    }
+
+    /// The profile's filters, then the one that policies asked for.
+    fn seccomp_filters(&self, place: &Place) -> Result<Vec<Vec<u8>>, Failure> {
+        let parts = self.admitted.spec().parts();
+        let profile = parts.oci.linux().as_ref().and_then(|l| l.seccomp().as_ref());
+        let overlay = parts.seccomp_overlay.to_oci(profile);
+        let sections: Vec<_> = profile.into_iter().chain(&overlay).collect();
+        rlrun_sandbox::seccomp::filters(&sections, &place.cache).map_err(|e| seccomp::failure(&e))
+    }
+
+    fn rootfs(&self, directory: &Path) -> Result<Rootfs, Failure> {
+        let lowers = self.image.layers.clone();
+        Ok(match (self.storage.driver, &self.storage.fuse_binary) {
+            (StorageDriver::Overlay, _) => Rootfs::Overlay { lowers },
+            (StorageDriver::FuseOverlayfs, Some(binary)) => {
+                let (uids, gids) = self.shown_owners()?;
+                Rootfs::FuseOverlay { lowers, binary: binary.clone(), uids, gids }
+            }
+            (StorageDriver::FuseOverlayfs, None) | (StorageDriver::Copy, _) => {
+                Rootfs::Directory { path: directory.join("merged") }
+            }
+        })
+    }
+
+    /// Nothing to shift in the default namespace, in whose map the layers were unpacked.
+    fn shown_owners(&self) -> Result<(Vec<rlrun_spec::IdMapping>, Vec<rlrun_spec::IdMapping>), Failure> {
+        if self.userns == UserNamespace::Default {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        let unpacked = idmap::plan(&self.host, &UserNamespace::Default)
+            .map_err(|cause| cause.failure(&self.host, &Surroundings::read()))?
+            .maps;
+        let own = &self.ids.maps;
+        Ok((storage::shown(&unpacked.uids, &own.uids), storage::shown(&unpacked.gids, &own.gids)))
+    }
+
+    /// Files of rlrun's own, but for those that the user mounts over.
+    fn files(&self, request: &RunRequest) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+        let parts = self.admitted.spec().parts();
+        let hostname = parts.oci.hostname().as_deref().unwrap_or_default();
+        let (host, of_host) = match parts.network {
+            NetworkMode::Slirp4netns => (net_files::host_address(), String::new()),
+            NetworkMode::Host => (None, std::fs::read_to_string("/etc/hosts").unwrap_or_default()),
+            NetworkMode::None => (None, String::new()),
+        };
+        let hosts = net_files::hosts(&net_files::Hosts {
+            network: parts.network,
+            hostname,
+            name: &parts.name,
+            added: &request.network.hosts,
+            host,
+            of_host: &of_host,
+        })
+        .map_err(|e| e.into_failure(Stage::Cli))?;
+        let mut files = vec![
+            ("/etc/hosts".to_owned(), hosts.into_bytes()),
+            ("/etc/hostname".to_owned(), format!("{hostname}\n").into_bytes()),
+            ("/etc/resolv.conf".to_owned(), resolv_conf(request, parts.network).into_bytes()),
+        ];
+        files.extend(self.account_files.iter().cloned());
+        files.retain(|(path, _)| !request.mounts.iter().any(|m| m.destination() == path));
+        Ok(files)
+    }
+}
+
+/// Rootless is the point: as root, the id maps, the store and every limit would mean something else.
+///
+/// # Errors
+/// For root.
+pub fn refuse_root() -> Result<(), Failure> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Failure::new(Stage::Cli, Kind::Usage, "refuse-root", "start as root", "rlrun")
+        .why("rlrun is rootless: its containers belong to an ordinary user")
+        .hint("run it as an ordinary user, for example: su - USER -c 'rlrun ...'"))
+}
