@@ -27,6 +27,8 @@ SUPERVISOR           = $(CARGO_TARGET_DIR)/$(HOST)/supervisor/rlrun-supervisor
 
 # Where policies/build.sh leaves the components; it knows how to get a compiler for them.
 POLICY_OUT = $(CARGO_TARGET_DIR)/policies
+# runtime/engine puts `baseline` from there into the program.
+export RLRUN_POLICY_OUT = $(POLICY_OUT)
 
 .PHONY: help build policies hostile-policy demo test check bench install clean provision
 

@@ -122,7 +122,7 @@ fn masked_paths_cannot_be_uncovered() {
 fn masked_paths_cannot_be_uncovered_with_sys_admin_either() {
     let case = case!(Userns);
     // A mount that came from another namespace is locked: mount_namespaces(7).
-    let options = ["--policy", "none", "--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined"];
+    let options = ["--policy-baseline=off", "--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined"];
     let out = case.run_base(&options, ["probe", "mounts", "/proc/kcore"]);
     if out.exit != rlrun_tests::Exit::Code(0) {
         // There is no way to ask for it: better still.

@@ -197,7 +197,7 @@ fn mandatory_policies_cannot_be_turned_off() {
     let require = "echo 'required = [\"baseline\"]' > policy.toml";
     for arguments in [
         &["run", "--rm", "--network", "none", "--privileged", BASE, "true"][..],
-        &["run", "--rm", "--network", "none", "--privileged", "--policy", "none", BASE, "true"],
+        &["run", "--rm", "--network", "none", "--privileged", "--policy-baseline=off", BASE, "true"],
     ] {
         with_mandatory(&case, require, arguments).refused(125, "baseline");
     }
