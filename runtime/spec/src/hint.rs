@@ -10,7 +10,9 @@ mod packages;
 mod table;
 
 pub use packages::{Distro, Package};
-pub use table::{DEV_FUSE, DEV_NET_TUN, LOW_PORTS, NO_ROOM_FOR_IDS, ROWS};
+pub use table::{
+    DELEGATE, DEV_FUSE, DEV_NET_TUN, HOME, LOW_PORTS, NO_ROOM_FOR_IDS, NO_TUN, PING_GROUP_RANGE, REINSTALL, ROWS,
+};
 
 /// How many subordinate ids a user should have: useradd(8) grants as many.
 pub const USUAL_SUBIDS: u32 = 65536;

@@ -3,7 +3,7 @@
 use super::subid;
 use rlrun_spec::hint::{self, Advice, Distro, Grant, Package, STEP_ID_MAP, USUAL_SUBIDS};
 use rlrun_spec::host::{HostFacts, Powerless, UsernsBlock};
-use rlrun_spec::{Failure, Kind, Stage};
+use rlrun_spec::{Failure, IdRange, Kind, Stage};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -146,14 +146,10 @@ impl Cause {
             Cause::HelperMissing { .. } => Advice::Install(Package::Uidmap, around.distro),
             Cause::HelperPowerless { path, why } => hint::for_powerless(path.clone(), *why),
             Cause::NotMapped { reason: Some(reason), .. } => reason.advice(host, around),
-            Cause::NoRange { .. } => match (host.subuids.is_empty(), host.subgids.is_empty()) {
-                (true, false) => add_ids(Grant::Uids, USUAL_SUBIDS, host, around),
-                (false, true) => add_ids(Grant::Gids, USUAL_SUBIDS, host, around),
-                (true, true) | (false, false) => add_ids(Grant::Both, USUAL_SUBIDS, host, around),
-            },
+            Cause::NoRange { .. } => add_ids(0, USUAL_SUBIDS, host, around),
             Cause::NotMapped { id, mapped, reason: None, .. } => {
                 let lacking = id.saturating_sub(*mapped).saturating_add(1);
-                add_ids(Grant::Both, lacking.max(USUAL_SUBIDS), host, around)
+                add_ids(*id, lacking.max(USUAL_SUBIDS), host, around)
             }
         }
     }
@@ -176,7 +172,18 @@ impl Cause {
     }
 }
 
-fn add_ids(grant: Grant, count: u32, host: &HostFacts, around: &Surroundings) -> Advice {
+/// Where `id` inside has no place yet, `count` more ids. A range of the usual size is what advice is for, so a file
+/// that already has one is left alone.
+fn add_ids(id: u32, count: u32, host: &HostFacts, around: &Surroundings) -> Advice {
+    let lacks = |ranges: &[IdRange]| {
+        let total = ranges.iter().map(|range| range.count).fold(0, u32::saturating_add);
+        total < id.max(USUAL_SUBIDS)
+    };
+    let grant = match (lacks(&host.subuids), lacks(&host.subgids)) {
+        (true, false) => Grant::Uids,
+        (false, true) => Grant::Gids,
+        (true, true) | (false, false) => Grant::Both,
+    };
     let first = around.first_free.filter(|first| first.checked_add(count).is_some());
     first.map_or(Advice::Fixed(hint::NO_ROOM_FOR_IDS), |first| Advice::AddSubordinateIds {
         grant,

@@ -4,6 +4,7 @@
 mod account;
 pub mod cause;
 mod cgroup;
+pub mod doctor;
 pub mod filesystem;
 mod getsubids;
 pub mod idmap;

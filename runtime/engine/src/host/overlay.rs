@@ -46,7 +46,7 @@ fn release() -> String {
 /// store, not for every run: it costs a process.
 #[must_use]
 pub fn try_native(store: &Path) -> Trial {
-    let trial = try_in(store).unwrap_or_else(|e| Trial::NotTried(e.to_string()));
+    let trial = attempt(store);
     let verdict = match trial {
         Trial::Works => "yes",
         Trial::Refused(_) => "no",
@@ -55,6 +55,12 @@ pub fn try_native(store: &Path) -> Trial {
     // A verdict that cannot be kept is found again next time.
     keep(store, verdict).ok();
     trial
+}
+
+/// Tries in a directory that may be any; no verdict is kept.
+#[must_use]
+pub fn attempt(directory: &Path) -> Trial {
+    try_in(directory).unwrap_or_else(|e| Trial::NotTried(e.to_string()))
 }
 
 fn keep(store: &Path, verdict: &str) -> io::Result<()> {

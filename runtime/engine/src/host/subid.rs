@@ -26,7 +26,9 @@ pub struct Owner<'a> {
 }
 
 impl Owner<'_> {
-    fn owns(self, field: &[u8]) -> bool {
+    /// Whether a first field names this owner.
+    #[must_use]
+    pub fn owns(self, field: &[u8]) -> bool {
         field == self.name.as_bytes() || parse_number(field) == Some(u64::from(self.uid))
     }
 }

@@ -178,3 +178,16 @@ pub const DEV_NET_TUN: &str = "sudo chmod 0666 /dev/net/tun; to keep it: \
 /// Ports that only root binds.
 pub const LOW_PORTS: &str = "choose a host port of 1024 or more; or allow low ones to everybody: \
     sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80";
+/// The kernel has no tun driver yet.
+pub const NO_TUN: &str = "sudo modprobe tun; to keep it: echo tun | sudo tee /etc/modules-load.d/rlrun-tun.conf";
+/// Echo sockets without privilege (icmp(7)).
+pub const PING_GROUP_RANGE: &str =
+    "echo 'net.ipv4.ping_group_range=0 2147483647' | sudo tee /etc/sysctl.d/60-rlrun-ping.conf && sudo sysctl --system";
+/// systemd keeps the controllers to itself.
+pub const DELEGATE: &str = "sudo mkdir -p /etc/systemd/system/user@.service.d && \
+    printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | sudo tee /etc/systemd/system/user@.service.d/delegate.conf \
+    && sudo systemctl daemon-reload; then log in again";
+/// No home to keep things in.
+pub const HOME: &str = "set HOME to a directory of yours, or RLRUN_DATA_HOME, XDG_CONFIG_HOME and XDG_CACHE_HOME";
+/// A program of rlrun's own is gone.
+pub const REINSTALL: &str = "run `make install` again";
