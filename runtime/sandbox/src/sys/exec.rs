@@ -40,14 +40,17 @@ pub enum Program<'a> {
 /// Replaces the process; returns only on failure, with the kernel's reason.
 #[must_use]
 pub fn exec(program: &Program<'_>, argv: &CStrings, envp: &CStrings) -> Errno {
-    let (fd, path, flags) = match program {
-        Program::Path(path) => (libc::AT_FDCWD, *path, 0),
-        Program::File(fd) => (fd.as_raw_fd(), c"", libc::AT_EMPTY_PATH),
+    let (argv, envp) = (argv.pointers.as_ptr(), envp.pointers.as_ptr());
+    match program {
+        // execve and not execveat: a filter that is already on may know only the former.
+        // SAFETY: `path` is nul-terminated; both arrays end in a null pointer and point into strings that the two
+        // CStrings own and that outlive the call.
+        Program::Path(path) => unsafe { libc::execve(path.as_ptr(), argv, envp) },
+        // SAFETY: as above, with an empty path; the descriptor is borrowed for the call.
+        Program::File(fd) => unsafe {
+            // The kernel does not write through these pointers; libc's prototype only fails to say so.
+            libc::execveat(fd.as_raw_fd(), c"".as_ptr(), argv.cast(), envp.cast(), libc::AT_EMPTY_PATH)
+        },
     };
-    // SAFETY: `path` is nul-terminated; both arrays end in a null pointer and point into CStrings that `argv` and
-    // `envp` own and that outlive the call.
-    unsafe {
-        libc::syscall(libc::SYS_execveat, fd, path.as_ptr(), argv.pointers.as_ptr(), envp.pointers.as_ptr(), flags);
-    }
     last()
 }
