@@ -88,14 +88,14 @@ impl Client {
             .timeout_connect(Some(Duration::from_secs(15)))
             .timeout_recv_response(Some(Duration::from_secs(60)))
             .timeout_per_read(Some(Duration::from_secs(60)));
-        if let Some(verify) = verify {
-            config = config.tls_config(tls::config(domain, verify)?);
-        }
         if is_loopback(domain) {
             config = config.proxy(None);
         }
         Ok(Client {
-            agent: config.build().new_agent(),
+            agent: match verify {
+                Some(verify) => tls::agent(config.build(), tls::config(domain, verify)?),
+                None => config.build().new_agent(),
+            },
             base: format!("{scheme}://{host}"),
             reference: endpoint.reference.clone(),
             credentials,
@@ -267,7 +267,7 @@ impl Client {
                 object,
                 errno: Errno(e.raw_os_error().unwrap_or_default()),
             },
-            ureq::Error::HostNotFound => registry(
+            e if is_no_such_host(e) => registry(
                 "no such host".into(),
                 Some("check the registry's name and this host's DNS and network".into()),
             ),
@@ -316,6 +316,11 @@ fn is_loopback(domain: &str) -> bool {
     let host = uri.as_ref().ok().and_then(Uri::host).unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// std's resolver says so in words only.
+fn is_no_such_host(error: &ureq::Error) -> bool {
+    matches!(error, ureq::Error::HostNotFound) || error.to_string().contains("failed to lookup address")
 }
 
 /// The server answered a TLS hello with something that is not TLS.

@@ -141,7 +141,7 @@ impl<'a> Ingest<'a> {
         let fresh: Vec<&NewImage> = images.iter().zip(&known).filter(|(_, k)| !**k).map(|(i, _)| i).collect();
         if !fresh.is_empty() {
             let facts = self.finish_layers(&fresh)?;
-            self.keep_blobs()?;
+            fresh.iter().try_for_each(|image| self.keep_blobs(image))?;
             self.sync()?;
             for (image, facts) in fresh.iter().zip(facts) {
                 self.write_record(image, facts)?;
@@ -191,11 +191,14 @@ impl<'a> Ingest<'a> {
         Ok(self.run_unpack(extract, finish)?.images)
     }
 
-    fn keep_blobs(&self) -> Result<(), ImageError> {
-        for name in super::lookup::read_dir_names(&self.dir)? {
-            if crate::digest::is_hex64(&name) {
-                let from = self.dir.join(&name);
-                std::fs::rename(&from, self.store.blobs().join(&name)).map_err(store_io("write a blob", &from))?;
+    /// Only what an image is made of: archives have further files.
+    fn keep_blobs(&self, image: &NewImage) -> Result<(), ImageError> {
+        for digest in blobs(image) {
+            let from = self.dir.join(digest.hex());
+            match std::fs::rename(&from, self.store.blobs().join(digest.hex())) {
+                // It is in the store, or an image of the same command has it too.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                other => other.map_err(store_io("write a blob", &from))?,
             }
         }
         Ok(())
@@ -215,15 +218,12 @@ impl<'a> Ingest<'a> {
         let chain = chain_ids(&image.layers);
         let mut layers: Vec<String> = chain.iter().rev().map(layer_dir).collect();
         let hidden_layers = layers.split_off(facts.visible.min(layers.len()));
-        let mut blobs = vec![image.manifest.clone(), image.config_digest.clone()];
-        blobs.extend(image.layers.iter().map(|l| l.digest.clone()));
-        blobs.extend(image.others.iter().cloned());
         let record = Record::new(RecordParts {
             name: name.clone(),
             config: image.config.clone(),
             layers,
             hidden_layers,
-            blobs,
+            blobs: blobs(image),
             size: image.layers.iter().map(|l| l.size).sum(),
             added: std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_secs()),
             passwd: facts.passwd,
@@ -305,6 +305,11 @@ impl Store {
         // 128 bits of two chain ids are equal: somebody made them so.
         Err(ImageError::mismatch(format!("layer {id}"), chain_id, &facts.chain_id))
     }
+}
+
+fn blobs(image: &NewImage) -> Vec<Digest> {
+    let layers = image.layers.iter().map(|l| &l.digest);
+    [&image.manifest, &image.config_digest].into_iter().chain(layers).chain(&image.others).cloned().collect()
 }
 
 fn record_name(image: &NewImage) -> RecordName {

@@ -36,6 +36,11 @@ impl Store {
         Ok(Pin { _lock: Some(fd) })
     }
 
+    /// Makes the file that pins lock, before there is anything to pin.
+    pub(super) fn create_locks(&self) -> Result<(), ImageError> {
+        self.lock_file(self.images_lock()).map(drop)
+    }
+
     fn images_lock(&self) -> PathBuf {
         self.root.join("images.lock")
     }

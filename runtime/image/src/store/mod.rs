@@ -93,7 +93,7 @@ impl Store {
         for dir in [self.refs(), self.images_dir(), self.layers(), self.blobs(), self.tmp()] {
             private_dirs(&dir).map_err(store_io("create the image store", &dir))?;
         }
-        Ok(())
+        self.create_locks()
     }
 }
 
