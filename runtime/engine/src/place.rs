@@ -1,6 +1,7 @@
 //! Where rlrun keeps things, and its own programs. Nothing here needs a run-time directory, so `su`, `sudo`, cron
 //! and CI jobs without XDG_RUNTIME_DIR work like any login.
 
+use crate::config::user;
 use rlrun_spec::{Failure, Kind, Stage};
 use std::env;
 use std::fs::DirBuilder;
@@ -20,6 +21,21 @@ pub struct Place {
 }
 
 impl Place {
+    /// From the environment, and without HOME from passwd(5).
+    ///
+    /// # Errors
+    /// As [`Place::find`].
+    pub fn of_caller() -> Result<Self, Failure> {
+        if let Ok(place) = Place::find(None) {
+            return Ok(place);
+        }
+        let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let files = user::Files { passwd: &passwd, group: "" };
+        let uid = rustix::process::geteuid().as_raw();
+        let account = user::find(&uid.to_string(), files).ok().filter(|_| user::knows_uid(&passwd, uid));
+        Place::find(account.as_ref().map(|a| Path::new(&a.home)))
+    }
+
     /// From the environment (XDG Base Directory Specification). `home` is the home directory of the account, for
     /// callers without HOME.
     ///
@@ -54,7 +70,8 @@ impl Place {
 /// One mkdir when it exists already; its parents only when it does not.
 fn make_private(path: &Path) -> Result<(), Failure> {
     let failed = |e: &std::io::Error| {
-        let failure = Failure::new(Stage::Cli, Kind::Host, "data-dir", "make rlrun's directory", path.display().to_string());
+        let failure =
+            Failure::new(Stage::Cli, Kind::Host, "data-dir", "make rlrun's directory", path.display().to_string());
         match e.raw_os_error() {
             Some(errno) => failure.errno(errno),
             None => failure.why(e.to_string()),
@@ -80,7 +97,9 @@ pub fn own_program(name: &str) -> Result<PathBuf, Failure> {
     let here = running.parent().unwrap_or(Path::new("/"));
     let places = [here.join("../libexec/rlrun").join(name), here.join(name)];
     places.iter().find(|p| p.metadata().is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0)).cloned().ok_or_else(|| {
-        failure().why(format!("it is neither in {} nor beside rlrun", places[0].display())).hint("run `make install` again")
+        failure()
+            .why(format!("it is neither in {} nor beside rlrun", places[0].display()))
+            .hint("run `make install` again")
     })
 }
 

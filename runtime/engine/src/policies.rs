@@ -2,10 +2,12 @@
 
 use crate::place::{Place, own_program};
 use crate::request::{Baseline, Launching};
-use rlrun_admission::{Builtin, Inspection, Listed, PolicySet, Sources, Switch};
+use rlrun_admission::{Builtin, PolicySet, Sources, Switch};
 use rlrun_spec::policy::PolicyId;
 use rlrun_spec::{Failure, Kind, Stage};
 use std::path::{Path, PathBuf};
+
+pub use rlrun_admission::{Inspection, Listed, MANDATORY_DIR};
 
 /// Made by the build script.
 static BUILTINS: &[Builtin] = include!(concat!(env!("OUT_DIR"), "/builtins.rs"));

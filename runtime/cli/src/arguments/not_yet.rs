@@ -1,0 +1,197 @@
+//! Options and verbs of podman that rlrun knows and does not have yet: an error that says so is worth more than
+//! `unexpected argument`.
+
+use rlrun_spec::{Failure, Kind, Stage};
+
+/// Options of `podman run`, sorted.
+const OPTIONS: &[&str] = &[
+    "--arch",
+    "--attach",
+    "--blkio-weight",
+    "--blkio-weight-device",
+    "--cert-dir",
+    "--cgroup-conf",
+    "--cgroup-parent",
+    "--cgroupns",
+    "--cgroups",
+    "--chrootdirs",
+    "--conmon-pidfile",
+    "--cpu-period",
+    "--cpu-quota",
+    "--cpu-rt-period",
+    "--cpu-rt-runtime",
+    "--cpu-shares",
+    "--cpuset-cpus",
+    "--cpuset-mems",
+    "--creds",
+    "--decryption-key",
+    "--detach",
+    "--detach-keys",
+    "--device",
+    "--device-cgroup-rule",
+    "--device-read-bps",
+    "--device-read-iops",
+    "--device-write-bps",
+    "--device-write-iops",
+    "--disable-content-trust",
+    "--env-host",
+    "--env-merge",
+    "--expose",
+    "--gidmap",
+    "--gpus",
+    "--health-cmd",
+    "--health-interval",
+    "--health-on-failure",
+    "--health-retries",
+    "--health-start-period",
+    "--health-timeout",
+    "--hosts-file",
+    "--hostuser",
+    "--image-volume",
+    "--init-ctr",
+    "--init-path",
+    "--ip",
+    "--ip6",
+    "--ipc",
+    "--label-file",
+    "--log-driver",
+    "--log-opt",
+    "--mac-address",
+    "--memory-reservation",
+    "--memory-swap",
+    "--memory-swappiness",
+    "--network-alias",
+    "--no-healthcheck",
+    "--no-hosts",
+    "--oom-kill-disable",
+    "--oom-score-adj",
+    "--os",
+    "--passwd",
+    "--passwd-entry",
+    "--personality",
+    "--pid",
+    "--pidfile",
+    "--pod",
+    "--pod-id-file",
+    "--preserve-fd",
+    "--preserve-fds",
+    "--publish-all",
+    "--quiet",
+    "--rdt-class",
+    "--replace",
+    "--requires",
+    "--restart",
+    "--retry",
+    "--retry-delay",
+    "--rmi",
+    "--rootfs",
+    "--sdnotify",
+    "--secret",
+    "--stop-timeout",
+    "--subgidname",
+    "--subuidname",
+    "--systemd",
+    "--timeout",
+    "--tz",
+    "--uidmap",
+    "--unsetenv",
+    "--unsetenv-all",
+    "--uts",
+    "--variant",
+    "--volumes-from",
+];
+
+/// Short forms of some of them.
+const SHORT: &[(&str, &str)] =
+    &[("-a", "--attach"), ("-c", "--cpu-shares"), ("-d", "--detach"), ("-P", "--publish-all"), ("-q", "--quiet")];
+
+/// Verbs of podman, sorted.
+const VERBS: &[&str] = &[
+    "artifact",
+    "attach",
+    "auto-update",
+    "build",
+    "commit",
+    "compose",
+    "container",
+    "cp",
+    "create",
+    "diff",
+    "events",
+    "exec",
+    "export",
+    "farm",
+    "generate",
+    "healthcheck",
+    "history",
+    "image",
+    "info",
+    "init",
+    "inspect",
+    "kill",
+    "kube",
+    "login",
+    "logout",
+    "logs",
+    "machine",
+    "manifest",
+    "mount",
+    "network",
+    "pause",
+    "play",
+    "pod",
+    "port",
+    "ps",
+    "push",
+    "rename",
+    "restart",
+    "rm",
+    "save",
+    "search",
+    "secret",
+    "start",
+    "stats",
+    "stop",
+    "system",
+    "tag",
+    "top",
+    "unmount",
+    "unpause",
+    "unshare",
+    "untag",
+];
+
+/// The option as podman knows it, when `word` is one: `-d`, `--pod`, `--pod=x`.
+pub(crate) fn option(word: &str) -> Option<&'static str> {
+    let name = word.split('=').next().unwrap_or(word);
+    let long = SHORT.iter().find_map(|(short, long)| (*short == name).then_some(*long)).unwrap_or(name);
+    OPTIONS.binary_search(&long).ok().and_then(|i| OPTIONS.get(i).copied())
+}
+
+/// Whether podman has this verb.
+pub(crate) fn is_verb(word: &str) -> bool {
+    VERBS.binary_search(&word).is_ok()
+}
+
+/// Says that something is known and missing.
+pub(crate) fn failure(what: &str) -> Failure {
+    Failure::new(Stage::Cli, Kind::Usage, "parse-arguments", "understand the command line", what)
+        .why("rlrun does not have this yet")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_are_sorted() {
+        assert!(OPTIONS.is_sorted() && VERBS.is_sorted());
+    }
+
+    #[test]
+    fn an_option_is_found_in_every_spelling() {
+        assert_eq!(option("--pod=x"), Some("--pod"));
+        assert_eq!(option("-d"), Some("--detach"));
+        assert_eq!(option("--nonsense"), None);
+    }
+}

@@ -1,0 +1,365 @@
+//! `rlrun run` and `rlrun plan`: names and meanings are podman's.
+
+use super::images::FetchArgs;
+use clap::{ArgAction, Args, ValueEnum};
+use rlrun_engine::request::{
+    self, Baseline, Fetch, Launching, LimitsLevel, Network, Pull, ReadOnly, RunRequest, capability, env, labels,
+    limits, mount, network, security, userns,
+};
+use rlrun_spec::Failure;
+use rlrun_spec::container::NetworkMode;
+use std::path::PathBuf;
+
+/// `--pull`.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum When {
+    Always,
+    #[default]
+    Missing,
+    Never,
+    Newer,
+}
+
+/// `--policy-baseline`.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Switch {
+    #[default]
+    On,
+    Off,
+}
+
+/// `--limits`.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Level {
+    Require,
+    #[default]
+    Prefer,
+}
+
+/// The options before IMAGE and the words after it.
+#[derive(Args, Debug)]
+#[command(disable_help_flag = true, override_usage = "rlrun run [OPTIONS] IMAGE [COMMAND [ARG...]]")]
+pub(crate) struct RunArgs {
+    /// The image, then the command and its arguments
+    #[arg(required = true, trailing_var_arg = true, num_args = 1.., value_name = "IMAGE [COMMAND [ARG...]]")]
+    words: Vec<String>,
+
+    /// Remove the container when it ends
+    #[arg(long)]
+    rm: bool,
+    /// Keep standard input open
+    #[arg(short, long)]
+    interactive: bool,
+    /// Give the container a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// Name of the container
+    #[arg(long)]
+    name: Option<String>,
+    /// Host name
+    #[arg(short = 'h', long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// Set a variable; a bare name takes your value
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Read variables from a file
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Working directory inside
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// User inside, from the image's passwd and group
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Further group of the user
+    #[arg(long, value_name = "GROUP")]
+    group_add: Vec<String>,
+    /// Program to run instead of the image's
+    #[arg(long, value_name = "PROGRAM")]
+    entrypoint: Option<String>,
+    /// Run a small init as pid 1
+    #[arg(long)]
+    init: bool,
+    /// Signal that stops the container
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<String>,
+    /// Forward signals to the container (default true)
+    #[arg(long, default_value = "true", action = ArgAction::SetTrue)]
+    sig_proxy: bool,
+    /// File mode creation mask
+    #[arg(long, value_name = "OCTAL", default_value = "0022")]
+    umask: String,
+    /// Label, kept with the container
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    label: Vec<String>,
+    /// Annotation of the configuration
+    #[arg(long, value_name = "NAME=VALUE")]
+    annotation: Vec<String>,
+    /// Write the container's id to a new file
+    #[arg(long, value_name = "FILE")]
+    cidfile: Option<PathBuf>,
+    /// Print where the time went, to standard error
+    #[arg(long)]
+    trace: bool,
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+
+    #[command(flatten)]
+    files: FileArgs,
+    #[command(flatten)]
+    confinement: ConfinementArgs,
+    #[command(flatten)]
+    network: NetworkArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
+    image: ImageArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Files")]
+struct FileArgs {
+    /// Mount a host path; options: ro, nosuid, nodev, noexec, rslave, bind, z
+    #[arg(short, long, value_name = "HOST:CONTAINER[:OPTIONS]")]
+    volume: Vec<String>,
+    /// Mount, spelled out: type=bind|tmpfs,source=...,destination=...
+    #[arg(long, value_name = "FIELDS")]
+    mount: Vec<String>,
+    /// Mount an empty file system in memory
+    #[arg(long, value_name = "CONTAINER[:OPTIONS]")]
+    tmpfs: Vec<String>,
+    /// Root file system read-only; /run, /tmp and /var/tmp in memory
+    #[arg(long)]
+    read_only: bool,
+    /// With --read-only: /run, /tmp and /var/tmp in memory (default true)
+    #[arg(long, default_value = "true", action = ArgAction::SetTrue)]
+    read_only_tmpfs: bool,
+    /// overlay, fuse-overlayfs or copy; RLRUN_STORAGE_DRIVER does the same
+    #[arg(long, value_name = "DRIVER")]
+    storage_driver: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Confinement")]
+struct ConfinementArgs {
+    /// Add a capability, or ALL
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_add: Vec<String>,
+    /// Drop a capability, or ALL
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_drop: Vec<String>,
+    /// seccomp=FILE|unconfined, no-new-privileges=false, mask=PATHS, unmask=PATHS|ALL
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<String>,
+    /// User namespace: keep-id[:uid=N,gid=N]
+    #[arg(long, value_name = "MODE", default_value = "", hide_default_value = true)]
+    userns: String,
+    /// All capabilities, no filter, nothing masked; the baseline policy refuses it
+    #[arg(long)]
+    privileged: bool,
+    /// Ask this policy too
+    #[arg(long, value_name = "FILE")]
+    policy: Vec<PathBuf>,
+    /// Whether the built-in baseline policy is asked
+    #[arg(long, value_enum, default_value_t)]
+    policy_baseline: Switch,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Network")]
+struct NetworkArgs {
+    /// slirp4netns, none or host
+    #[arg(long, alias = "net", value_name = "MODE", default_value = "slirp4netns")]
+    network: String,
+    /// Publish a port
+    #[arg(short, long, value_name = "[[IP:]HOST:]CONTAINER[/udp]")]
+    publish: Vec<String>,
+    /// Name server
+    #[arg(long, value_name = "ADDRESS")]
+    dns: Vec<String>,
+    /// Search domain
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search: Vec<String>,
+    /// Option of resolv.conf(5)
+    #[arg(long, value_name = "OPTION")]
+    dns_option: Vec<String>,
+    /// Line of /etc/hosts
+    #[arg(long, value_name = "NAME:ADDRESS")]
+    add_host: Vec<String>,
+    /// Pass the variables of a proxy on (default true)
+    #[arg(long, default_value = "true", action = ArgAction::SetTrue)]
+    http_proxy: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Limits")]
+struct LimitArgs {
+    /// Limit of setrlimit(2)
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    ulimit: Vec<String>,
+    /// Kernel parameter of the container's namespaces
+    #[arg(long, value_name = "NAME=VALUE")]
+    sysctl: Vec<String>,
+    /// Size of /dev/shm
+    #[arg(long, value_name = "SIZE")]
+    shm_size: Option<String>,
+    /// Memory (this version does not enforce it)
+    #[arg(short, long, value_name = "SIZE")]
+    memory: Option<String>,
+    /// CPUs (this version does not enforce it)
+    #[arg(long, value_name = "NUMBER")]
+    cpus: Option<String>,
+    /// Processes and threads (this version does not enforce it)
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pids_limit: Option<String>,
+    /// What a limit that cannot be enforced does: warn or refuse
+    #[arg(long, value_enum, default_value_t)]
+    limits: Level,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Image")]
+struct ImageArgs {
+    /// When to ask the registry
+    #[arg(long, value_enum, default_value_t)]
+    pull: When,
+    #[command(flatten)]
+    fetch: FetchArgs,
+}
+
+impl RunArgs {
+    /// Reads every word.
+    pub(crate) fn request(self) -> Result<RunRequest, Failure> {
+        if !self.sig_proxy {
+            return Err(super::not_yet::failure("--sig-proxy=false"));
+        }
+        let mut words = self.words.iter().cloned();
+        let image = words.next().unwrap_or_default();
+        let network = self.network.request()?;
+        let label = |word: &String| labels::label("--label", word);
+        Ok(RunRequest {
+            image,
+            command: words.collect(),
+            name: self.name.as_deref().map(request::container_name).transpose()?,
+            interactive: self.interactive,
+            tty: self.tty,
+            env: self.variables(network.mode)?,
+            mounts: self.files.mounts()?,
+            workdir: self.workdir.as_deref().map(request::workdir).transpose()?,
+            user: self.user.as_deref().map(request::user).transpose()?,
+            groups: request::groups(&self.group_add)?,
+            entrypoint: self.entrypoint.as_deref().map(request::entrypoint).transpose()?,
+            hostname: self.hostname.as_deref().map(request::hostname).transpose()?,
+            read_only: self.files.read_only(),
+            privileged: self.confinement.privileged,
+            capabilities: capability::request(&self.confinement.cap_add, &self.confinement.cap_drop)?,
+            security: security::request(&self.confinement.security_opt)?,
+            network,
+            userns: userns::parse(&self.confinement.userns)?,
+            init: self.init,
+            stop_signal: self.stop_signal.as_deref().map(limits::signal).transpose()?,
+            umask: request::umask(&self.umask)?,
+            sysctls: self.limits.sysctl.iter().map(|w| labels::sysctl(w)).collect::<Result<_, _>>()?,
+            labels: self.label.iter().map(label).collect::<Result<_, _>>()?,
+            annotations: self.annotation.iter().map(|w| labels::annotation(w)).collect::<Result<_, _>>()?,
+            limits: self.limits.request()?,
+            launching: self.launching()?,
+        })
+    }
+
+    /// Proxies, then files, then `-e`: later ones win.
+    fn variables(&self, network: NetworkMode) -> Result<Vec<(String, String)>, Failure> {
+        let lookup: env::Lookup<'_> = &|name| std::env::var_os(name);
+        let mut all = Vec::new();
+        if self.network.http_proxy && network != NetworkMode::None {
+            all.extend(env::proxies(lookup));
+        }
+        for file in &self.env_file {
+            all.extend(env::file(file, lookup)?);
+        }
+        for word in &self.env {
+            all.extend(env::variable("--env", word, lookup)?);
+        }
+        Ok(all)
+    }
+
+    fn launching(self) -> Result<Launching, Failure> {
+        let driver = self.files.storage_driver.or_else(|| std::env::var("RLRUN_STORAGE_DRIVER").ok());
+        Ok(Launching {
+            remove: self.rm,
+            fetch: Fetch { when: self.image.pull.into(), options: self.image.fetch.into() },
+            cidfile: self.cidfile,
+            storage_driver: driver.filter(|d| !d.is_empty()).map(|d| d.parse()).transpose()?,
+            policies: self.confinement.policy,
+            baseline: self.confinement.policy_baseline.into(),
+            trace: self.trace,
+        })
+    }
+}
+
+impl FileArgs {
+    fn mounts(&self) -> Result<Vec<mount::MountRequest>, Failure> {
+        let volumes = self.volume.iter().map(|w| mount::volume(w));
+        let mounts = self.mount.iter().map(|w| mount::mount(w));
+        let tmpfs = self.tmpfs.iter().map(|w| mount::tmpfs(w));
+        Ok(volumes.chain(mounts).chain(tmpfs).collect::<Result<_, _>>()?)
+    }
+
+    fn read_only(&self) -> ReadOnly {
+        match (self.read_only, self.read_only_tmpfs) {
+            (false, _) => ReadOnly::No,
+            (true, true) => ReadOnly::WithTmpfs,
+            (true, false) => ReadOnly::Bare,
+        }
+    }
+}
+
+impl NetworkArgs {
+    fn request(&self) -> Result<Network, Failure> {
+        network::parse(network::Words {
+            network: &self.network,
+            publish: &self.publish,
+            dns: &self.dns,
+            search: &self.dns_search,
+            options: &self.dns_option,
+            hosts: &self.add_host,
+        })
+    }
+}
+
+impl LimitArgs {
+    fn request(&self) -> Result<limits::LimitRequest, Failure> {
+        Ok(limits::LimitRequest {
+            level: match self.limits {
+                Level::Require => LimitsLevel::Require,
+                Level::Prefer => LimitsLevel::Prefer,
+            },
+            memory: self.memory.as_deref().map(|w| limits::size("--memory", w)).transpose()?,
+            cpu_millis: self.cpus.as_deref().map(limits::cpus).transpose()?,
+            pids: self.pids_limit.as_deref().map(limits::pids).transpose()?,
+            shm: self.shm_size.as_deref().map(|w| limits::size("--shm-size", w)).transpose()?,
+            ulimits: self.ulimit.iter().map(|w| limits::ulimit(w)).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl From<When> for Pull {
+    fn from(when: When) -> Self {
+        match when {
+            When::Always => Pull::Always,
+            When::Missing => Pull::Missing,
+            When::Never => Pull::Never,
+            When::Newer => Pull::Newer,
+        }
+    }
+}
+
+impl From<Switch> for Baseline {
+    fn from(switch: Switch) -> Self {
+        match switch {
+            Switch::On => Baseline::On,
+            Switch::Off => Baseline::Off,
+        }
+    }
+}

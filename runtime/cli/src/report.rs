@@ -1,0 +1,95 @@
+//! The one place where failures become words: `Error: what: on what: why`, then `hint: ...`.
+
+use crate::arguments::not_yet;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use rlrun_spec::{Failure, Kind, Stage, hint};
+use std::io::{ErrorKind as IoErrorKind, Write as _};
+use std::process::ExitCode;
+
+/// Tells a failure; its kind is the exit code.
+pub(crate) fn failure(failure: &Failure) -> ExitCode {
+    eprintln!("Error: {failure}");
+    if let Some(hint) = hint::for_failure(failure) {
+        eprintln!("hint: {hint}");
+    }
+    ExitCode::from(failure.kind.exit_code())
+}
+
+/// Writes what a verb prints. A reader that went away (`| head`) ends the program as SIGPIPE would, without a word.
+pub(crate) fn print(text: &str) -> Result<ExitCode, Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(e) if e.kind() == IoErrorKind::BrokenPipe => Ok(ExitCode::from(128 + 13)),
+        Err(e) => {
+            let failure = Failure::new(Stage::Cli, Kind::Runtime, "print", "write to", "standard output");
+            Err(match e.raw_os_error() {
+                Some(errno) => failure.errno(errno),
+                None => failure.why(e.to_string()),
+            })
+        }
+    }
+}
+
+/// What clap found wrong, in the form of every other failure. Help that was asked for is no failure.
+pub(crate) fn usage(error: &clap::Error, verb: Option<&str>) -> Result<ExitCode, Failure> {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(word)) => Some(word.clone()),
+        Some(ContextValue::Strings(words)) => Some(words.join(", ")),
+        _ => None,
+    };
+    let help = match verb {
+        Some(verb) => format!("rlrun {verb} --help"),
+        None => "rlrun --help".to_owned(),
+    };
+    let failed = |object: &str, why: &str| {
+        Failure::new(Stage::Cli, Kind::Usage, "parse-arguments", "understand the command line", object).why(why)
+    };
+    let argument = context(ContextKind::InvalidArg).unwrap_or_default();
+    Err(match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => return print_help(error, ExitCode::SUCCESS),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            return print_help(error, ExitCode::from(Kind::Usage.exit_code()));
+        }
+        ErrorKind::UnknownArgument => match not_yet::option(&argument).filter(|_| verb == Some("run")) {
+            Some(known) => not_yet::failure(known),
+            None => failed(&argument, "unknown option").hint(
+                context(ContextKind::SuggestedArg)
+                    .map_or_else(|| format!("{help} lists the options"), |similar| format!("did you mean {similar}?")),
+            ),
+        },
+        ErrorKind::InvalidSubcommand => {
+            let word = context(ContextKind::InvalidSubcommand).unwrap_or_default();
+            match not_yet::is_verb(&word) {
+                true => not_yet::failure(&word),
+                false => failed(&word, "unknown command").hint(format!("{help} lists the commands")),
+            }
+        }
+        ErrorKind::MissingRequiredArgument => failed(&argument, "is missing").hint(help),
+        ErrorKind::InvalidValue => {
+            let value = context(ContextKind::InvalidValue).unwrap_or_default();
+            let option = argument.split(' ').next().unwrap_or_default();
+            match context(ContextKind::ValidValue) {
+                _ if value.is_empty() => failed(option, "needs a value").hint(help),
+                Some(valid) => failed(&format!("{option} {value}"), "no such choice").hint(format!("choose {valid}")),
+                None => failed(&format!("{option} {value}"), "is not a valid value").hint(help),
+            }
+        }
+        _ => failed("", &first_line(error)).hint(help),
+    })
+}
+
+fn first_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let line = text.lines().next().unwrap_or_default();
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
+}
+
+fn print_help(error: &clap::Error, code: ExitCode) -> Result<ExitCode, Failure> {
+    // Help piped into a pager that was left.
+    match error.print() {
+        Ok(()) => Ok(code),
+        Err(e) if e.kind() == IoErrorKind::BrokenPipe => Ok(ExitCode::from(128 + 13)),
+        Err(e) => Err(Failure::new(Stage::Cli, Kind::Runtime, "print", "print", "help").why(e.to_string())),
+    }
+}

@@ -1,0 +1,68 @@
+//! `doctor`, `completion`, `man` and `version`.
+
+use super::{Outcome, command, place, read};
+use crate::report;
+use clap::{ArgMatches, Args};
+use clap_complete::Shell;
+use rlrun_engine::host::doctor;
+use rlrun_engine::policies::MANDATORY_DIR;
+use rlrun_engine::trace::Marks;
+use rlrun_spec::{Failure, Kind, Stage};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// `rlrun completion`.
+#[derive(Args, Debug)]
+pub(super) struct CompletionArgs {
+    /// bash, elvish, fish, powershell or zsh
+    #[arg(value_name = "SHELL")]
+    shell: Shell,
+}
+
+pub(super) fn completion(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: CompletionArgs = read(matches)?;
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut command(), "rlrun", &mut script);
+    report::print(&String::from_utf8_lossy(&script))
+}
+
+/// `rlrun man`.
+#[derive(Args, Debug)]
+pub(super) struct ManArgs {
+    /// Directory that the pages are written into
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+}
+
+pub(super) fn man(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: ManArgs = read(matches)?;
+    let failure = || {
+        Failure::new(
+            Stage::Cli,
+            Kind::Runtime,
+            "man",
+            "write the manual pages to",
+            args.directory.display().to_string(),
+        )
+    };
+    match clap_mangen::generate_to(command(), &args.directory) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(e) => Err(match e.raw_os_error() {
+            Some(errno) => failure().errno(errno),
+            None => failure().why(e.to_string()),
+        }),
+    }
+}
+
+pub(super) fn version(_: &mut ArgMatches, _: Marks) -> Outcome {
+    report::print(concat!("rlrun ", env!("CARGO_PKG_VERSION"), "\n"))
+}
+
+pub(super) fn doctor(_: &mut ArgMatches, _: Marks) -> Outcome {
+    let checks = doctor::checks(&doctor::Survey::read(&place()?, Path::new(MANDATORY_DIR)));
+    let printed = report::print(&doctor::render(&checks))?;
+    Ok(match doctor::exit_code(&checks) {
+        0 => printed,
+        code => ExitCode::from(code),
+    })
+}
