@@ -157,6 +157,8 @@ pub mod rlrun {
                 pub uid: u32,
                 pub gid: u32,
                 pub user: _rt::String,
+                /// The home directory on the host, symlinks resolved; empty when it is not known.
+                pub home: _rt::String,
                 /// "cli", "api" or "oci"
                 pub origin: _rt::String,
                 pub tty: bool,
@@ -171,6 +173,7 @@ pub mod rlrun {
                         .field("uid", &self.uid)
                         .field("gid", &self.gid)
                         .field("user", &self.user)
+                        .field("home", &self.home)
                         .field("origin", &self.origin)
                         .field("tty", &self.tty)
                         .field("ci", &self.ci)
@@ -395,6 +398,9 @@ pub mod rlrun {
                 /// Of the configuration, for judging only.
                 pub annotations: _rt::Vec<Pair>,
                 pub controls: _rt::Vec<Control>,
+                /// Host directories that rlrun trusts or keeps its state in: policies, compiled policies, images, containers.
+                /// Whoever can write there can do what rlrun can do.
+                pub own_paths: _rt::Vec<_rt::String>,
                 /// A built-in init is pid 1.
                 pub init: bool,
                 pub terminal: bool,
@@ -435,6 +441,7 @@ pub mod rlrun {
                         .field("read-only-paths", &self.read_only_paths)
                         .field("annotations", &self.annotations)
                         .field("controls", &self.controls)
+                        .field("own-paths", &self.own_paths)
                         .field("init", &self.init)
                         .field("terminal", &self.terminal)
                         .field("interactive", &self.interactive)
@@ -963,49 +970,49 @@ mod _rt {
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 2072] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xf5\x0e\x01A\x02\x01\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 2089] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x86\x0f\x01A\x02\x01\
 A\x08\x01B7\x01m\x05\x04info\x03low\x06medium\x04high\x08critical\x04\0\x08sever\
 ity\x03\0\0\x01ks\x01r\x05\x04codes\x08severity\x01\x07messages\x04path\x02\x04h\
 elp\x02\x04\0\x0adiagnostic\x03\0\x03\x01r\x02\x04names\x05values\x04\0\x04pair\x03\
 \0\x05\x01r\x03\x09references\x06digests\x08platforms\x04\0\x09image-ref\x03\0\x07\
 \x01r\x05\x06schemes\x08verified\x7f\x08identity\x02\x06issuer\x02\x06key-id\x02\
-\x04\0\x09signature\x03\0\x09\x01r\x06\x03uidy\x03gidy\x04users\x06origins\x03tt\
-y\x7f\x02ci\x7f\x04\0\x06caller\x03\0\x0b\x01ps\x01r\x06\x04kinds\x06sources\x0b\
-destinations\x07options\x0d\x0fresolved-source\x02\x09read-only\x7f\x04\0\x05mou\
-nt\x03\0\x0e\x01r\x04\x07host-ips\x09host-port{\x0econtainer-port{\x08protocols\x04\
-\0\x04port\x03\0\x10\x01kw\x01ky\x01r\x04\x0cmemory-bytes\x12\x04pids\x13\x0acpu\
--millis\x13\x06nofile\x13\x04\0\x06limits\x03\0\x14\x01r\x02\x07profiles\x0edefa\
-ult-actions\x04\0\x0fseccomp-summary\x03\0\x16\x01m\x03\x02no\x06partly\x03yes\x04\
-\0\x08enforced\x03\0\x18\x01r\x06\x04names\x09requesteds\x09mechanisms\x08enforc\
-ed\x19\x08required\x7f\x03whys\x04\0\x07control\x03\0\x1a\x01p{\x01r\x03\x04cidr\
-s\x05ports\x1c\x08protocols\x04\0\x0begress-rule\x03\0\x1d\x01k\x08\x01p\x0a\x01\
-p\x06\x01p\x0f\x01p\x11\x01p\x1e\x01k$\x01p\x1b\x01r\x20\x02ids\x04names\x08host\
-names\x05image\x1f\x0asignatures\x20\x0aprivileged\x7f\x04args\x0d\x03env!\x03cw\
-ds\x03uidy\x03gidy\x0euser-namespaces\x0ccapabilities\x0d\x11no-new-privileges\x7f\
-\x10read-only-rootfs\x7f\x07seccomp\x17\x06mounts\"\x07devices\x0d\x0fhost-names\
-paces\x0d\x07networks\x05ports#\x03dns\x0d\x06egress%\x07sysctls!\x06limits\x15\x0c\
-masked-paths\x0d\x0fread-only-paths\x0d\x0bannotations!\x08controls&\x04init\x7f\
-\x08terminal\x7f\x0binteractive\x7f\x04\0\x09container\x03\0'\x01m\x04\x03log\x06\
-notify\x05errno\x0ckill-process\x04\0\x0eseccomp-action\x03\0)\x01r\x03\x08sysca\
-lls\x0d\x06action*\x05errno\x13\x04\0\x0cseccomp-rule\x03\0+\x01r\x02\x0bdestina\
-tions\x0badd-options\x0d\x04\0\x0dmount-tighten\x03\0-\x01q\x10\x11drop-capabili\
-ties\x01\x0d\0\x16keep-only-capabilities\x01\x0d\0\x11no-new-privileges\0\0\x10r\
-ead-only-rootfs\0\0\x0dtighten-mount\x01.\0\x0cremove-mount\x01s\0\x09mask-path\x01\
-s\0\x0eread-only-path\x01s\0\x0dremove-device\x01s\0\x0cseccomp-deny\x01,\0\x11s\
-eccomp-keep-only\x01\x0d\0\x0begress-only\x01$\0\x0ano-network\0\0\x05limit\x01\x15\
-\0\x09unset-env\x01s\0\x0erequire-digest\x01s\0\x04\0\x0brestriction\x03\0/\x01m\
-\x03\x05allow\x04deny\x07abstain\x04\0\x08decision\x03\01\x01p\x04\x01p0\x01r\x04\
-\x08decision2\x0bdiagnostics3\x0crestrictions4\x05audit!\x04\0\x07verdict\x03\05\
-\x03\0\x18rlrun:policy/types@0.1.0\x05\0\x01B\x04\x01m\x05\x05trace\x05debug\x04\
-info\x04warn\x05error\x04\0\x05level\x03\0\0\x01@\x02\x05level\x01\x07messages\x01\
-\0\x04\0\x03log\x01\x02\x03\0\x16rlrun:policy/log@0.1.0\x05\x01\x01B\x06\x01ks\x01\
-@\x01\x03keys\0\0\x04\0\x03get\x01\x01\x01ps\x01@\0\0\x02\x04\0\x04keys\x01\x03\x03\
-\0\x17rlrun:policy/data@0.1.0\x05\x02\x01B\x03\x01ks\x01@\0\0\0\x04\0\x06config\x01\
-\x01\x03\0\x16rlrun:policy/oci@0.1.0\x05\x03\x04\0?rlrun:policy/capabilities-wit\
-h-all-of-its-exports-removed@0.1.0\x04\0\x0b2\x01\0,capabilities-with-all-of-its\
--exports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-componen\
-t\x070.258.3\x10wit-bindgen-rust\x060.61.1";
+\x04\0\x09signature\x03\0\x09\x01r\x07\x03uidy\x03gidy\x04users\x04homes\x06orig\
+ins\x03tty\x7f\x02ci\x7f\x04\0\x06caller\x03\0\x0b\x01ps\x01r\x06\x04kinds\x06so\
+urces\x0bdestinations\x07options\x0d\x0fresolved-source\x02\x09read-only\x7f\x04\
+\0\x05mount\x03\0\x0e\x01r\x04\x07host-ips\x09host-port{\x0econtainer-port{\x08p\
+rotocols\x04\0\x04port\x03\0\x10\x01kw\x01ky\x01r\x04\x0cmemory-bytes\x12\x04pid\
+s\x13\x0acpu-millis\x13\x06nofile\x13\x04\0\x06limits\x03\0\x14\x01r\x02\x07prof\
+iles\x0edefault-actions\x04\0\x0fseccomp-summary\x03\0\x16\x01m\x03\x02no\x06par\
+tly\x03yes\x04\0\x08enforced\x03\0\x18\x01r\x06\x04names\x09requesteds\x09mechan\
+isms\x08enforced\x19\x08required\x7f\x03whys\x04\0\x07control\x03\0\x1a\x01p{\x01\
+r\x03\x04cidrs\x05ports\x1c\x08protocols\x04\0\x0begress-rule\x03\0\x1d\x01k\x08\
+\x01p\x0a\x01p\x06\x01p\x0f\x01p\x11\x01p\x1e\x01k$\x01p\x1b\x01r!\x02ids\x04nam\
+es\x08hostnames\x05image\x1f\x0asignatures\x20\x0aprivileged\x7f\x04args\x0d\x03\
+env!\x03cwds\x03uidy\x03gidy\x0euser-namespaces\x0ccapabilities\x0d\x11no-new-pr\
+ivileges\x7f\x10read-only-rootfs\x7f\x07seccomp\x17\x06mounts\"\x07devices\x0d\x0f\
+host-namespaces\x0d\x07networks\x05ports#\x03dns\x0d\x06egress%\x07sysctls!\x06l\
+imits\x15\x0cmasked-paths\x0d\x0fread-only-paths\x0d\x0bannotations!\x08controls\
+&\x09own-paths\x0d\x04init\x7f\x08terminal\x7f\x0binteractive\x7f\x04\0\x09conta\
+iner\x03\0'\x01m\x04\x03log\x06notify\x05errno\x0ckill-process\x04\0\x0eseccomp-\
+action\x03\0)\x01r\x03\x08syscalls\x0d\x06action*\x05errno\x13\x04\0\x0cseccomp-\
+rule\x03\0+\x01r\x02\x0bdestinations\x0badd-options\x0d\x04\0\x0dmount-tighten\x03\
+\0-\x01q\x10\x11drop-capabilities\x01\x0d\0\x16keep-only-capabilities\x01\x0d\0\x11\
+no-new-privileges\0\0\x10read-only-rootfs\0\0\x0dtighten-mount\x01.\0\x0cremove-\
+mount\x01s\0\x09mask-path\x01s\0\x0eread-only-path\x01s\0\x0dremove-device\x01s\0\
+\x0cseccomp-deny\x01,\0\x11seccomp-keep-only\x01\x0d\0\x0begress-only\x01$\0\x0a\
+no-network\0\0\x05limit\x01\x15\0\x09unset-env\x01s\0\x0erequire-digest\x01s\0\x04\
+\0\x0brestriction\x03\0/\x01m\x03\x05allow\x04deny\x07abstain\x04\0\x08decision\x03\
+\01\x01p\x04\x01p0\x01r\x04\x08decision2\x0bdiagnostics3\x0crestrictions4\x05aud\
+it!\x04\0\x07verdict\x03\05\x03\0\x18rlrun:policy/types@0.1.0\x05\0\x01B\x04\x01\
+m\x05\x05trace\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\x01@\x02\
+\x05level\x01\x07messages\x01\0\x04\0\x03log\x01\x02\x03\0\x16rlrun:policy/log@0\
+.1.0\x05\x01\x01B\x06\x01ks\x01@\x01\x03keys\0\0\x04\0\x03get\x01\x01\x01ps\x01@\
+\0\0\x02\x04\0\x04keys\x01\x03\x03\0\x17rlrun:policy/data@0.1.0\x05\x02\x01B\x03\
+\x01ks\x01@\0\0\0\x04\0\x06config\x01\x01\x03\0\x16rlrun:policy/oci@0.1.0\x05\x03\
+\x04\0?rlrun:policy/capabilities-with-all-of-its-exports-removed@0.1.0\x04\0\x0b\
+2\x01\0,capabilities-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\
+\x0cprocessed-by\x02\x0dwit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

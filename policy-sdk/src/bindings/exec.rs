@@ -53,7 +53,7 @@ pub mod exports {
                 pub unsafe fn _export_on_exec_cabi<T_: Guest>(arg0: *mut u8) -> *mut u8 {
                     unsafe {
                         #[cfg(target_arch = "wasm32")] _rt::run_ctors_once();
-                        let result233 = {
+                        let result242 = {
                             let l0 = *arg0.add(0).cast::<*mut u8>();
                             let l1 = *arg0
                                 .add(::core::mem::size_of::<*const u8>())
@@ -1057,59 +1057,103 @@ pub mod exports {
                                 len219 * (9 * ::core::mem::size_of::<*const u8>()),
                                 ::core::mem::size_of::<*const u8>(),
                             );
-                            let l220 = i32::from(
-                                *arg0
-                                    .add(56 + 62 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<u8>(),
-                            );
-                            let l221 = i32::from(
-                                *arg0
-                                    .add(57 + 62 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<u8>(),
-                            );
-                            let l222 = i32::from(
-                                *arg0
-                                    .add(58 + 62 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<u8>(),
-                            );
-                            let l223 = *arg0
-                                .add(64 + 62 * ::core::mem::size_of::<*const u8>())
-                                .cast::<i32>();
-                            let l224 = *arg0
-                                .add(68 + 62 * ::core::mem::size_of::<*const u8>())
-                                .cast::<i32>();
-                            let l225 = *arg0
-                                .add(72 + 62 * ::core::mem::size_of::<*const u8>())
+                            let l220 = *arg0
+                                .add(56 + 62 * ::core::mem::size_of::<*const u8>())
                                 .cast::<*mut u8>();
-                            let l226 = *arg0
-                                .add(72 + 63 * ::core::mem::size_of::<*const u8>())
+                            let l221 = *arg0
+                                .add(56 + 63 * ::core::mem::size_of::<*const u8>())
                                 .cast::<usize>();
-                            let len227 = l226;
-                            let bytes227 = _rt::Vec::from_raw_parts(
-                                l225.cast(),
-                                len227,
-                                len227,
+                            let base225 = l220;
+                            let len225 = l221;
+                            let mut result225 = _rt::Vec::with_capacity(len225);
+                            for i in 0..len225 {
+                                let base = base225
+                                    .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                                let e225 = {
+                                    let l222 = *base.add(0).cast::<*mut u8>();
+                                    let l223 = *base
+                                        .add(::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len224 = l223;
+                                    let bytes224 = _rt::Vec::from_raw_parts(
+                                        l222.cast(),
+                                        len224,
+                                        len224,
+                                    );
+                                    _rt::string_lift(bytes224)
+                                };
+                                result225.push(e225);
+                            }
+                            _rt::cabi_dealloc(
+                                base225,
+                                len225 * (2 * ::core::mem::size_of::<*const u8>()),
+                                ::core::mem::size_of::<*const u8>(),
                             );
-                            let l228 = *arg0
+                            let l226 = i32::from(
+                                *arg0
+                                    .add(56 + 64 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l227 = i32::from(
+                                *arg0
+                                    .add(57 + 64 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l228 = i32::from(
+                                *arg0
+                                    .add(58 + 64 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l229 = *arg0
+                                .add(64 + 64 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l230 = *arg0
+                                .add(68 + 64 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l231 = *arg0
                                 .add(72 + 64 * ::core::mem::size_of::<*const u8>())
                                 .cast::<*mut u8>();
-                            let l229 = *arg0
+                            let l232 = *arg0
                                 .add(72 + 65 * ::core::mem::size_of::<*const u8>())
                                 .cast::<usize>();
-                            let len230 = l229;
-                            let bytes230 = _rt::Vec::from_raw_parts(
-                                l228.cast(),
-                                len230,
-                                len230,
+                            let len233 = l232;
+                            let bytes233 = _rt::Vec::from_raw_parts(
+                                l231.cast(),
+                                len233,
+                                len233,
                             );
-                            let l231 = i32::from(
+                            let l234 = *arg0
+                                .add(72 + 66 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l235 = *arg0
+                                .add(72 + 67 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len236 = l235;
+                            let bytes236 = _rt::Vec::from_raw_parts(
+                                l234.cast(),
+                                len236,
+                                len236,
+                            );
+                            let l237 = *arg0
+                                .add(72 + 68 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l238 = *arg0
+                                .add(72 + 69 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len239 = l238;
+                            let bytes239 = _rt::Vec::from_raw_parts(
+                                l237.cast(),
+                                len239,
+                                len239,
+                            );
+                            let l240 = i32::from(
                                 *arg0
-                                    .add(72 + 66 * ::core::mem::size_of::<*const u8>())
+                                    .add(72 + 70 * ::core::mem::size_of::<*const u8>())
                                     .cast::<u8>(),
                             );
-                            let l232 = i32::from(
+                            let l241 = i32::from(
                                 *arg0
-                                    .add(73 + 66 * ::core::mem::size_of::<*const u8>())
+                                    .add(73 + 70 * ::core::mem::size_of::<*const u8>())
                                     .cast::<u8>(),
                             );
                             T_::on_exec(
@@ -1324,93 +1368,95 @@ pub mod exports {
                                     read_only_paths: result193,
                                     annotations: result202,
                                     controls: result219,
-                                    init: _rt::bool_lift(l220 as u8),
-                                    terminal: _rt::bool_lift(l221 as u8),
-                                    interactive: _rt::bool_lift(l222 as u8),
+                                    own_paths: result225,
+                                    init: _rt::bool_lift(l226 as u8),
+                                    terminal: _rt::bool_lift(l227 as u8),
+                                    interactive: _rt::bool_lift(l228 as u8),
                                 },
                                 super::super::super::super::__with_name0::Caller {
-                                    uid: l223 as u32,
-                                    gid: l224 as u32,
-                                    user: _rt::string_lift(bytes227),
-                                    origin: _rt::string_lift(bytes230),
-                                    tty: _rt::bool_lift(l231 as u8),
-                                    ci: _rt::bool_lift(l232 as u8),
+                                    uid: l229 as u32,
+                                    gid: l230 as u32,
+                                    user: _rt::string_lift(bytes233),
+                                    home: _rt::string_lift(bytes236),
+                                    origin: _rt::string_lift(bytes239),
+                                    tty: _rt::bool_lift(l240 as u8),
+                                    ci: _rt::bool_lift(l241 as u8),
                                 },
                             )
                         };
                         _rt::cabi_dealloc(
                             arg0,
-                            80 + 66 * ::core::mem::size_of::<*const u8>(),
+                            80 + 70 * ::core::mem::size_of::<*const u8>(),
                             8,
                         );
-                        let ptr234 = (&raw mut _RET_AREA.0).cast::<u8>();
+                        let ptr243 = (&raw mut _RET_AREA.0).cast::<u8>();
                         let super::super::super::super::__with_name0::Verdict {
-                            decision: decision235,
-                            diagnostics: diagnostics235,
-                            restrictions: restrictions235,
-                            audit: audit235,
-                        } = result233;
-                        *ptr234.add(0).cast::<u8>() = (decision235.clone() as i32) as u8;
-                        let vec241 = diagnostics235;
-                        let len241 = vec241.len();
-                        let layout241 = _rt::alloc::Layout::from_size_align(
-                                vec241.len() * (11 * ::core::mem::size_of::<*const u8>()),
+                            decision: decision244,
+                            diagnostics: diagnostics244,
+                            restrictions: restrictions244,
+                            audit: audit244,
+                        } = result242;
+                        *ptr243.add(0).cast::<u8>() = (decision244.clone() as i32) as u8;
+                        let vec250 = diagnostics244;
+                        let len250 = vec250.len();
+                        let layout250 = _rt::alloc::Layout::from_size_align(
+                                vec250.len() * (11 * ::core::mem::size_of::<*const u8>()),
                                 ::core::mem::size_of::<*const u8>(),
                             )
                             .unwrap();
-                        let (result241, _cleanup241) = crate::rt::Cleanup::new(
-                            layout241,
+                        let (result250, _cleanup250) = crate::rt::Cleanup::new(
+                            layout250,
                         );
-                        if let Some(cleanup) = _cleanup241 {
+                        if let Some(cleanup) = _cleanup250 {
                             cleanup.forget();
                         }
-                        for (i, e) in vec241.into_iter().enumerate() {
-                            let base = result241
+                        for (i, e) in vec250.into_iter().enumerate() {
+                            let base = result250
                                 .add(i * (11 * ::core::mem::size_of::<*const u8>()));
                             {
                                 let super::super::super::super::__with_name0::Diagnostic {
-                                    code: code236,
-                                    severity: severity236,
-                                    message: message236,
-                                    path: path236,
-                                    help: help236,
+                                    code: code245,
+                                    severity: severity245,
+                                    message: message245,
+                                    path: path245,
+                                    help: help245,
                                 } = e;
-                                let vec237 = (code236.into_bytes()).into_boxed_slice();
-                                let ptr237 = vec237.as_ptr().cast::<u8>();
-                                let len237 = vec237.len();
-                                ::core::mem::forget(vec237);
+                                let vec246 = (code245.into_bytes()).into_boxed_slice();
+                                let ptr246 = vec246.as_ptr().cast::<u8>();
+                                let len246 = vec246.len();
+                                ::core::mem::forget(vec246);
                                 *base
                                     .add(::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len237;
-                                *base.add(0).cast::<*mut u8>() = ptr237.cast_mut();
+                                    .cast::<usize>() = len246;
+                                *base.add(0).cast::<*mut u8>() = ptr246.cast_mut();
                                 *base
                                     .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<u8>() = (severity236.clone() as i32) as u8;
-                                let vec238 = (message236.into_bytes()).into_boxed_slice();
-                                let ptr238 = vec238.as_ptr().cast::<u8>();
-                                let len238 = vec238.len();
-                                ::core::mem::forget(vec238);
+                                    .cast::<u8>() = (severity245.clone() as i32) as u8;
+                                let vec247 = (message245.into_bytes()).into_boxed_slice();
+                                let ptr247 = vec247.as_ptr().cast::<u8>();
+                                let len247 = vec247.len();
+                                ::core::mem::forget(vec247);
                                 *base
                                     .add(4 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len238;
+                                    .cast::<usize>() = len247;
                                 *base
                                     .add(3 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>() = ptr238.cast_mut();
-                                match path236 {
+                                    .cast::<*mut u8>() = ptr247.cast_mut();
+                                match path245 {
                                     Some(e) => {
                                         *base
                                             .add(5 * ::core::mem::size_of::<*const u8>())
                                             .cast::<u8>() = (1i32) as u8;
-                                        let vec239 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr239 = vec239.as_ptr().cast::<u8>();
-                                        let len239 = vec239.len();
-                                        ::core::mem::forget(vec239);
+                                        let vec248 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr248 = vec248.as_ptr().cast::<u8>();
+                                        let len248 = vec248.len();
+                                        ::core::mem::forget(vec248);
                                         *base
                                             .add(7 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len239;
+                                            .cast::<usize>() = len248;
                                         *base
                                             .add(6 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = ptr239.cast_mut();
+                                            .cast::<*mut u8>() = ptr248.cast_mut();
                                     }
                                     None => {
                                         *base
@@ -1418,21 +1464,21 @@ pub mod exports {
                                             .cast::<u8>() = (0i32) as u8;
                                     }
                                 };
-                                match help236 {
+                                match help245 {
                                     Some(e) => {
                                         *base
                                             .add(8 * ::core::mem::size_of::<*const u8>())
                                             .cast::<u8>() = (1i32) as u8;
-                                        let vec240 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr240 = vec240.as_ptr().cast::<u8>();
-                                        let len240 = vec240.len();
-                                        ::core::mem::forget(vec240);
+                                        let vec249 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr249 = vec249.as_ptr().cast::<u8>();
+                                        let len249 = vec249.len();
+                                        ::core::mem::forget(vec249);
                                         *base
                                             .add(10 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len240;
+                                            .cast::<usize>() = len249;
                                         *base
                                             .add(9 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = ptr240.cast_mut();
+                                            .cast::<*mut u8>() = ptr249.cast_mut();
                                     }
                                     None => {
                                         *base
@@ -1442,257 +1488,120 @@ pub mod exports {
                                 };
                             }
                         }
-                        *ptr234
+                        *ptr243
                             .add(2 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>() = len241;
-                        *ptr234
+                            .cast::<usize>() = len250;
+                        *ptr243
                             .add(::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>() = result241;
-                        let vec268 = restrictions235;
-                        let len268 = vec268.len();
-                        let layout268 = _rt::alloc::Layout::from_size_align(
-                                vec268.len() * 48,
+                            .cast::<*mut u8>() = result250;
+                        let vec277 = restrictions244;
+                        let len277 = vec277.len();
+                        let layout277 = _rt::alloc::Layout::from_size_align(
+                                vec277.len() * 48,
                                 8,
                             )
                             .unwrap();
-                        let (result268, _cleanup268) = crate::rt::Cleanup::new(
-                            layout268,
+                        let (result277, _cleanup277) = crate::rt::Cleanup::new(
+                            layout277,
                         );
-                        if let Some(cleanup) = _cleanup268 {
+                        if let Some(cleanup) = _cleanup277 {
                             cleanup.forget();
                         }
-                        for (i, e) in vec268.into_iter().enumerate() {
-                            let base = result268.add(i * 48);
+                        for (i, e) in vec277.into_iter().enumerate() {
+                            let base = result277.add(i * 48);
                             {
-                                use super::super::super::super::__with_name0::Restriction as V267;
+                                use super::super::super::super::__with_name0::Restriction as V276;
                                 match e {
-                                    V267::DropCapabilities(e) => {
+                                    V276::DropCapabilities(e) => {
                                         *base.add(0).cast::<u8>() = (0i32) as u8;
-                                        let vec243 = e;
-                                        let len243 = vec243.len();
-                                        let layout243 = _rt::alloc::Layout::from_size_align(
-                                                vec243.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result243, _cleanup243) = crate::rt::Cleanup::new(
-                                            layout243,
-                                        );
-                                        if let Some(cleanup) = _cleanup243 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec243.into_iter().enumerate() {
-                                            let base = result243
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec242 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr242 = vec242.as_ptr().cast::<u8>();
-                                                let len242 = vec242.len();
-                                                ::core::mem::forget(vec242);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len242;
-                                                *base.add(0).cast::<*mut u8>() = ptr242.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len243;
-                                        *base.add(8).cast::<*mut u8>() = result243;
-                                    }
-                                    V267::KeepOnlyCapabilities(e) => {
-                                        *base.add(0).cast::<u8>() = (1i32) as u8;
-                                        let vec245 = e;
-                                        let len245 = vec245.len();
-                                        let layout245 = _rt::alloc::Layout::from_size_align(
-                                                vec245.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result245, _cleanup245) = crate::rt::Cleanup::new(
-                                            layout245,
-                                        );
-                                        if let Some(cleanup) = _cleanup245 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec245.into_iter().enumerate() {
-                                            let base = result245
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec244 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr244 = vec244.as_ptr().cast::<u8>();
-                                                let len244 = vec244.len();
-                                                ::core::mem::forget(vec244);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len244;
-                                                *base.add(0).cast::<*mut u8>() = ptr244.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len245;
-                                        *base.add(8).cast::<*mut u8>() = result245;
-                                    }
-                                    V267::NoNewPrivileges => {
-                                        *base.add(0).cast::<u8>() = (2i32) as u8;
-                                    }
-                                    V267::ReadOnlyRootfs => {
-                                        *base.add(0).cast::<u8>() = (3i32) as u8;
-                                    }
-                                    V267::TightenMount(e) => {
-                                        *base.add(0).cast::<u8>() = (4i32) as u8;
-                                        let super::super::super::super::__with_name0::MountTighten {
-                                            destination: destination246,
-                                            add_options: add_options246,
-                                        } = e;
-                                        let vec247 = (destination246.into_bytes())
-                                            .into_boxed_slice();
-                                        let ptr247 = vec247.as_ptr().cast::<u8>();
-                                        let len247 = vec247.len();
-                                        ::core::mem::forget(vec247);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len247;
-                                        *base.add(8).cast::<*mut u8>() = ptr247.cast_mut();
-                                        let vec249 = add_options246;
-                                        let len249 = vec249.len();
-                                        let layout249 = _rt::alloc::Layout::from_size_align(
-                                                vec249.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result249, _cleanup249) = crate::rt::Cleanup::new(
-                                            layout249,
-                                        );
-                                        if let Some(cleanup) = _cleanup249 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec249.into_iter().enumerate() {
-                                            let base = result249
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec248 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr248 = vec248.as_ptr().cast::<u8>();
-                                                let len248 = vec248.len();
-                                                ::core::mem::forget(vec248);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len248;
-                                                *base.add(0).cast::<*mut u8>() = ptr248.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 3 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len249;
-                                        *base
-                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = result249;
-                                    }
-                                    V267::RemoveMount(e) => {
-                                        *base.add(0).cast::<u8>() = (5i32) as u8;
-                                        let vec250 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr250 = vec250.as_ptr().cast::<u8>();
-                                        let len250 = vec250.len();
-                                        ::core::mem::forget(vec250);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len250;
-                                        *base.add(8).cast::<*mut u8>() = ptr250.cast_mut();
-                                    }
-                                    V267::MaskPath(e) => {
-                                        *base.add(0).cast::<u8>() = (6i32) as u8;
-                                        let vec251 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr251 = vec251.as_ptr().cast::<u8>();
-                                        let len251 = vec251.len();
-                                        ::core::mem::forget(vec251);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len251;
-                                        *base.add(8).cast::<*mut u8>() = ptr251.cast_mut();
-                                    }
-                                    V267::ReadOnlyPath(e) => {
-                                        *base.add(0).cast::<u8>() = (7i32) as u8;
-                                        let vec252 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr252 = vec252.as_ptr().cast::<u8>();
+                                        let vec252 = e;
                                         let len252 = vec252.len();
-                                        ::core::mem::forget(vec252);
+                                        let layout252 = _rt::alloc::Layout::from_size_align(
+                                                vec252.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                                                ::core::mem::size_of::<*const u8>(),
+                                            )
+                                            .unwrap();
+                                        let (result252, _cleanup252) = crate::rt::Cleanup::new(
+                                            layout252,
+                                        );
+                                        if let Some(cleanup) = _cleanup252 {
+                                            cleanup.forget();
+                                        }
+                                        for (i, e) in vec252.into_iter().enumerate() {
+                                            let base = result252
+                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                                            {
+                                                let vec251 = (e.into_bytes()).into_boxed_slice();
+                                                let ptr251 = vec251.as_ptr().cast::<u8>();
+                                                let len251 = vec251.len();
+                                                ::core::mem::forget(vec251);
+                                                *base
+                                                    .add(::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>() = len251;
+                                                *base.add(0).cast::<*mut u8>() = ptr251.cast_mut();
+                                            }
+                                        }
                                         *base
                                             .add(8 + 1 * ::core::mem::size_of::<*const u8>())
                                             .cast::<usize>() = len252;
-                                        *base.add(8).cast::<*mut u8>() = ptr252.cast_mut();
+                                        *base.add(8).cast::<*mut u8>() = result252;
                                     }
-                                    V267::RemoveDevice(e) => {
-                                        *base.add(0).cast::<u8>() = (8i32) as u8;
-                                        let vec253 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr253 = vec253.as_ptr().cast::<u8>();
-                                        let len253 = vec253.len();
-                                        ::core::mem::forget(vec253);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len253;
-                                        *base.add(8).cast::<*mut u8>() = ptr253.cast_mut();
-                                    }
-                                    V267::SeccompDeny(e) => {
-                                        *base.add(0).cast::<u8>() = (9i32) as u8;
-                                        let super::super::super::super::__with_name0::SeccompRule {
-                                            syscalls: syscalls254,
-                                            action: action254,
-                                            errno: errno254,
-                                        } = e;
-                                        let vec256 = syscalls254;
-                                        let len256 = vec256.len();
-                                        let layout256 = _rt::alloc::Layout::from_size_align(
-                                                vec256.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                                    V276::KeepOnlyCapabilities(e) => {
+                                        *base.add(0).cast::<u8>() = (1i32) as u8;
+                                        let vec254 = e;
+                                        let len254 = vec254.len();
+                                        let layout254 = _rt::alloc::Layout::from_size_align(
+                                                vec254.len() * (2 * ::core::mem::size_of::<*const u8>()),
                                                 ::core::mem::size_of::<*const u8>(),
                                             )
                                             .unwrap();
-                                        let (result256, _cleanup256) = crate::rt::Cleanup::new(
-                                            layout256,
+                                        let (result254, _cleanup254) = crate::rt::Cleanup::new(
+                                            layout254,
                                         );
-                                        if let Some(cleanup) = _cleanup256 {
+                                        if let Some(cleanup) = _cleanup254 {
                                             cleanup.forget();
                                         }
-                                        for (i, e) in vec256.into_iter().enumerate() {
-                                            let base = result256
+                                        for (i, e) in vec254.into_iter().enumerate() {
+                                            let base = result254
                                                 .add(i * (2 * ::core::mem::size_of::<*const u8>()));
                                             {
-                                                let vec255 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr255 = vec255.as_ptr().cast::<u8>();
-                                                let len255 = vec255.len();
-                                                ::core::mem::forget(vec255);
+                                                let vec253 = (e.into_bytes()).into_boxed_slice();
+                                                let ptr253 = vec253.as_ptr().cast::<u8>();
+                                                let len253 = vec253.len();
+                                                ::core::mem::forget(vec253);
                                                 *base
                                                     .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len255;
-                                                *base.add(0).cast::<*mut u8>() = ptr255.cast_mut();
+                                                    .cast::<usize>() = len253;
+                                                *base.add(0).cast::<*mut u8>() = ptr253.cast_mut();
                                             }
                                         }
                                         *base
                                             .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len256;
-                                        *base.add(8).cast::<*mut u8>() = result256;
-                                        *base
-                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<u8>() = (action254.clone() as i32) as u8;
-                                        match errno254 {
-                                            Some(e) => {
-                                                *base
-                                                    .add(12 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<u8>() = (1i32) as u8;
-                                                *base
-                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<i32>() = _rt::as_i32(e);
-                                            }
-                                            None => {
-                                                *base
-                                                    .add(12 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<u8>() = (0i32) as u8;
-                                            }
-                                        };
+                                            .cast::<usize>() = len254;
+                                        *base.add(8).cast::<*mut u8>() = result254;
                                     }
-                                    V267::SeccompKeepOnly(e) => {
-                                        *base.add(0).cast::<u8>() = (10i32) as u8;
-                                        let vec258 = e;
+                                    V276::NoNewPrivileges => {
+                                        *base.add(0).cast::<u8>() = (2i32) as u8;
+                                    }
+                                    V276::ReadOnlyRootfs => {
+                                        *base.add(0).cast::<u8>() = (3i32) as u8;
+                                    }
+                                    V276::TightenMount(e) => {
+                                        *base.add(0).cast::<u8>() = (4i32) as u8;
+                                        let super::super::super::super::__with_name0::MountTighten {
+                                            destination: destination255,
+                                            add_options: add_options255,
+                                        } = e;
+                                        let vec256 = (destination255.into_bytes())
+                                            .into_boxed_slice();
+                                        let ptr256 = vec256.as_ptr().cast::<u8>();
+                                        let len256 = vec256.len();
+                                        ::core::mem::forget(vec256);
+                                        *base
+                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len256;
+                                        *base.add(8).cast::<*mut u8>() = ptr256.cast_mut();
+                                        let vec258 = add_options255;
                                         let len258 = vec258.len();
                                         let layout258 = _rt::alloc::Layout::from_size_align(
                                                 vec258.len() * (2 * ::core::mem::size_of::<*const u8>()),
@@ -1720,82 +1629,219 @@ pub mod exports {
                                             }
                                         }
                                         *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                            .add(8 + 3 * ::core::mem::size_of::<*const u8>())
                                             .cast::<usize>() = len258;
-                                        *base.add(8).cast::<*mut u8>() = result258;
+                                        *base
+                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>() = result258;
                                     }
-                                    V267::EgressOnly(e) => {
-                                        *base.add(0).cast::<u8>() = (11i32) as u8;
-                                        let vec263 = e;
-                                        let len263 = vec263.len();
-                                        let layout263 = _rt::alloc::Layout::from_size_align(
-                                                vec263.len() * (6 * ::core::mem::size_of::<*const u8>()),
+                                    V276::RemoveMount(e) => {
+                                        *base.add(0).cast::<u8>() = (5i32) as u8;
+                                        let vec259 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr259 = vec259.as_ptr().cast::<u8>();
+                                        let len259 = vec259.len();
+                                        ::core::mem::forget(vec259);
+                                        *base
+                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len259;
+                                        *base.add(8).cast::<*mut u8>() = ptr259.cast_mut();
+                                    }
+                                    V276::MaskPath(e) => {
+                                        *base.add(0).cast::<u8>() = (6i32) as u8;
+                                        let vec260 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr260 = vec260.as_ptr().cast::<u8>();
+                                        let len260 = vec260.len();
+                                        ::core::mem::forget(vec260);
+                                        *base
+                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len260;
+                                        *base.add(8).cast::<*mut u8>() = ptr260.cast_mut();
+                                    }
+                                    V276::ReadOnlyPath(e) => {
+                                        *base.add(0).cast::<u8>() = (7i32) as u8;
+                                        let vec261 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr261 = vec261.as_ptr().cast::<u8>();
+                                        let len261 = vec261.len();
+                                        ::core::mem::forget(vec261);
+                                        *base
+                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len261;
+                                        *base.add(8).cast::<*mut u8>() = ptr261.cast_mut();
+                                    }
+                                    V276::RemoveDevice(e) => {
+                                        *base.add(0).cast::<u8>() = (8i32) as u8;
+                                        let vec262 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr262 = vec262.as_ptr().cast::<u8>();
+                                        let len262 = vec262.len();
+                                        ::core::mem::forget(vec262);
+                                        *base
+                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len262;
+                                        *base.add(8).cast::<*mut u8>() = ptr262.cast_mut();
+                                    }
+                                    V276::SeccompDeny(e) => {
+                                        *base.add(0).cast::<u8>() = (9i32) as u8;
+                                        let super::super::super::super::__with_name0::SeccompRule {
+                                            syscalls: syscalls263,
+                                            action: action263,
+                                            errno: errno263,
+                                        } = e;
+                                        let vec265 = syscalls263;
+                                        let len265 = vec265.len();
+                                        let layout265 = _rt::alloc::Layout::from_size_align(
+                                                vec265.len() * (2 * ::core::mem::size_of::<*const u8>()),
                                                 ::core::mem::size_of::<*const u8>(),
                                             )
                                             .unwrap();
-                                        let (result263, _cleanup263) = crate::rt::Cleanup::new(
-                                            layout263,
+                                        let (result265, _cleanup265) = crate::rt::Cleanup::new(
+                                            layout265,
                                         );
-                                        if let Some(cleanup) = _cleanup263 {
+                                        if let Some(cleanup) = _cleanup265 {
                                             cleanup.forget();
                                         }
-                                        for (i, e) in vec263.into_iter().enumerate() {
-                                            let base = result263
-                                                .add(i * (6 * ::core::mem::size_of::<*const u8>()));
+                                        for (i, e) in vec265.into_iter().enumerate() {
+                                            let base = result265
+                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
                                             {
-                                                let super::super::super::super::__with_name0::EgressRule {
-                                                    cidr: cidr259,
-                                                    ports: ports259,
-                                                    protocol: protocol259,
-                                                } = e;
-                                                let vec260 = (cidr259.into_bytes()).into_boxed_slice();
-                                                let ptr260 = vec260.as_ptr().cast::<u8>();
-                                                let len260 = vec260.len();
-                                                ::core::mem::forget(vec260);
+                                                let vec264 = (e.into_bytes()).into_boxed_slice();
+                                                let ptr264 = vec264.as_ptr().cast::<u8>();
+                                                let len264 = vec264.len();
+                                                ::core::mem::forget(vec264);
                                                 *base
                                                     .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len260;
-                                                *base.add(0).cast::<*mut u8>() = ptr260.cast_mut();
-                                                let vec261 = <_ as Into<_rt::Vec<_>>>::into(ports259)
-                                                    .into_boxed_slice();
-                                                let ptr261 = vec261.as_ptr().cast::<u8>();
-                                                let len261 = vec261.len();
-                                                ::core::mem::forget(vec261);
-                                                *base
-                                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len261;
-                                                *base
-                                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>() = ptr261.cast_mut();
-                                                let vec262 = (protocol259.into_bytes()).into_boxed_slice();
-                                                let ptr262 = vec262.as_ptr().cast::<u8>();
-                                                let len262 = vec262.len();
-                                                ::core::mem::forget(vec262);
-                                                *base
-                                                    .add(5 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len262;
-                                                *base
-                                                    .add(4 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>() = ptr262.cast_mut();
+                                                    .cast::<usize>() = len264;
+                                                *base.add(0).cast::<*mut u8>() = ptr264.cast_mut();
                                             }
                                         }
                                         *base
                                             .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len263;
-                                        *base.add(8).cast::<*mut u8>() = result263;
+                                            .cast::<usize>() = len265;
+                                        *base.add(8).cast::<*mut u8>() = result265;
+                                        *base
+                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>() = (action263.clone() as i32) as u8;
+                                        match errno263 {
+                                            Some(e) => {
+                                                *base
+                                                    .add(12 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (1i32) as u8;
+                                                *base
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<i32>() = _rt::as_i32(e);
+                                            }
+                                            None => {
+                                                *base
+                                                    .add(12 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (0i32) as u8;
+                                            }
+                                        };
                                     }
-                                    V267::NoNetwork => {
+                                    V276::SeccompKeepOnly(e) => {
+                                        *base.add(0).cast::<u8>() = (10i32) as u8;
+                                        let vec267 = e;
+                                        let len267 = vec267.len();
+                                        let layout267 = _rt::alloc::Layout::from_size_align(
+                                                vec267.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                                                ::core::mem::size_of::<*const u8>(),
+                                            )
+                                            .unwrap();
+                                        let (result267, _cleanup267) = crate::rt::Cleanup::new(
+                                            layout267,
+                                        );
+                                        if let Some(cleanup) = _cleanup267 {
+                                            cleanup.forget();
+                                        }
+                                        for (i, e) in vec267.into_iter().enumerate() {
+                                            let base = result267
+                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                                            {
+                                                let vec266 = (e.into_bytes()).into_boxed_slice();
+                                                let ptr266 = vec266.as_ptr().cast::<u8>();
+                                                let len266 = vec266.len();
+                                                ::core::mem::forget(vec266);
+                                                *base
+                                                    .add(::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>() = len266;
+                                                *base.add(0).cast::<*mut u8>() = ptr266.cast_mut();
+                                            }
+                                        }
+                                        *base
+                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len267;
+                                        *base.add(8).cast::<*mut u8>() = result267;
+                                    }
+                                    V276::EgressOnly(e) => {
+                                        *base.add(0).cast::<u8>() = (11i32) as u8;
+                                        let vec272 = e;
+                                        let len272 = vec272.len();
+                                        let layout272 = _rt::alloc::Layout::from_size_align(
+                                                vec272.len() * (6 * ::core::mem::size_of::<*const u8>()),
+                                                ::core::mem::size_of::<*const u8>(),
+                                            )
+                                            .unwrap();
+                                        let (result272, _cleanup272) = crate::rt::Cleanup::new(
+                                            layout272,
+                                        );
+                                        if let Some(cleanup) = _cleanup272 {
+                                            cleanup.forget();
+                                        }
+                                        for (i, e) in vec272.into_iter().enumerate() {
+                                            let base = result272
+                                                .add(i * (6 * ::core::mem::size_of::<*const u8>()));
+                                            {
+                                                let super::super::super::super::__with_name0::EgressRule {
+                                                    cidr: cidr268,
+                                                    ports: ports268,
+                                                    protocol: protocol268,
+                                                } = e;
+                                                let vec269 = (cidr268.into_bytes()).into_boxed_slice();
+                                                let ptr269 = vec269.as_ptr().cast::<u8>();
+                                                let len269 = vec269.len();
+                                                ::core::mem::forget(vec269);
+                                                *base
+                                                    .add(::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>() = len269;
+                                                *base.add(0).cast::<*mut u8>() = ptr269.cast_mut();
+                                                let vec270 = <_ as Into<_rt::Vec<_>>>::into(ports268)
+                                                    .into_boxed_slice();
+                                                let ptr270 = vec270.as_ptr().cast::<u8>();
+                                                let len270 = vec270.len();
+                                                ::core::mem::forget(vec270);
+                                                *base
+                                                    .add(3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>() = len270;
+                                                *base
+                                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>() = ptr270.cast_mut();
+                                                let vec271 = (protocol268.into_bytes()).into_boxed_slice();
+                                                let ptr271 = vec271.as_ptr().cast::<u8>();
+                                                let len271 = vec271.len();
+                                                ::core::mem::forget(vec271);
+                                                *base
+                                                    .add(5 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>() = len271;
+                                                *base
+                                                    .add(4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>() = ptr271.cast_mut();
+                                            }
+                                        }
+                                        *base
+                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len272;
+                                        *base.add(8).cast::<*mut u8>() = result272;
+                                    }
+                                    V276::NoNetwork => {
                                         *base.add(0).cast::<u8>() = (12i32) as u8;
                                     }
-                                    V267::Limit(e) => {
+                                    V276::Limit(e) => {
                                         *base.add(0).cast::<u8>() = (13i32) as u8;
                                         let super::super::super::super::__with_name0::Limits {
-                                            memory_bytes: memory_bytes264,
-                                            pids: pids264,
-                                            cpu_millis: cpu_millis264,
-                                            nofile: nofile264,
+                                            memory_bytes: memory_bytes273,
+                                            pids: pids273,
+                                            cpu_millis: cpu_millis273,
+                                            nofile: nofile273,
                                         } = e;
-                                        match memory_bytes264 {
+                                        match memory_bytes273 {
                                             Some(e) => {
                                                 *base.add(8).cast::<u8>() = (1i32) as u8;
                                                 *base.add(16).cast::<i64>() = _rt::as_i64(e);
@@ -1804,7 +1850,7 @@ pub mod exports {
                                                 *base.add(8).cast::<u8>() = (0i32) as u8;
                                             }
                                         };
-                                        match pids264 {
+                                        match pids273 {
                                             Some(e) => {
                                                 *base.add(24).cast::<u8>() = (1i32) as u8;
                                                 *base.add(28).cast::<i32>() = _rt::as_i32(e);
@@ -1813,7 +1859,7 @@ pub mod exports {
                                                 *base.add(24).cast::<u8>() = (0i32) as u8;
                                             }
                                         };
-                                        match cpu_millis264 {
+                                        match cpu_millis273 {
                                             Some(e) => {
                                                 *base.add(32).cast::<u8>() = (1i32) as u8;
                                                 *base.add(36).cast::<i32>() = _rt::as_i32(e);
@@ -1822,7 +1868,7 @@ pub mod exports {
                                                 *base.add(32).cast::<u8>() = (0i32) as u8;
                                             }
                                         };
-                                        match nofile264 {
+                                        match nofile273 {
                                             Some(e) => {
                                                 *base.add(40).cast::<u8>() = (1i32) as u8;
                                                 *base.add(44).cast::<i32>() = _rt::as_i32(e);
@@ -1832,85 +1878,85 @@ pub mod exports {
                                             }
                                         };
                                     }
-                                    V267::UnsetEnv(e) => {
+                                    V276::UnsetEnv(e) => {
                                         *base.add(0).cast::<u8>() = (14i32) as u8;
-                                        let vec265 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr265 = vec265.as_ptr().cast::<u8>();
-                                        let len265 = vec265.len();
-                                        ::core::mem::forget(vec265);
+                                        let vec274 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr274 = vec274.as_ptr().cast::<u8>();
+                                        let len274 = vec274.len();
+                                        ::core::mem::forget(vec274);
                                         *base
                                             .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len265;
-                                        *base.add(8).cast::<*mut u8>() = ptr265.cast_mut();
+                                            .cast::<usize>() = len274;
+                                        *base.add(8).cast::<*mut u8>() = ptr274.cast_mut();
                                     }
-                                    V267::RequireDigest(e) => {
+                                    V276::RequireDigest(e) => {
                                         *base.add(0).cast::<u8>() = (15i32) as u8;
-                                        let vec266 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr266 = vec266.as_ptr().cast::<u8>();
-                                        let len266 = vec266.len();
-                                        ::core::mem::forget(vec266);
+                                        let vec275 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr275 = vec275.as_ptr().cast::<u8>();
+                                        let len275 = vec275.len();
+                                        ::core::mem::forget(vec275);
                                         *base
                                             .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len266;
-                                        *base.add(8).cast::<*mut u8>() = ptr266.cast_mut();
+                                            .cast::<usize>() = len275;
+                                        *base.add(8).cast::<*mut u8>() = ptr275.cast_mut();
                                     }
                                 }
                             }
                         }
-                        *ptr234
+                        *ptr243
                             .add(4 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>() = len268;
-                        *ptr234
+                            .cast::<usize>() = len277;
+                        *ptr243
                             .add(3 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>() = result268;
-                        let vec272 = audit235;
-                        let len272 = vec272.len();
-                        let layout272 = _rt::alloc::Layout::from_size_align(
-                                vec272.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            .cast::<*mut u8>() = result277;
+                        let vec281 = audit244;
+                        let len281 = vec281.len();
+                        let layout281 = _rt::alloc::Layout::from_size_align(
+                                vec281.len() * (4 * ::core::mem::size_of::<*const u8>()),
                                 ::core::mem::size_of::<*const u8>(),
                             )
                             .unwrap();
-                        let (result272, _cleanup272) = crate::rt::Cleanup::new(
-                            layout272,
+                        let (result281, _cleanup281) = crate::rt::Cleanup::new(
+                            layout281,
                         );
-                        if let Some(cleanup) = _cleanup272 {
+                        if let Some(cleanup) = _cleanup281 {
                             cleanup.forget();
                         }
-                        for (i, e) in vec272.into_iter().enumerate() {
-                            let base = result272
+                        for (i, e) in vec281.into_iter().enumerate() {
+                            let base = result281
                                 .add(i * (4 * ::core::mem::size_of::<*const u8>()));
                             {
                                 let super::super::super::super::__with_name0::Pair {
-                                    name: name269,
-                                    value: value269,
+                                    name: name278,
+                                    value: value278,
                                 } = e;
-                                let vec270 = (name269.into_bytes()).into_boxed_slice();
-                                let ptr270 = vec270.as_ptr().cast::<u8>();
-                                let len270 = vec270.len();
-                                ::core::mem::forget(vec270);
+                                let vec279 = (name278.into_bytes()).into_boxed_slice();
+                                let ptr279 = vec279.as_ptr().cast::<u8>();
+                                let len279 = vec279.len();
+                                ::core::mem::forget(vec279);
                                 *base
                                     .add(::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len270;
-                                *base.add(0).cast::<*mut u8>() = ptr270.cast_mut();
-                                let vec271 = (value269.into_bytes()).into_boxed_slice();
-                                let ptr271 = vec271.as_ptr().cast::<u8>();
-                                let len271 = vec271.len();
-                                ::core::mem::forget(vec271);
+                                    .cast::<usize>() = len279;
+                                *base.add(0).cast::<*mut u8>() = ptr279.cast_mut();
+                                let vec280 = (value278.into_bytes()).into_boxed_slice();
+                                let ptr280 = vec280.as_ptr().cast::<u8>();
+                                let len280 = vec280.len();
+                                ::core::mem::forget(vec280);
                                 *base
                                     .add(3 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len271;
+                                    .cast::<usize>() = len280;
                                 *base
                                     .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>() = ptr271.cast_mut();
+                                    .cast::<*mut u8>() = ptr280.cast_mut();
                             }
                         }
-                        *ptr234
+                        *ptr243
                             .add(6 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>() = len272;
-                        *ptr234
+                            .cast::<usize>() = len281;
+                        *ptr243
                             .add(5 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>() = result272;
-                        ptr234
+                            .cast::<*mut u8>() = result281;
+                        ptr243
                     }
                 }
                 #[doc(hidden)]
@@ -2443,51 +2489,51 @@ macro_rules! __export_exec_hook_impl {
         () = { #[rustfmt::skip] #[cfg(target_arch = "wasm32")] #[unsafe (link_section =
         "component-type:wit-bindgen:0.61.1:rlrun:policy@0.1.0:exec-hook:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 2044] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 2061] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xfc\x0e\x01A\x02\x01\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x8d\x0f\x01A\x02\x01\
 A\x08\x01B7\x01m\x05\x04info\x03low\x06medium\x04high\x08critical\x04\0\x08sever\
 ity\x03\0\0\x01ks\x01r\x05\x04codes\x08severity\x01\x07messages\x04path\x02\x04h\
 elp\x02\x04\0\x0adiagnostic\x03\0\x03\x01r\x02\x04names\x05values\x04\0\x04pair\x03\
 \0\x05\x01r\x03\x09references\x06digests\x08platforms\x04\0\x09image-ref\x03\0\x07\
 \x01r\x05\x06schemes\x08verified\x7f\x08identity\x02\x06issuer\x02\x06key-id\x02\
-\x04\0\x09signature\x03\0\x09\x01r\x06\x03uidy\x03gidy\x04users\x06origins\x03tt\
-y\x7f\x02ci\x7f\x04\0\x06caller\x03\0\x0b\x01ps\x01r\x06\x04kinds\x06sources\x0b\
-destinations\x07options\x0d\x0fresolved-source\x02\x09read-only\x7f\x04\0\x05mou\
-nt\x03\0\x0e\x01r\x04\x07host-ips\x09host-port{\x0econtainer-port{\x08protocols\x04\
-\0\x04port\x03\0\x10\x01kw\x01ky\x01r\x04\x0cmemory-bytes\x12\x04pids\x13\x0acpu\
--millis\x13\x06nofile\x13\x04\0\x06limits\x03\0\x14\x01r\x02\x07profiles\x0edefa\
-ult-actions\x04\0\x0fseccomp-summary\x03\0\x16\x01m\x03\x02no\x06partly\x03yes\x04\
-\0\x08enforced\x03\0\x18\x01r\x06\x04names\x09requesteds\x09mechanisms\x08enforc\
-ed\x19\x08required\x7f\x03whys\x04\0\x07control\x03\0\x1a\x01p{\x01r\x03\x04cidr\
-s\x05ports\x1c\x08protocols\x04\0\x0begress-rule\x03\0\x1d\x01k\x08\x01p\x0a\x01\
-p\x06\x01p\x0f\x01p\x11\x01p\x1e\x01k$\x01p\x1b\x01r\x20\x02ids\x04names\x08host\
-names\x05image\x1f\x0asignatures\x20\x0aprivileged\x7f\x04args\x0d\x03env!\x03cw\
-ds\x03uidy\x03gidy\x0euser-namespaces\x0ccapabilities\x0d\x11no-new-privileges\x7f\
-\x10read-only-rootfs\x7f\x07seccomp\x17\x06mounts\"\x07devices\x0d\x0fhost-names\
-paces\x0d\x07networks\x05ports#\x03dns\x0d\x06egress%\x07sysctls!\x06limits\x15\x0c\
-masked-paths\x0d\x0fread-only-paths\x0d\x0bannotations!\x08controls&\x04init\x7f\
-\x08terminal\x7f\x0binteractive\x7f\x04\0\x09container\x03\0'\x01m\x04\x03log\x06\
-notify\x05errno\x0ckill-process\x04\0\x0eseccomp-action\x03\0)\x01r\x03\x08sysca\
-lls\x0d\x06action*\x05errno\x13\x04\0\x0cseccomp-rule\x03\0+\x01r\x02\x0bdestina\
-tions\x0badd-options\x0d\x04\0\x0dmount-tighten\x03\0-\x01q\x10\x11drop-capabili\
-ties\x01\x0d\0\x16keep-only-capabilities\x01\x0d\0\x11no-new-privileges\0\0\x10r\
-ead-only-rootfs\0\0\x0dtighten-mount\x01.\0\x0cremove-mount\x01s\0\x09mask-path\x01\
-s\0\x0eread-only-path\x01s\0\x0dremove-device\x01s\0\x0cseccomp-deny\x01,\0\x11s\
-eccomp-keep-only\x01\x0d\0\x0begress-only\x01$\0\x0ano-network\0\0\x05limit\x01\x15\
-\0\x09unset-env\x01s\0\x0erequire-digest\x01s\0\x04\0\x0brestriction\x03\0/\x01m\
-\x03\x05allow\x04deny\x07abstain\x04\0\x08decision\x03\01\x01p\x04\x01p0\x01r\x04\
-\x08decision2\x0bdiagnostics3\x0crestrictions4\x05audit!\x04\0\x07verdict\x03\05\
-\x03\0\x18rlrun:policy/types@0.1.0\x05\0\x02\x03\0\0\x07verdict\x02\x03\0\0\x09c\
-ontainer\x02\x03\0\0\x06caller\x02\x03\0\0\x04pair\x01B\x0e\x02\x03\x02\x01\x01\x04\
-\0\x07verdict\x03\0\0\x02\x03\x02\x01\x02\x04\0\x09container\x03\0\x02\x02\x03\x02\
-\x01\x03\x04\0\x06caller\x03\0\x04\x02\x03\x02\x01\x04\x04\0\x04pair\x03\0\x06\x01\
-ps\x01p\x07\x01r\x06\x0ccontainer-ids\x04args\x08\x03env\x09\x03uidy\x03tty\x7f\x0a\
-privileged\x7f\x04\0\x07request\x03\0\x0a\x01@\x03\x07request\x0b\x09container\x03\
-\x06caller\x05\0\x01\x04\0\x07on-exec\x01\x0c\x04\0\x17rlrun:policy/exec@0.1.0\x05\
-\x05\x04\0\x1crlrun:policy/exec-hook@0.1.0\x04\0\x0b\x0f\x01\0\x09exec-hook\x03\0\
-\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.258.3\x10wit-bi\
-ndgen-rust\x060.61.1";
+\x04\0\x09signature\x03\0\x09\x01r\x07\x03uidy\x03gidy\x04users\x04homes\x06orig\
+ins\x03tty\x7f\x02ci\x7f\x04\0\x06caller\x03\0\x0b\x01ps\x01r\x06\x04kinds\x06so\
+urces\x0bdestinations\x07options\x0d\x0fresolved-source\x02\x09read-only\x7f\x04\
+\0\x05mount\x03\0\x0e\x01r\x04\x07host-ips\x09host-port{\x0econtainer-port{\x08p\
+rotocols\x04\0\x04port\x03\0\x10\x01kw\x01ky\x01r\x04\x0cmemory-bytes\x12\x04pid\
+s\x13\x0acpu-millis\x13\x06nofile\x13\x04\0\x06limits\x03\0\x14\x01r\x02\x07prof\
+iles\x0edefault-actions\x04\0\x0fseccomp-summary\x03\0\x16\x01m\x03\x02no\x06par\
+tly\x03yes\x04\0\x08enforced\x03\0\x18\x01r\x06\x04names\x09requesteds\x09mechan\
+isms\x08enforced\x19\x08required\x7f\x03whys\x04\0\x07control\x03\0\x1a\x01p{\x01\
+r\x03\x04cidrs\x05ports\x1c\x08protocols\x04\0\x0begress-rule\x03\0\x1d\x01k\x08\
+\x01p\x0a\x01p\x06\x01p\x0f\x01p\x11\x01p\x1e\x01k$\x01p\x1b\x01r!\x02ids\x04nam\
+es\x08hostnames\x05image\x1f\x0asignatures\x20\x0aprivileged\x7f\x04args\x0d\x03\
+env!\x03cwds\x03uidy\x03gidy\x0euser-namespaces\x0ccapabilities\x0d\x11no-new-pr\
+ivileges\x7f\x10read-only-rootfs\x7f\x07seccomp\x17\x06mounts\"\x07devices\x0d\x0f\
+host-namespaces\x0d\x07networks\x05ports#\x03dns\x0d\x06egress%\x07sysctls!\x06l\
+imits\x15\x0cmasked-paths\x0d\x0fread-only-paths\x0d\x0bannotations!\x08controls\
+&\x09own-paths\x0d\x04init\x7f\x08terminal\x7f\x0binteractive\x7f\x04\0\x09conta\
+iner\x03\0'\x01m\x04\x03log\x06notify\x05errno\x0ckill-process\x04\0\x0eseccomp-\
+action\x03\0)\x01r\x03\x08syscalls\x0d\x06action*\x05errno\x13\x04\0\x0cseccomp-\
+rule\x03\0+\x01r\x02\x0bdestinations\x0badd-options\x0d\x04\0\x0dmount-tighten\x03\
+\0-\x01q\x10\x11drop-capabilities\x01\x0d\0\x16keep-only-capabilities\x01\x0d\0\x11\
+no-new-privileges\0\0\x10read-only-rootfs\0\0\x0dtighten-mount\x01.\0\x0cremove-\
+mount\x01s\0\x09mask-path\x01s\0\x0eread-only-path\x01s\0\x0dremove-device\x01s\0\
+\x0cseccomp-deny\x01,\0\x11seccomp-keep-only\x01\x0d\0\x0begress-only\x01$\0\x0a\
+no-network\0\0\x05limit\x01\x15\0\x09unset-env\x01s\0\x0erequire-digest\x01s\0\x04\
+\0\x0brestriction\x03\0/\x01m\x03\x05allow\x04deny\x07abstain\x04\0\x08decision\x03\
+\01\x01p\x04\x01p0\x01r\x04\x08decision2\x0bdiagnostics3\x0crestrictions4\x05aud\
+it!\x04\0\x07verdict\x03\05\x03\0\x18rlrun:policy/types@0.1.0\x05\0\x02\x03\0\0\x07\
+verdict\x02\x03\0\0\x09container\x02\x03\0\0\x06caller\x02\x03\0\0\x04pair\x01B\x0e\
+\x02\x03\x02\x01\x01\x04\0\x07verdict\x03\0\0\x02\x03\x02\x01\x02\x04\0\x09conta\
+iner\x03\0\x02\x02\x03\x02\x01\x03\x04\0\x06caller\x03\0\x04\x02\x03\x02\x01\x04\
+\x04\0\x04pair\x03\0\x06\x01ps\x01p\x07\x01r\x06\x0ccontainer-ids\x04args\x08\x03\
+env\x09\x03uidy\x03tty\x7f\x0aprivileged\x7f\x04\0\x07request\x03\0\x0a\x01@\x03\
+\x07request\x0b\x09container\x03\x06caller\x05\0\x01\x04\0\x07on-exec\x01\x0c\x04\
+\0\x17rlrun:policy/exec@0.1.0\x05\x05\x04\0\x1crlrun:policy/exec-hook@0.1.0\x04\0\
+\x0b\x0f\x01\0\x09exec-hook\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dw\
+it-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
         };
     };
 }
@@ -2500,44 +2546,44 @@ pub use __export_exec_hook_impl as export_exec;
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1847] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x97\x0d\x01A\x02\x01\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1864] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xa8\x0d\x01A\x02\x01\
 A\x02\x01B7\x01m\x05\x04info\x03low\x06medium\x04high\x08critical\x04\0\x08sever\
 ity\x03\0\0\x01ks\x01r\x05\x04codes\x08severity\x01\x07messages\x04path\x02\x04h\
 elp\x02\x04\0\x0adiagnostic\x03\0\x03\x01r\x02\x04names\x05values\x04\0\x04pair\x03\
 \0\x05\x01r\x03\x09references\x06digests\x08platforms\x04\0\x09image-ref\x03\0\x07\
 \x01r\x05\x06schemes\x08verified\x7f\x08identity\x02\x06issuer\x02\x06key-id\x02\
-\x04\0\x09signature\x03\0\x09\x01r\x06\x03uidy\x03gidy\x04users\x06origins\x03tt\
-y\x7f\x02ci\x7f\x04\0\x06caller\x03\0\x0b\x01ps\x01r\x06\x04kinds\x06sources\x0b\
-destinations\x07options\x0d\x0fresolved-source\x02\x09read-only\x7f\x04\0\x05mou\
-nt\x03\0\x0e\x01r\x04\x07host-ips\x09host-port{\x0econtainer-port{\x08protocols\x04\
-\0\x04port\x03\0\x10\x01kw\x01ky\x01r\x04\x0cmemory-bytes\x12\x04pids\x13\x0acpu\
--millis\x13\x06nofile\x13\x04\0\x06limits\x03\0\x14\x01r\x02\x07profiles\x0edefa\
-ult-actions\x04\0\x0fseccomp-summary\x03\0\x16\x01m\x03\x02no\x06partly\x03yes\x04\
-\0\x08enforced\x03\0\x18\x01r\x06\x04names\x09requesteds\x09mechanisms\x08enforc\
-ed\x19\x08required\x7f\x03whys\x04\0\x07control\x03\0\x1a\x01p{\x01r\x03\x04cidr\
-s\x05ports\x1c\x08protocols\x04\0\x0begress-rule\x03\0\x1d\x01k\x08\x01p\x0a\x01\
-p\x06\x01p\x0f\x01p\x11\x01p\x1e\x01k$\x01p\x1b\x01r\x20\x02ids\x04names\x08host\
-names\x05image\x1f\x0asignatures\x20\x0aprivileged\x7f\x04args\x0d\x03env!\x03cw\
-ds\x03uidy\x03gidy\x0euser-namespaces\x0ccapabilities\x0d\x11no-new-privileges\x7f\
-\x10read-only-rootfs\x7f\x07seccomp\x17\x06mounts\"\x07devices\x0d\x0fhost-names\
-paces\x0d\x07networks\x05ports#\x03dns\x0d\x06egress%\x07sysctls!\x06limits\x15\x0c\
-masked-paths\x0d\x0fread-only-paths\x0d\x0bannotations!\x08controls&\x04init\x7f\
-\x08terminal\x7f\x0binteractive\x7f\x04\0\x09container\x03\0'\x01m\x04\x03log\x06\
-notify\x05errno\x0ckill-process\x04\0\x0eseccomp-action\x03\0)\x01r\x03\x08sysca\
-lls\x0d\x06action*\x05errno\x13\x04\0\x0cseccomp-rule\x03\0+\x01r\x02\x0bdestina\
-tions\x0badd-options\x0d\x04\0\x0dmount-tighten\x03\0-\x01q\x10\x11drop-capabili\
-ties\x01\x0d\0\x16keep-only-capabilities\x01\x0d\0\x11no-new-privileges\0\0\x10r\
-ead-only-rootfs\0\0\x0dtighten-mount\x01.\0\x0cremove-mount\x01s\0\x09mask-path\x01\
-s\0\x0eread-only-path\x01s\0\x0dremove-device\x01s\0\x0cseccomp-deny\x01,\0\x11s\
-eccomp-keep-only\x01\x0d\0\x0begress-only\x01$\0\x0ano-network\0\0\x05limit\x01\x15\
-\0\x09unset-env\x01s\0\x0erequire-digest\x01s\0\x04\0\x0brestriction\x03\0/\x01m\
-\x03\x05allow\x04deny\x07abstain\x04\0\x08decision\x03\01\x01p\x04\x01p0\x01r\x04\
-\x08decision2\x0bdiagnostics3\x0crestrictions4\x05audit!\x04\0\x07verdict\x03\05\
-\x03\0\x18rlrun:policy/types@0.1.0\x05\0\x04\0<rlrun:policy/exec-hook-with-all-o\
-f-its-exports-removed@0.1.0\x04\0\x0b/\x01\0)exec-hook-with-all-of-its-exports-r\
-emoved\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.258\
-.3\x10wit-bindgen-rust\x060.61.1";
+\x04\0\x09signature\x03\0\x09\x01r\x07\x03uidy\x03gidy\x04users\x04homes\x06orig\
+ins\x03tty\x7f\x02ci\x7f\x04\0\x06caller\x03\0\x0b\x01ps\x01r\x06\x04kinds\x06so\
+urces\x0bdestinations\x07options\x0d\x0fresolved-source\x02\x09read-only\x7f\x04\
+\0\x05mount\x03\0\x0e\x01r\x04\x07host-ips\x09host-port{\x0econtainer-port{\x08p\
+rotocols\x04\0\x04port\x03\0\x10\x01kw\x01ky\x01r\x04\x0cmemory-bytes\x12\x04pid\
+s\x13\x0acpu-millis\x13\x06nofile\x13\x04\0\x06limits\x03\0\x14\x01r\x02\x07prof\
+iles\x0edefault-actions\x04\0\x0fseccomp-summary\x03\0\x16\x01m\x03\x02no\x06par\
+tly\x03yes\x04\0\x08enforced\x03\0\x18\x01r\x06\x04names\x09requesteds\x09mechan\
+isms\x08enforced\x19\x08required\x7f\x03whys\x04\0\x07control\x03\0\x1a\x01p{\x01\
+r\x03\x04cidrs\x05ports\x1c\x08protocols\x04\0\x0begress-rule\x03\0\x1d\x01k\x08\
+\x01p\x0a\x01p\x06\x01p\x0f\x01p\x11\x01p\x1e\x01k$\x01p\x1b\x01r!\x02ids\x04nam\
+es\x08hostnames\x05image\x1f\x0asignatures\x20\x0aprivileged\x7f\x04args\x0d\x03\
+env!\x03cwds\x03uidy\x03gidy\x0euser-namespaces\x0ccapabilities\x0d\x11no-new-pr\
+ivileges\x7f\x10read-only-rootfs\x7f\x07seccomp\x17\x06mounts\"\x07devices\x0d\x0f\
+host-namespaces\x0d\x07networks\x05ports#\x03dns\x0d\x06egress%\x07sysctls!\x06l\
+imits\x15\x0cmasked-paths\x0d\x0fread-only-paths\x0d\x0bannotations!\x08controls\
+&\x09own-paths\x0d\x04init\x7f\x08terminal\x7f\x0binteractive\x7f\x04\0\x09conta\
+iner\x03\0'\x01m\x04\x03log\x06notify\x05errno\x0ckill-process\x04\0\x0eseccomp-\
+action\x03\0)\x01r\x03\x08syscalls\x0d\x06action*\x05errno\x13\x04\0\x0cseccomp-\
+rule\x03\0+\x01r\x02\x0bdestinations\x0badd-options\x0d\x04\0\x0dmount-tighten\x03\
+\0-\x01q\x10\x11drop-capabilities\x01\x0d\0\x16keep-only-capabilities\x01\x0d\0\x11\
+no-new-privileges\0\0\x10read-only-rootfs\0\0\x0dtighten-mount\x01.\0\x0cremove-\
+mount\x01s\0\x09mask-path\x01s\0\x0eread-only-path\x01s\0\x0dremove-device\x01s\0\
+\x0cseccomp-deny\x01,\0\x11seccomp-keep-only\x01\x0d\0\x0begress-only\x01$\0\x0a\
+no-network\0\0\x05limit\x01\x15\0\x09unset-env\x01s\0\x0erequire-digest\x01s\0\x04\
+\0\x0brestriction\x03\0/\x01m\x03\x05allow\x04deny\x07abstain\x04\0\x08decision\x03\
+\01\x01p\x04\x01p0\x01r\x04\x08decision2\x0bdiagnostics3\x0crestrictions4\x05aud\
+it!\x04\0\x07verdict\x03\05\x03\0\x18rlrun:policy/types@0.1.0\x05\0\x04\0<rlrun:\
+policy/exec-hook-with-all-of-its-exports-removed@0.1.0\x04\0\x0b/\x01\0)exec-hoo\
+k-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\
+\x0dwit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

@@ -90,7 +90,7 @@ pub mod exports {
                 pub unsafe fn _export_on_pull_cabi<T_: Guest>(arg0: *mut u8) -> *mut u8 {
                     unsafe {
                         #[cfg(target_arch = "wasm32")] _rt::run_ctors_once();
-                        let result24 = {
+                        let result27 = {
                             let l0 = *arg0.add(0).cast::<*mut u8>();
                             let l1 = *arg0
                                 .add(::core::mem::size_of::<*const u8>())
@@ -153,14 +153,26 @@ pub mod exports {
                                 len21,
                                 len21,
                             );
-                            let l22 = i32::from(
+                            let l22 = *arg0
+                                .add(8 + 14 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l23 = *arg0
+                                .add(8 + 15 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len24 = l23;
+                            let bytes24 = _rt::Vec::from_raw_parts(
+                                l22.cast(),
+                                len24,
+                                len24,
+                            );
+                            let l25 = i32::from(
                                 *arg0
-                                    .add(8 + 14 * ::core::mem::size_of::<*const u8>())
+                                    .add(8 + 16 * ::core::mem::size_of::<*const u8>())
                                     .cast::<u8>(),
                             );
-                            let l23 = i32::from(
+                            let l26 = i32::from(
                                 *arg0
-                                    .add(9 + 14 * ::core::mem::size_of::<*const u8>())
+                                    .add(9 + 16 * ::core::mem::size_of::<*const u8>())
                                     .cast::<u8>(),
                             );
                             T_::on_pull(
@@ -198,83 +210,84 @@ pub mod exports {
                                     uid: l14 as u32,
                                     gid: l15 as u32,
                                     user: _rt::string_lift(bytes18),
-                                    origin: _rt::string_lift(bytes21),
-                                    tty: _rt::bool_lift(l22 as u8),
-                                    ci: _rt::bool_lift(l23 as u8),
+                                    home: _rt::string_lift(bytes21),
+                                    origin: _rt::string_lift(bytes24),
+                                    tty: _rt::bool_lift(l25 as u8),
+                                    ci: _rt::bool_lift(l26 as u8),
                                 },
                             )
                         };
                         _rt::cabi_dealloc(
                             arg0,
-                            8 + 15 * ::core::mem::size_of::<*const u8>(),
+                            8 + 17 * ::core::mem::size_of::<*const u8>(),
                             ::core::mem::size_of::<*const u8>(),
                         );
-                        let ptr25 = (&raw mut _RET_AREA.0).cast::<u8>();
+                        let ptr28 = (&raw mut _RET_AREA.0).cast::<u8>();
                         let super::super::super::super::__with_name0::Verdict {
-                            decision: decision26,
-                            diagnostics: diagnostics26,
-                            restrictions: restrictions26,
-                            audit: audit26,
-                        } = result24;
-                        *ptr25.add(0).cast::<u8>() = (decision26.clone() as i32) as u8;
-                        let vec32 = diagnostics26;
-                        let len32 = vec32.len();
-                        let layout32 = _rt::alloc::Layout::from_size_align(
-                                vec32.len() * (11 * ::core::mem::size_of::<*const u8>()),
+                            decision: decision29,
+                            diagnostics: diagnostics29,
+                            restrictions: restrictions29,
+                            audit: audit29,
+                        } = result27;
+                        *ptr28.add(0).cast::<u8>() = (decision29.clone() as i32) as u8;
+                        let vec35 = diagnostics29;
+                        let len35 = vec35.len();
+                        let layout35 = _rt::alloc::Layout::from_size_align(
+                                vec35.len() * (11 * ::core::mem::size_of::<*const u8>()),
                                 ::core::mem::size_of::<*const u8>(),
                             )
                             .unwrap();
-                        let (result32, _cleanup32) = crate::rt::Cleanup::new(layout32);
-                        if let Some(cleanup) = _cleanup32 {
+                        let (result35, _cleanup35) = crate::rt::Cleanup::new(layout35);
+                        if let Some(cleanup) = _cleanup35 {
                             cleanup.forget();
                         }
-                        for (i, e) in vec32.into_iter().enumerate() {
-                            let base = result32
+                        for (i, e) in vec35.into_iter().enumerate() {
+                            let base = result35
                                 .add(i * (11 * ::core::mem::size_of::<*const u8>()));
                             {
                                 let super::super::super::super::__with_name0::Diagnostic {
-                                    code: code27,
-                                    severity: severity27,
-                                    message: message27,
-                                    path: path27,
-                                    help: help27,
+                                    code: code30,
+                                    severity: severity30,
+                                    message: message30,
+                                    path: path30,
+                                    help: help30,
                                 } = e;
-                                let vec28 = (code27.into_bytes()).into_boxed_slice();
-                                let ptr28 = vec28.as_ptr().cast::<u8>();
-                                let len28 = vec28.len();
-                                ::core::mem::forget(vec28);
+                                let vec31 = (code30.into_bytes()).into_boxed_slice();
+                                let ptr31 = vec31.as_ptr().cast::<u8>();
+                                let len31 = vec31.len();
+                                ::core::mem::forget(vec31);
                                 *base
                                     .add(::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len28;
-                                *base.add(0).cast::<*mut u8>() = ptr28.cast_mut();
+                                    .cast::<usize>() = len31;
+                                *base.add(0).cast::<*mut u8>() = ptr31.cast_mut();
                                 *base
                                     .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<u8>() = (severity27.clone() as i32) as u8;
-                                let vec29 = (message27.into_bytes()).into_boxed_slice();
-                                let ptr29 = vec29.as_ptr().cast::<u8>();
-                                let len29 = vec29.len();
-                                ::core::mem::forget(vec29);
+                                    .cast::<u8>() = (severity30.clone() as i32) as u8;
+                                let vec32 = (message30.into_bytes()).into_boxed_slice();
+                                let ptr32 = vec32.as_ptr().cast::<u8>();
+                                let len32 = vec32.len();
+                                ::core::mem::forget(vec32);
                                 *base
                                     .add(4 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len29;
+                                    .cast::<usize>() = len32;
                                 *base
                                     .add(3 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>() = ptr29.cast_mut();
-                                match path27 {
+                                    .cast::<*mut u8>() = ptr32.cast_mut();
+                                match path30 {
                                     Some(e) => {
                                         *base
                                             .add(5 * ::core::mem::size_of::<*const u8>())
                                             .cast::<u8>() = (1i32) as u8;
-                                        let vec30 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr30 = vec30.as_ptr().cast::<u8>();
-                                        let len30 = vec30.len();
-                                        ::core::mem::forget(vec30);
+                                        let vec33 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr33 = vec33.as_ptr().cast::<u8>();
+                                        let len33 = vec33.len();
+                                        ::core::mem::forget(vec33);
                                         *base
                                             .add(7 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len30;
+                                            .cast::<usize>() = len33;
                                         *base
                                             .add(6 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = ptr30.cast_mut();
+                                            .cast::<*mut u8>() = ptr33.cast_mut();
                                     }
                                     None => {
                                         *base
@@ -282,21 +295,21 @@ pub mod exports {
                                             .cast::<u8>() = (0i32) as u8;
                                     }
                                 };
-                                match help27 {
+                                match help30 {
                                     Some(e) => {
                                         *base
                                             .add(8 * ::core::mem::size_of::<*const u8>())
                                             .cast::<u8>() = (1i32) as u8;
-                                        let vec31 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr31 = vec31.as_ptr().cast::<u8>();
-                                        let len31 = vec31.len();
-                                        ::core::mem::forget(vec31);
+                                        let vec34 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr34 = vec34.as_ptr().cast::<u8>();
+                                        let len34 = vec34.len();
+                                        ::core::mem::forget(vec34);
                                         *base
                                             .add(10 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len31;
+                                            .cast::<usize>() = len34;
                                         *base
                                             .add(9 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = ptr31.cast_mut();
+                                            .cast::<*mut u8>() = ptr34.cast_mut();
                                     }
                                     None => {
                                         *base
@@ -306,153 +319,109 @@ pub mod exports {
                                 };
                             }
                         }
-                        *ptr25
+                        *ptr28
                             .add(2 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>() = len32;
-                        *ptr25
+                            .cast::<usize>() = len35;
+                        *ptr28
                             .add(::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>() = result32;
-                        let vec59 = restrictions26;
-                        let len59 = vec59.len();
-                        let layout59 = _rt::alloc::Layout::from_size_align(
-                                vec59.len() * 48,
+                            .cast::<*mut u8>() = result35;
+                        let vec62 = restrictions29;
+                        let len62 = vec62.len();
+                        let layout62 = _rt::alloc::Layout::from_size_align(
+                                vec62.len() * 48,
                                 8,
                             )
                             .unwrap();
-                        let (result59, _cleanup59) = crate::rt::Cleanup::new(layout59);
-                        if let Some(cleanup) = _cleanup59 {
+                        let (result62, _cleanup62) = crate::rt::Cleanup::new(layout62);
+                        if let Some(cleanup) = _cleanup62 {
                             cleanup.forget();
                         }
-                        for (i, e) in vec59.into_iter().enumerate() {
-                            let base = result59.add(i * 48);
+                        for (i, e) in vec62.into_iter().enumerate() {
+                            let base = result62.add(i * 48);
                             {
-                                use super::super::super::super::__with_name0::Restriction as V58;
+                                use super::super::super::super::__with_name0::Restriction as V61;
                                 match e {
-                                    V58::DropCapabilities(e) => {
+                                    V61::DropCapabilities(e) => {
                                         *base.add(0).cast::<u8>() = (0i32) as u8;
-                                        let vec34 = e;
-                                        let len34 = vec34.len();
-                                        let layout34 = _rt::alloc::Layout::from_size_align(
-                                                vec34.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                                        let vec37 = e;
+                                        let len37 = vec37.len();
+                                        let layout37 = _rt::alloc::Layout::from_size_align(
+                                                vec37.len() * (2 * ::core::mem::size_of::<*const u8>()),
                                                 ::core::mem::size_of::<*const u8>(),
                                             )
                                             .unwrap();
-                                        let (result34, _cleanup34) = crate::rt::Cleanup::new(
-                                            layout34,
+                                        let (result37, _cleanup37) = crate::rt::Cleanup::new(
+                                            layout37,
                                         );
-                                        if let Some(cleanup) = _cleanup34 {
+                                        if let Some(cleanup) = _cleanup37 {
                                             cleanup.forget();
                                         }
-                                        for (i, e) in vec34.into_iter().enumerate() {
-                                            let base = result34
+                                        for (i, e) in vec37.into_iter().enumerate() {
+                                            let base = result37
                                                 .add(i * (2 * ::core::mem::size_of::<*const u8>()));
                                             {
-                                                let vec33 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr33 = vec33.as_ptr().cast::<u8>();
-                                                let len33 = vec33.len();
-                                                ::core::mem::forget(vec33);
+                                                let vec36 = (e.into_bytes()).into_boxed_slice();
+                                                let ptr36 = vec36.as_ptr().cast::<u8>();
+                                                let len36 = vec36.len();
+                                                ::core::mem::forget(vec36);
                                                 *base
                                                     .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len33;
-                                                *base.add(0).cast::<*mut u8>() = ptr33.cast_mut();
+                                                    .cast::<usize>() = len36;
+                                                *base.add(0).cast::<*mut u8>() = ptr36.cast_mut();
                                             }
                                         }
                                         *base
                                             .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len34;
-                                        *base.add(8).cast::<*mut u8>() = result34;
+                                            .cast::<usize>() = len37;
+                                        *base.add(8).cast::<*mut u8>() = result37;
                                     }
-                                    V58::KeepOnlyCapabilities(e) => {
+                                    V61::KeepOnlyCapabilities(e) => {
                                         *base.add(0).cast::<u8>() = (1i32) as u8;
-                                        let vec36 = e;
-                                        let len36 = vec36.len();
-                                        let layout36 = _rt::alloc::Layout::from_size_align(
-                                                vec36.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                                        let vec39 = e;
+                                        let len39 = vec39.len();
+                                        let layout39 = _rt::alloc::Layout::from_size_align(
+                                                vec39.len() * (2 * ::core::mem::size_of::<*const u8>()),
                                                 ::core::mem::size_of::<*const u8>(),
                                             )
                                             .unwrap();
-                                        let (result36, _cleanup36) = crate::rt::Cleanup::new(
-                                            layout36,
+                                        let (result39, _cleanup39) = crate::rt::Cleanup::new(
+                                            layout39,
                                         );
-                                        if let Some(cleanup) = _cleanup36 {
+                                        if let Some(cleanup) = _cleanup39 {
                                             cleanup.forget();
                                         }
-                                        for (i, e) in vec36.into_iter().enumerate() {
-                                            let base = result36
+                                        for (i, e) in vec39.into_iter().enumerate() {
+                                            let base = result39
                                                 .add(i * (2 * ::core::mem::size_of::<*const u8>()));
                                             {
-                                                let vec35 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr35 = vec35.as_ptr().cast::<u8>();
-                                                let len35 = vec35.len();
-                                                ::core::mem::forget(vec35);
+                                                let vec38 = (e.into_bytes()).into_boxed_slice();
+                                                let ptr38 = vec38.as_ptr().cast::<u8>();
+                                                let len38 = vec38.len();
+                                                ::core::mem::forget(vec38);
                                                 *base
                                                     .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len35;
-                                                *base.add(0).cast::<*mut u8>() = ptr35.cast_mut();
+                                                    .cast::<usize>() = len38;
+                                                *base.add(0).cast::<*mut u8>() = ptr38.cast_mut();
                                             }
                                         }
                                         *base
                                             .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len36;
-                                        *base.add(8).cast::<*mut u8>() = result36;
+                                            .cast::<usize>() = len39;
+                                        *base.add(8).cast::<*mut u8>() = result39;
                                     }
-                                    V58::NoNewPrivileges => {
+                                    V61::NoNewPrivileges => {
                                         *base.add(0).cast::<u8>() = (2i32) as u8;
                                     }
-                                    V58::ReadOnlyRootfs => {
+                                    V61::ReadOnlyRootfs => {
                                         *base.add(0).cast::<u8>() = (3i32) as u8;
                                     }
-                                    V58::TightenMount(e) => {
+                                    V61::TightenMount(e) => {
                                         *base.add(0).cast::<u8>() = (4i32) as u8;
                                         let super::super::super::super::__with_name0::MountTighten {
-                                            destination: destination37,
-                                            add_options: add_options37,
+                                            destination: destination40,
+                                            add_options: add_options40,
                                         } = e;
-                                        let vec38 = (destination37.into_bytes()).into_boxed_slice();
-                                        let ptr38 = vec38.as_ptr().cast::<u8>();
-                                        let len38 = vec38.len();
-                                        ::core::mem::forget(vec38);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len38;
-                                        *base.add(8).cast::<*mut u8>() = ptr38.cast_mut();
-                                        let vec40 = add_options37;
-                                        let len40 = vec40.len();
-                                        let layout40 = _rt::alloc::Layout::from_size_align(
-                                                vec40.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result40, _cleanup40) = crate::rt::Cleanup::new(
-                                            layout40,
-                                        );
-                                        if let Some(cleanup) = _cleanup40 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec40.into_iter().enumerate() {
-                                            let base = result40
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec39 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr39 = vec39.as_ptr().cast::<u8>();
-                                                let len39 = vec39.len();
-                                                ::core::mem::forget(vec39);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len39;
-                                                *base.add(0).cast::<*mut u8>() = ptr39.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 3 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len40;
-                                        *base
-                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = result40;
-                                    }
-                                    V58::RemoveMount(e) => {
-                                        *base.add(0).cast::<u8>() = (5i32) as u8;
-                                        let vec41 = (e.into_bytes()).into_boxed_slice();
+                                        let vec41 = (destination40.into_bytes()).into_boxed_slice();
                                         let ptr41 = vec41.as_ptr().cast::<u8>();
                                         let len41 = vec41.len();
                                         ::core::mem::forget(vec41);
@@ -460,31 +429,42 @@ pub mod exports {
                                             .add(8 + 1 * ::core::mem::size_of::<*const u8>())
                                             .cast::<usize>() = len41;
                                         *base.add(8).cast::<*mut u8>() = ptr41.cast_mut();
-                                    }
-                                    V58::MaskPath(e) => {
-                                        *base.add(0).cast::<u8>() = (6i32) as u8;
-                                        let vec42 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr42 = vec42.as_ptr().cast::<u8>();
-                                        let len42 = vec42.len();
-                                        ::core::mem::forget(vec42);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len42;
-                                        *base.add(8).cast::<*mut u8>() = ptr42.cast_mut();
-                                    }
-                                    V58::ReadOnlyPath(e) => {
-                                        *base.add(0).cast::<u8>() = (7i32) as u8;
-                                        let vec43 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr43 = vec43.as_ptr().cast::<u8>();
+                                        let vec43 = add_options40;
                                         let len43 = vec43.len();
-                                        ::core::mem::forget(vec43);
+                                        let layout43 = _rt::alloc::Layout::from_size_align(
+                                                vec43.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                                                ::core::mem::size_of::<*const u8>(),
+                                            )
+                                            .unwrap();
+                                        let (result43, _cleanup43) = crate::rt::Cleanup::new(
+                                            layout43,
+                                        );
+                                        if let Some(cleanup) = _cleanup43 {
+                                            cleanup.forget();
+                                        }
+                                        for (i, e) in vec43.into_iter().enumerate() {
+                                            let base = result43
+                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                                            {
+                                                let vec42 = (e.into_bytes()).into_boxed_slice();
+                                                let ptr42 = vec42.as_ptr().cast::<u8>();
+                                                let len42 = vec42.len();
+                                                ::core::mem::forget(vec42);
+                                                *base
+                                                    .add(::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>() = len42;
+                                                *base.add(0).cast::<*mut u8>() = ptr42.cast_mut();
+                                            }
+                                        }
                                         *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                            .add(8 + 3 * ::core::mem::size_of::<*const u8>())
                                             .cast::<usize>() = len43;
-                                        *base.add(8).cast::<*mut u8>() = ptr43.cast_mut();
+                                        *base
+                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>() = result43;
                                     }
-                                    V58::RemoveDevice(e) => {
-                                        *base.add(0).cast::<u8>() = (8i32) as u8;
+                                    V61::RemoveMount(e) => {
+                                        *base.add(0).cast::<u8>() = (5i32) as u8;
                                         let vec44 = (e.into_bytes()).into_boxed_slice();
                                         let ptr44 = vec44.as_ptr().cast::<u8>();
                                         let len44 = vec44.len();
@@ -494,48 +474,81 @@ pub mod exports {
                                             .cast::<usize>() = len44;
                                         *base.add(8).cast::<*mut u8>() = ptr44.cast_mut();
                                     }
-                                    V58::SeccompDeny(e) => {
+                                    V61::MaskPath(e) => {
+                                        *base.add(0).cast::<u8>() = (6i32) as u8;
+                                        let vec45 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr45 = vec45.as_ptr().cast::<u8>();
+                                        let len45 = vec45.len();
+                                        ::core::mem::forget(vec45);
+                                        *base
+                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len45;
+                                        *base.add(8).cast::<*mut u8>() = ptr45.cast_mut();
+                                    }
+                                    V61::ReadOnlyPath(e) => {
+                                        *base.add(0).cast::<u8>() = (7i32) as u8;
+                                        let vec46 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr46 = vec46.as_ptr().cast::<u8>();
+                                        let len46 = vec46.len();
+                                        ::core::mem::forget(vec46);
+                                        *base
+                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len46;
+                                        *base.add(8).cast::<*mut u8>() = ptr46.cast_mut();
+                                    }
+                                    V61::RemoveDevice(e) => {
+                                        *base.add(0).cast::<u8>() = (8i32) as u8;
+                                        let vec47 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr47 = vec47.as_ptr().cast::<u8>();
+                                        let len47 = vec47.len();
+                                        ::core::mem::forget(vec47);
+                                        *base
+                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len47;
+                                        *base.add(8).cast::<*mut u8>() = ptr47.cast_mut();
+                                    }
+                                    V61::SeccompDeny(e) => {
                                         *base.add(0).cast::<u8>() = (9i32) as u8;
                                         let super::super::super::super::__with_name0::SeccompRule {
-                                            syscalls: syscalls45,
-                                            action: action45,
-                                            errno: errno45,
+                                            syscalls: syscalls48,
+                                            action: action48,
+                                            errno: errno48,
                                         } = e;
-                                        let vec47 = syscalls45;
-                                        let len47 = vec47.len();
-                                        let layout47 = _rt::alloc::Layout::from_size_align(
-                                                vec47.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                                        let vec50 = syscalls48;
+                                        let len50 = vec50.len();
+                                        let layout50 = _rt::alloc::Layout::from_size_align(
+                                                vec50.len() * (2 * ::core::mem::size_of::<*const u8>()),
                                                 ::core::mem::size_of::<*const u8>(),
                                             )
                                             .unwrap();
-                                        let (result47, _cleanup47) = crate::rt::Cleanup::new(
-                                            layout47,
+                                        let (result50, _cleanup50) = crate::rt::Cleanup::new(
+                                            layout50,
                                         );
-                                        if let Some(cleanup) = _cleanup47 {
+                                        if let Some(cleanup) = _cleanup50 {
                                             cleanup.forget();
                                         }
-                                        for (i, e) in vec47.into_iter().enumerate() {
-                                            let base = result47
+                                        for (i, e) in vec50.into_iter().enumerate() {
+                                            let base = result50
                                                 .add(i * (2 * ::core::mem::size_of::<*const u8>()));
                                             {
-                                                let vec46 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr46 = vec46.as_ptr().cast::<u8>();
-                                                let len46 = vec46.len();
-                                                ::core::mem::forget(vec46);
+                                                let vec49 = (e.into_bytes()).into_boxed_slice();
+                                                let ptr49 = vec49.as_ptr().cast::<u8>();
+                                                let len49 = vec49.len();
+                                                ::core::mem::forget(vec49);
                                                 *base
                                                     .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len46;
-                                                *base.add(0).cast::<*mut u8>() = ptr46.cast_mut();
+                                                    .cast::<usize>() = len49;
+                                                *base.add(0).cast::<*mut u8>() = ptr49.cast_mut();
                                             }
                                         }
                                         *base
                                             .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len47;
-                                        *base.add(8).cast::<*mut u8>() = result47;
+                                            .cast::<usize>() = len50;
+                                        *base.add(8).cast::<*mut u8>() = result50;
                                         *base
                                             .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<u8>() = (action45.clone() as i32) as u8;
-                                        match errno45 {
+                                            .cast::<u8>() = (action48.clone() as i32) as u8;
+                                        match errno48 {
                                             Some(e) => {
                                                 *base
                                                     .add(12 + 2 * ::core::mem::size_of::<*const u8>())
@@ -551,65 +564,26 @@ pub mod exports {
                                             }
                                         };
                                     }
-                                    V58::SeccompKeepOnly(e) => {
+                                    V61::SeccompKeepOnly(e) => {
                                         *base.add(0).cast::<u8>() = (10i32) as u8;
-                                        let vec49 = e;
-                                        let len49 = vec49.len();
-                                        let layout49 = _rt::alloc::Layout::from_size_align(
-                                                vec49.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                                        let vec52 = e;
+                                        let len52 = vec52.len();
+                                        let layout52 = _rt::alloc::Layout::from_size_align(
+                                                vec52.len() * (2 * ::core::mem::size_of::<*const u8>()),
                                                 ::core::mem::size_of::<*const u8>(),
                                             )
                                             .unwrap();
-                                        let (result49, _cleanup49) = crate::rt::Cleanup::new(
-                                            layout49,
+                                        let (result52, _cleanup52) = crate::rt::Cleanup::new(
+                                            layout52,
                                         );
-                                        if let Some(cleanup) = _cleanup49 {
+                                        if let Some(cleanup) = _cleanup52 {
                                             cleanup.forget();
                                         }
-                                        for (i, e) in vec49.into_iter().enumerate() {
-                                            let base = result49
+                                        for (i, e) in vec52.into_iter().enumerate() {
+                                            let base = result52
                                                 .add(i * (2 * ::core::mem::size_of::<*const u8>()));
                                             {
-                                                let vec48 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr48 = vec48.as_ptr().cast::<u8>();
-                                                let len48 = vec48.len();
-                                                ::core::mem::forget(vec48);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len48;
-                                                *base.add(0).cast::<*mut u8>() = ptr48.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len49;
-                                        *base.add(8).cast::<*mut u8>() = result49;
-                                    }
-                                    V58::EgressOnly(e) => {
-                                        *base.add(0).cast::<u8>() = (11i32) as u8;
-                                        let vec54 = e;
-                                        let len54 = vec54.len();
-                                        let layout54 = _rt::alloc::Layout::from_size_align(
-                                                vec54.len() * (6 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result54, _cleanup54) = crate::rt::Cleanup::new(
-                                            layout54,
-                                        );
-                                        if let Some(cleanup) = _cleanup54 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec54.into_iter().enumerate() {
-                                            let base = result54
-                                                .add(i * (6 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let super::super::super::super::__with_name0::EgressRule {
-                                                    cidr: cidr50,
-                                                    ports: ports50,
-                                                    protocol: protocol50,
-                                                } = e;
-                                                let vec51 = (cidr50.into_bytes()).into_boxed_slice();
+                                                let vec51 = (e.into_bytes()).into_boxed_slice();
                                                 let ptr51 = vec51.as_ptr().cast::<u8>();
                                                 let len51 = vec51.len();
                                                 ::core::mem::forget(vec51);
@@ -617,46 +591,85 @@ pub mod exports {
                                                     .add(::core::mem::size_of::<*const u8>())
                                                     .cast::<usize>() = len51;
                                                 *base.add(0).cast::<*mut u8>() = ptr51.cast_mut();
-                                                let vec52 = <_ as Into<_rt::Vec<_>>>::into(ports50)
-                                                    .into_boxed_slice();
-                                                let ptr52 = vec52.as_ptr().cast::<u8>();
-                                                let len52 = vec52.len();
-                                                ::core::mem::forget(vec52);
-                                                *base
-                                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len52;
-                                                *base
-                                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>() = ptr52.cast_mut();
-                                                let vec53 = (protocol50.into_bytes()).into_boxed_slice();
-                                                let ptr53 = vec53.as_ptr().cast::<u8>();
-                                                let len53 = vec53.len();
-                                                ::core::mem::forget(vec53);
-                                                *base
-                                                    .add(5 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len53;
-                                                *base
-                                                    .add(4 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>() = ptr53.cast_mut();
                                             }
                                         }
                                         *base
                                             .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len54;
-                                        *base.add(8).cast::<*mut u8>() = result54;
+                                            .cast::<usize>() = len52;
+                                        *base.add(8).cast::<*mut u8>() = result52;
                                     }
-                                    V58::NoNetwork => {
+                                    V61::EgressOnly(e) => {
+                                        *base.add(0).cast::<u8>() = (11i32) as u8;
+                                        let vec57 = e;
+                                        let len57 = vec57.len();
+                                        let layout57 = _rt::alloc::Layout::from_size_align(
+                                                vec57.len() * (6 * ::core::mem::size_of::<*const u8>()),
+                                                ::core::mem::size_of::<*const u8>(),
+                                            )
+                                            .unwrap();
+                                        let (result57, _cleanup57) = crate::rt::Cleanup::new(
+                                            layout57,
+                                        );
+                                        if let Some(cleanup) = _cleanup57 {
+                                            cleanup.forget();
+                                        }
+                                        for (i, e) in vec57.into_iter().enumerate() {
+                                            let base = result57
+                                                .add(i * (6 * ::core::mem::size_of::<*const u8>()));
+                                            {
+                                                let super::super::super::super::__with_name0::EgressRule {
+                                                    cidr: cidr53,
+                                                    ports: ports53,
+                                                    protocol: protocol53,
+                                                } = e;
+                                                let vec54 = (cidr53.into_bytes()).into_boxed_slice();
+                                                let ptr54 = vec54.as_ptr().cast::<u8>();
+                                                let len54 = vec54.len();
+                                                ::core::mem::forget(vec54);
+                                                *base
+                                                    .add(::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>() = len54;
+                                                *base.add(0).cast::<*mut u8>() = ptr54.cast_mut();
+                                                let vec55 = <_ as Into<_rt::Vec<_>>>::into(ports53)
+                                                    .into_boxed_slice();
+                                                let ptr55 = vec55.as_ptr().cast::<u8>();
+                                                let len55 = vec55.len();
+                                                ::core::mem::forget(vec55);
+                                                *base
+                                                    .add(3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>() = len55;
+                                                *base
+                                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>() = ptr55.cast_mut();
+                                                let vec56 = (protocol53.into_bytes()).into_boxed_slice();
+                                                let ptr56 = vec56.as_ptr().cast::<u8>();
+                                                let len56 = vec56.len();
+                                                ::core::mem::forget(vec56);
+                                                *base
+                                                    .add(5 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>() = len56;
+                                                *base
+                                                    .add(4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>() = ptr56.cast_mut();
+                                            }
+                                        }
+                                        *base
+                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len57;
+                                        *base.add(8).cast::<*mut u8>() = result57;
+                                    }
+                                    V61::NoNetwork => {
                                         *base.add(0).cast::<u8>() = (12i32) as u8;
                                     }
-                                    V58::Limit(e) => {
+                                    V61::Limit(e) => {
                                         *base.add(0).cast::<u8>() = (13i32) as u8;
                                         let super::super::super::super::__with_name0::Limits {
-                                            memory_bytes: memory_bytes55,
-                                            pids: pids55,
-                                            cpu_millis: cpu_millis55,
-                                            nofile: nofile55,
+                                            memory_bytes: memory_bytes58,
+                                            pids: pids58,
+                                            cpu_millis: cpu_millis58,
+                                            nofile: nofile58,
                                         } = e;
-                                        match memory_bytes55 {
+                                        match memory_bytes58 {
                                             Some(e) => {
                                                 *base.add(8).cast::<u8>() = (1i32) as u8;
                                                 *base.add(16).cast::<i64>() = _rt::as_i64(e);
@@ -665,7 +678,7 @@ pub mod exports {
                                                 *base.add(8).cast::<u8>() = (0i32) as u8;
                                             }
                                         };
-                                        match pids55 {
+                                        match pids58 {
                                             Some(e) => {
                                                 *base.add(24).cast::<u8>() = (1i32) as u8;
                                                 *base.add(28).cast::<i32>() = _rt::as_i32(e);
@@ -674,7 +687,7 @@ pub mod exports {
                                                 *base.add(24).cast::<u8>() = (0i32) as u8;
                                             }
                                         };
-                                        match cpu_millis55 {
+                                        match cpu_millis58 {
                                             Some(e) => {
                                                 *base.add(32).cast::<u8>() = (1i32) as u8;
                                                 *base.add(36).cast::<i32>() = _rt::as_i32(e);
@@ -683,7 +696,7 @@ pub mod exports {
                                                 *base.add(32).cast::<u8>() = (0i32) as u8;
                                             }
                                         };
-                                        match nofile55 {
+                                        match nofile58 {
                                             Some(e) => {
                                                 *base.add(40).cast::<u8>() = (1i32) as u8;
                                                 *base.add(44).cast::<i32>() = _rt::as_i32(e);
@@ -693,83 +706,83 @@ pub mod exports {
                                             }
                                         };
                                     }
-                                    V58::UnsetEnv(e) => {
+                                    V61::UnsetEnv(e) => {
                                         *base.add(0).cast::<u8>() = (14i32) as u8;
-                                        let vec56 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr56 = vec56.as_ptr().cast::<u8>();
-                                        let len56 = vec56.len();
-                                        ::core::mem::forget(vec56);
+                                        let vec59 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr59 = vec59.as_ptr().cast::<u8>();
+                                        let len59 = vec59.len();
+                                        ::core::mem::forget(vec59);
                                         *base
                                             .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len56;
-                                        *base.add(8).cast::<*mut u8>() = ptr56.cast_mut();
+                                            .cast::<usize>() = len59;
+                                        *base.add(8).cast::<*mut u8>() = ptr59.cast_mut();
                                     }
-                                    V58::RequireDigest(e) => {
+                                    V61::RequireDigest(e) => {
                                         *base.add(0).cast::<u8>() = (15i32) as u8;
-                                        let vec57 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr57 = vec57.as_ptr().cast::<u8>();
-                                        let len57 = vec57.len();
-                                        ::core::mem::forget(vec57);
+                                        let vec60 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr60 = vec60.as_ptr().cast::<u8>();
+                                        let len60 = vec60.len();
+                                        ::core::mem::forget(vec60);
                                         *base
                                             .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len57;
-                                        *base.add(8).cast::<*mut u8>() = ptr57.cast_mut();
+                                            .cast::<usize>() = len60;
+                                        *base.add(8).cast::<*mut u8>() = ptr60.cast_mut();
                                     }
                                 }
                             }
                         }
-                        *ptr25
+                        *ptr28
                             .add(4 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>() = len59;
-                        *ptr25
+                            .cast::<usize>() = len62;
+                        *ptr28
                             .add(3 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>() = result59;
-                        let vec63 = audit26;
-                        let len63 = vec63.len();
-                        let layout63 = _rt::alloc::Layout::from_size_align(
-                                vec63.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            .cast::<*mut u8>() = result62;
+                        let vec66 = audit29;
+                        let len66 = vec66.len();
+                        let layout66 = _rt::alloc::Layout::from_size_align(
+                                vec66.len() * (4 * ::core::mem::size_of::<*const u8>()),
                                 ::core::mem::size_of::<*const u8>(),
                             )
                             .unwrap();
-                        let (result63, _cleanup63) = crate::rt::Cleanup::new(layout63);
-                        if let Some(cleanup) = _cleanup63 {
+                        let (result66, _cleanup66) = crate::rt::Cleanup::new(layout66);
+                        if let Some(cleanup) = _cleanup66 {
                             cleanup.forget();
                         }
-                        for (i, e) in vec63.into_iter().enumerate() {
-                            let base = result63
+                        for (i, e) in vec66.into_iter().enumerate() {
+                            let base = result66
                                 .add(i * (4 * ::core::mem::size_of::<*const u8>()));
                             {
                                 let super::super::super::super::__with_name0::Pair {
-                                    name: name60,
-                                    value: value60,
+                                    name: name63,
+                                    value: value63,
                                 } = e;
-                                let vec61 = (name60.into_bytes()).into_boxed_slice();
-                                let ptr61 = vec61.as_ptr().cast::<u8>();
-                                let len61 = vec61.len();
-                                ::core::mem::forget(vec61);
+                                let vec64 = (name63.into_bytes()).into_boxed_slice();
+                                let ptr64 = vec64.as_ptr().cast::<u8>();
+                                let len64 = vec64.len();
+                                ::core::mem::forget(vec64);
                                 *base
                                     .add(::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len61;
-                                *base.add(0).cast::<*mut u8>() = ptr61.cast_mut();
-                                let vec62 = (value60.into_bytes()).into_boxed_slice();
-                                let ptr62 = vec62.as_ptr().cast::<u8>();
-                                let len62 = vec62.len();
-                                ::core::mem::forget(vec62);
+                                    .cast::<usize>() = len64;
+                                *base.add(0).cast::<*mut u8>() = ptr64.cast_mut();
+                                let vec65 = (value63.into_bytes()).into_boxed_slice();
+                                let ptr65 = vec65.as_ptr().cast::<u8>();
+                                let len65 = vec65.len();
+                                ::core::mem::forget(vec65);
                                 *base
                                     .add(3 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len62;
+                                    .cast::<usize>() = len65;
                                 *base
                                     .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>() = ptr62.cast_mut();
+                                    .cast::<*mut u8>() = ptr65.cast_mut();
                             }
                         }
-                        *ptr25
+                        *ptr28
                             .add(6 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>() = len63;
-                        *ptr25
+                            .cast::<usize>() = len66;
+                        *ptr28
                             .add(5 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>() = result63;
-                        ptr25
+                            .cast::<*mut u8>() = result66;
+                        ptr28
                     }
                 }
                 #[doc(hidden)]
@@ -1111,7 +1124,7 @@ pub mod exports {
                 ) -> *mut u8 {
                     unsafe {
                         #[cfg(target_arch = "wasm32")] _rt::run_ctors_once();
-                        let result89 = {
+                        let result92 = {
                             let l0 = *arg0.add(0).cast::<*mut u8>();
                             let l1 = *arg0
                                 .add(::core::mem::size_of::<*const u8>())
@@ -1530,14 +1543,26 @@ pub mod exports {
                                 len86,
                                 len86,
                             );
-                            let l87 = i32::from(
+                            let l87 = *arg0
+                                .add(16 + 30 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l88 = *arg0
+                                .add(16 + 31 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len89 = l88;
+                            let bytes89 = _rt::Vec::from_raw_parts(
+                                l87.cast(),
+                                len89,
+                                len89,
+                            );
+                            let l90 = i32::from(
                                 *arg0
-                                    .add(16 + 30 * ::core::mem::size_of::<*const u8>())
+                                    .add(16 + 32 * ::core::mem::size_of::<*const u8>())
                                     .cast::<u8>(),
                             );
-                            let l88 = i32::from(
+                            let l91 = i32::from(
                                 *arg0
-                                    .add(17 + 30 * ::core::mem::size_of::<*const u8>())
+                                    .add(17 + 32 * ::core::mem::size_of::<*const u8>())
                                     .cast::<u8>(),
                             );
                             T_::on_image(
@@ -1584,83 +1609,86 @@ pub mod exports {
                                     uid: l79 as u32,
                                     gid: l80 as u32,
                                     user: _rt::string_lift(bytes83),
-                                    origin: _rt::string_lift(bytes86),
-                                    tty: _rt::bool_lift(l87 as u8),
-                                    ci: _rt::bool_lift(l88 as u8),
+                                    home: _rt::string_lift(bytes86),
+                                    origin: _rt::string_lift(bytes89),
+                                    tty: _rt::bool_lift(l90 as u8),
+                                    ci: _rt::bool_lift(l91 as u8),
                                 },
                             )
                         };
                         _rt::cabi_dealloc(
                             arg0,
-                            24 + 30 * ::core::mem::size_of::<*const u8>(),
+                            24 + 32 * ::core::mem::size_of::<*const u8>(),
                             8,
                         );
-                        let ptr90 = (&raw mut _RET_AREA.0).cast::<u8>();
+                        let ptr93 = (&raw mut _RET_AREA.0).cast::<u8>();
                         let super::super::super::super::__with_name0::Verdict {
-                            decision: decision91,
-                            diagnostics: diagnostics91,
-                            restrictions: restrictions91,
-                            audit: audit91,
-                        } = result89;
-                        *ptr90.add(0).cast::<u8>() = (decision91.clone() as i32) as u8;
-                        let vec97 = diagnostics91;
-                        let len97 = vec97.len();
-                        let layout97 = _rt::alloc::Layout::from_size_align(
-                                vec97.len() * (11 * ::core::mem::size_of::<*const u8>()),
+                            decision: decision94,
+                            diagnostics: diagnostics94,
+                            restrictions: restrictions94,
+                            audit: audit94,
+                        } = result92;
+                        *ptr93.add(0).cast::<u8>() = (decision94.clone() as i32) as u8;
+                        let vec100 = diagnostics94;
+                        let len100 = vec100.len();
+                        let layout100 = _rt::alloc::Layout::from_size_align(
+                                vec100.len() * (11 * ::core::mem::size_of::<*const u8>()),
                                 ::core::mem::size_of::<*const u8>(),
                             )
                             .unwrap();
-                        let (result97, _cleanup97) = crate::rt::Cleanup::new(layout97);
-                        if let Some(cleanup) = _cleanup97 {
+                        let (result100, _cleanup100) = crate::rt::Cleanup::new(
+                            layout100,
+                        );
+                        if let Some(cleanup) = _cleanup100 {
                             cleanup.forget();
                         }
-                        for (i, e) in vec97.into_iter().enumerate() {
-                            let base = result97
+                        for (i, e) in vec100.into_iter().enumerate() {
+                            let base = result100
                                 .add(i * (11 * ::core::mem::size_of::<*const u8>()));
                             {
                                 let super::super::super::super::__with_name0::Diagnostic {
-                                    code: code92,
-                                    severity: severity92,
-                                    message: message92,
-                                    path: path92,
-                                    help: help92,
+                                    code: code95,
+                                    severity: severity95,
+                                    message: message95,
+                                    path: path95,
+                                    help: help95,
                                 } = e;
-                                let vec93 = (code92.into_bytes()).into_boxed_slice();
-                                let ptr93 = vec93.as_ptr().cast::<u8>();
-                                let len93 = vec93.len();
-                                ::core::mem::forget(vec93);
+                                let vec96 = (code95.into_bytes()).into_boxed_slice();
+                                let ptr96 = vec96.as_ptr().cast::<u8>();
+                                let len96 = vec96.len();
+                                ::core::mem::forget(vec96);
                                 *base
                                     .add(::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len93;
-                                *base.add(0).cast::<*mut u8>() = ptr93.cast_mut();
+                                    .cast::<usize>() = len96;
+                                *base.add(0).cast::<*mut u8>() = ptr96.cast_mut();
                                 *base
                                     .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<u8>() = (severity92.clone() as i32) as u8;
-                                let vec94 = (message92.into_bytes()).into_boxed_slice();
-                                let ptr94 = vec94.as_ptr().cast::<u8>();
-                                let len94 = vec94.len();
-                                ::core::mem::forget(vec94);
+                                    .cast::<u8>() = (severity95.clone() as i32) as u8;
+                                let vec97 = (message95.into_bytes()).into_boxed_slice();
+                                let ptr97 = vec97.as_ptr().cast::<u8>();
+                                let len97 = vec97.len();
+                                ::core::mem::forget(vec97);
                                 *base
                                     .add(4 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len94;
+                                    .cast::<usize>() = len97;
                                 *base
                                     .add(3 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>() = ptr94.cast_mut();
-                                match path92 {
+                                    .cast::<*mut u8>() = ptr97.cast_mut();
+                                match path95 {
                                     Some(e) => {
                                         *base
                                             .add(5 * ::core::mem::size_of::<*const u8>())
                                             .cast::<u8>() = (1i32) as u8;
-                                        let vec95 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr95 = vec95.as_ptr().cast::<u8>();
-                                        let len95 = vec95.len();
-                                        ::core::mem::forget(vec95);
+                                        let vec98 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr98 = vec98.as_ptr().cast::<u8>();
+                                        let len98 = vec98.len();
+                                        ::core::mem::forget(vec98);
                                         *base
                                             .add(7 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len95;
+                                            .cast::<usize>() = len98;
                                         *base
                                             .add(6 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = ptr95.cast_mut();
+                                            .cast::<*mut u8>() = ptr98.cast_mut();
                                     }
                                     None => {
                                         *base
@@ -1668,21 +1696,21 @@ pub mod exports {
                                             .cast::<u8>() = (0i32) as u8;
                                     }
                                 };
-                                match help92 {
+                                match help95 {
                                     Some(e) => {
                                         *base
                                             .add(8 * ::core::mem::size_of::<*const u8>())
                                             .cast::<u8>() = (1i32) as u8;
-                                        let vec96 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr96 = vec96.as_ptr().cast::<u8>();
-                                        let len96 = vec96.len();
-                                        ::core::mem::forget(vec96);
+                                        let vec99 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr99 = vec99.as_ptr().cast::<u8>();
+                                        let len99 = vec99.len();
+                                        ::core::mem::forget(vec99);
                                         *base
                                             .add(10 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len96;
+                                            .cast::<usize>() = len99;
                                         *base
                                             .add(9 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = ptr96.cast_mut();
+                                            .cast::<*mut u8>() = ptr99.cast_mut();
                                     }
                                     None => {
                                         *base
@@ -1692,156 +1720,112 @@ pub mod exports {
                                 };
                             }
                         }
-                        *ptr90
+                        *ptr93
                             .add(2 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>() = len97;
-                        *ptr90
+                            .cast::<usize>() = len100;
+                        *ptr93
                             .add(::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>() = result97;
-                        let vec124 = restrictions91;
-                        let len124 = vec124.len();
-                        let layout124 = _rt::alloc::Layout::from_size_align(
-                                vec124.len() * 48,
+                            .cast::<*mut u8>() = result100;
+                        let vec127 = restrictions94;
+                        let len127 = vec127.len();
+                        let layout127 = _rt::alloc::Layout::from_size_align(
+                                vec127.len() * 48,
                                 8,
                             )
                             .unwrap();
-                        let (result124, _cleanup124) = crate::rt::Cleanup::new(
-                            layout124,
+                        let (result127, _cleanup127) = crate::rt::Cleanup::new(
+                            layout127,
                         );
-                        if let Some(cleanup) = _cleanup124 {
+                        if let Some(cleanup) = _cleanup127 {
                             cleanup.forget();
                         }
-                        for (i, e) in vec124.into_iter().enumerate() {
-                            let base = result124.add(i * 48);
+                        for (i, e) in vec127.into_iter().enumerate() {
+                            let base = result127.add(i * 48);
                             {
-                                use super::super::super::super::__with_name0::Restriction as V123;
+                                use super::super::super::super::__with_name0::Restriction as V126;
                                 match e {
-                                    V123::DropCapabilities(e) => {
+                                    V126::DropCapabilities(e) => {
                                         *base.add(0).cast::<u8>() = (0i32) as u8;
-                                        let vec99 = e;
-                                        let len99 = vec99.len();
-                                        let layout99 = _rt::alloc::Layout::from_size_align(
-                                                vec99.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                                        let vec102 = e;
+                                        let len102 = vec102.len();
+                                        let layout102 = _rt::alloc::Layout::from_size_align(
+                                                vec102.len() * (2 * ::core::mem::size_of::<*const u8>()),
                                                 ::core::mem::size_of::<*const u8>(),
                                             )
                                             .unwrap();
-                                        let (result99, _cleanup99) = crate::rt::Cleanup::new(
-                                            layout99,
+                                        let (result102, _cleanup102) = crate::rt::Cleanup::new(
+                                            layout102,
                                         );
-                                        if let Some(cleanup) = _cleanup99 {
+                                        if let Some(cleanup) = _cleanup102 {
                                             cleanup.forget();
                                         }
-                                        for (i, e) in vec99.into_iter().enumerate() {
-                                            let base = result99
+                                        for (i, e) in vec102.into_iter().enumerate() {
+                                            let base = result102
                                                 .add(i * (2 * ::core::mem::size_of::<*const u8>()));
                                             {
-                                                let vec98 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr98 = vec98.as_ptr().cast::<u8>();
-                                                let len98 = vec98.len();
-                                                ::core::mem::forget(vec98);
+                                                let vec101 = (e.into_bytes()).into_boxed_slice();
+                                                let ptr101 = vec101.as_ptr().cast::<u8>();
+                                                let len101 = vec101.len();
+                                                ::core::mem::forget(vec101);
                                                 *base
                                                     .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len98;
-                                                *base.add(0).cast::<*mut u8>() = ptr98.cast_mut();
+                                                    .cast::<usize>() = len101;
+                                                *base.add(0).cast::<*mut u8>() = ptr101.cast_mut();
                                             }
                                         }
                                         *base
                                             .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len99;
-                                        *base.add(8).cast::<*mut u8>() = result99;
+                                            .cast::<usize>() = len102;
+                                        *base.add(8).cast::<*mut u8>() = result102;
                                     }
-                                    V123::KeepOnlyCapabilities(e) => {
+                                    V126::KeepOnlyCapabilities(e) => {
                                         *base.add(0).cast::<u8>() = (1i32) as u8;
-                                        let vec101 = e;
-                                        let len101 = vec101.len();
-                                        let layout101 = _rt::alloc::Layout::from_size_align(
-                                                vec101.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                                        let vec104 = e;
+                                        let len104 = vec104.len();
+                                        let layout104 = _rt::alloc::Layout::from_size_align(
+                                                vec104.len() * (2 * ::core::mem::size_of::<*const u8>()),
                                                 ::core::mem::size_of::<*const u8>(),
                                             )
                                             .unwrap();
-                                        let (result101, _cleanup101) = crate::rt::Cleanup::new(
-                                            layout101,
+                                        let (result104, _cleanup104) = crate::rt::Cleanup::new(
+                                            layout104,
                                         );
-                                        if let Some(cleanup) = _cleanup101 {
+                                        if let Some(cleanup) = _cleanup104 {
                                             cleanup.forget();
                                         }
-                                        for (i, e) in vec101.into_iter().enumerate() {
-                                            let base = result101
+                                        for (i, e) in vec104.into_iter().enumerate() {
+                                            let base = result104
                                                 .add(i * (2 * ::core::mem::size_of::<*const u8>()));
                                             {
-                                                let vec100 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr100 = vec100.as_ptr().cast::<u8>();
-                                                let len100 = vec100.len();
-                                                ::core::mem::forget(vec100);
+                                                let vec103 = (e.into_bytes()).into_boxed_slice();
+                                                let ptr103 = vec103.as_ptr().cast::<u8>();
+                                                let len103 = vec103.len();
+                                                ::core::mem::forget(vec103);
                                                 *base
                                                     .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len100;
-                                                *base.add(0).cast::<*mut u8>() = ptr100.cast_mut();
+                                                    .cast::<usize>() = len103;
+                                                *base.add(0).cast::<*mut u8>() = ptr103.cast_mut();
                                             }
                                         }
                                         *base
                                             .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len101;
-                                        *base.add(8).cast::<*mut u8>() = result101;
+                                            .cast::<usize>() = len104;
+                                        *base.add(8).cast::<*mut u8>() = result104;
                                     }
-                                    V123::NoNewPrivileges => {
+                                    V126::NoNewPrivileges => {
                                         *base.add(0).cast::<u8>() = (2i32) as u8;
                                     }
-                                    V123::ReadOnlyRootfs => {
+                                    V126::ReadOnlyRootfs => {
                                         *base.add(0).cast::<u8>() = (3i32) as u8;
                                     }
-                                    V123::TightenMount(e) => {
+                                    V126::TightenMount(e) => {
                                         *base.add(0).cast::<u8>() = (4i32) as u8;
                                         let super::super::super::super::__with_name0::MountTighten {
-                                            destination: destination102,
-                                            add_options: add_options102,
+                                            destination: destination105,
+                                            add_options: add_options105,
                                         } = e;
-                                        let vec103 = (destination102.into_bytes())
+                                        let vec106 = (destination105.into_bytes())
                                             .into_boxed_slice();
-                                        let ptr103 = vec103.as_ptr().cast::<u8>();
-                                        let len103 = vec103.len();
-                                        ::core::mem::forget(vec103);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len103;
-                                        *base.add(8).cast::<*mut u8>() = ptr103.cast_mut();
-                                        let vec105 = add_options102;
-                                        let len105 = vec105.len();
-                                        let layout105 = _rt::alloc::Layout::from_size_align(
-                                                vec105.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result105, _cleanup105) = crate::rt::Cleanup::new(
-                                            layout105,
-                                        );
-                                        if let Some(cleanup) = _cleanup105 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec105.into_iter().enumerate() {
-                                            let base = result105
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec104 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr104 = vec104.as_ptr().cast::<u8>();
-                                                let len104 = vec104.len();
-                                                ::core::mem::forget(vec104);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len104;
-                                                *base.add(0).cast::<*mut u8>() = ptr104.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 3 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len105;
-                                        *base
-                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = result105;
-                                    }
-                                    V123::RemoveMount(e) => {
-                                        *base.add(0).cast::<u8>() = (5i32) as u8;
-                                        let vec106 = (e.into_bytes()).into_boxed_slice();
                                         let ptr106 = vec106.as_ptr().cast::<u8>();
                                         let len106 = vec106.len();
                                         ::core::mem::forget(vec106);
@@ -1849,31 +1833,42 @@ pub mod exports {
                                             .add(8 + 1 * ::core::mem::size_of::<*const u8>())
                                             .cast::<usize>() = len106;
                                         *base.add(8).cast::<*mut u8>() = ptr106.cast_mut();
-                                    }
-                                    V123::MaskPath(e) => {
-                                        *base.add(0).cast::<u8>() = (6i32) as u8;
-                                        let vec107 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr107 = vec107.as_ptr().cast::<u8>();
-                                        let len107 = vec107.len();
-                                        ::core::mem::forget(vec107);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len107;
-                                        *base.add(8).cast::<*mut u8>() = ptr107.cast_mut();
-                                    }
-                                    V123::ReadOnlyPath(e) => {
-                                        *base.add(0).cast::<u8>() = (7i32) as u8;
-                                        let vec108 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr108 = vec108.as_ptr().cast::<u8>();
+                                        let vec108 = add_options105;
                                         let len108 = vec108.len();
-                                        ::core::mem::forget(vec108);
+                                        let layout108 = _rt::alloc::Layout::from_size_align(
+                                                vec108.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                                                ::core::mem::size_of::<*const u8>(),
+                                            )
+                                            .unwrap();
+                                        let (result108, _cleanup108) = crate::rt::Cleanup::new(
+                                            layout108,
+                                        );
+                                        if let Some(cleanup) = _cleanup108 {
+                                            cleanup.forget();
+                                        }
+                                        for (i, e) in vec108.into_iter().enumerate() {
+                                            let base = result108
+                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                                            {
+                                                let vec107 = (e.into_bytes()).into_boxed_slice();
+                                                let ptr107 = vec107.as_ptr().cast::<u8>();
+                                                let len107 = vec107.len();
+                                                ::core::mem::forget(vec107);
+                                                *base
+                                                    .add(::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>() = len107;
+                                                *base.add(0).cast::<*mut u8>() = ptr107.cast_mut();
+                                            }
+                                        }
                                         *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                            .add(8 + 3 * ::core::mem::size_of::<*const u8>())
                                             .cast::<usize>() = len108;
-                                        *base.add(8).cast::<*mut u8>() = ptr108.cast_mut();
+                                        *base
+                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>() = result108;
                                     }
-                                    V123::RemoveDevice(e) => {
-                                        *base.add(0).cast::<u8>() = (8i32) as u8;
+                                    V126::RemoveMount(e) => {
+                                        *base.add(0).cast::<u8>() = (5i32) as u8;
                                         let vec109 = (e.into_bytes()).into_boxed_slice();
                                         let ptr109 = vec109.as_ptr().cast::<u8>();
                                         let len109 = vec109.len();
@@ -1883,48 +1878,81 @@ pub mod exports {
                                             .cast::<usize>() = len109;
                                         *base.add(8).cast::<*mut u8>() = ptr109.cast_mut();
                                     }
-                                    V123::SeccompDeny(e) => {
+                                    V126::MaskPath(e) => {
+                                        *base.add(0).cast::<u8>() = (6i32) as u8;
+                                        let vec110 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr110 = vec110.as_ptr().cast::<u8>();
+                                        let len110 = vec110.len();
+                                        ::core::mem::forget(vec110);
+                                        *base
+                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len110;
+                                        *base.add(8).cast::<*mut u8>() = ptr110.cast_mut();
+                                    }
+                                    V126::ReadOnlyPath(e) => {
+                                        *base.add(0).cast::<u8>() = (7i32) as u8;
+                                        let vec111 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr111 = vec111.as_ptr().cast::<u8>();
+                                        let len111 = vec111.len();
+                                        ::core::mem::forget(vec111);
+                                        *base
+                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len111;
+                                        *base.add(8).cast::<*mut u8>() = ptr111.cast_mut();
+                                    }
+                                    V126::RemoveDevice(e) => {
+                                        *base.add(0).cast::<u8>() = (8i32) as u8;
+                                        let vec112 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr112 = vec112.as_ptr().cast::<u8>();
+                                        let len112 = vec112.len();
+                                        ::core::mem::forget(vec112);
+                                        *base
+                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len112;
+                                        *base.add(8).cast::<*mut u8>() = ptr112.cast_mut();
+                                    }
+                                    V126::SeccompDeny(e) => {
                                         *base.add(0).cast::<u8>() = (9i32) as u8;
                                         let super::super::super::super::__with_name0::SeccompRule {
-                                            syscalls: syscalls110,
-                                            action: action110,
-                                            errno: errno110,
+                                            syscalls: syscalls113,
+                                            action: action113,
+                                            errno: errno113,
                                         } = e;
-                                        let vec112 = syscalls110;
-                                        let len112 = vec112.len();
-                                        let layout112 = _rt::alloc::Layout::from_size_align(
-                                                vec112.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                                        let vec115 = syscalls113;
+                                        let len115 = vec115.len();
+                                        let layout115 = _rt::alloc::Layout::from_size_align(
+                                                vec115.len() * (2 * ::core::mem::size_of::<*const u8>()),
                                                 ::core::mem::size_of::<*const u8>(),
                                             )
                                             .unwrap();
-                                        let (result112, _cleanup112) = crate::rt::Cleanup::new(
-                                            layout112,
+                                        let (result115, _cleanup115) = crate::rt::Cleanup::new(
+                                            layout115,
                                         );
-                                        if let Some(cleanup) = _cleanup112 {
+                                        if let Some(cleanup) = _cleanup115 {
                                             cleanup.forget();
                                         }
-                                        for (i, e) in vec112.into_iter().enumerate() {
-                                            let base = result112
+                                        for (i, e) in vec115.into_iter().enumerate() {
+                                            let base = result115
                                                 .add(i * (2 * ::core::mem::size_of::<*const u8>()));
                                             {
-                                                let vec111 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr111 = vec111.as_ptr().cast::<u8>();
-                                                let len111 = vec111.len();
-                                                ::core::mem::forget(vec111);
+                                                let vec114 = (e.into_bytes()).into_boxed_slice();
+                                                let ptr114 = vec114.as_ptr().cast::<u8>();
+                                                let len114 = vec114.len();
+                                                ::core::mem::forget(vec114);
                                                 *base
                                                     .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len111;
-                                                *base.add(0).cast::<*mut u8>() = ptr111.cast_mut();
+                                                    .cast::<usize>() = len114;
+                                                *base.add(0).cast::<*mut u8>() = ptr114.cast_mut();
                                             }
                                         }
                                         *base
                                             .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len112;
-                                        *base.add(8).cast::<*mut u8>() = result112;
+                                            .cast::<usize>() = len115;
+                                        *base.add(8).cast::<*mut u8>() = result115;
                                         *base
                                             .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<u8>() = (action110.clone() as i32) as u8;
-                                        match errno110 {
+                                            .cast::<u8>() = (action113.clone() as i32) as u8;
+                                        match errno113 {
                                             Some(e) => {
                                                 *base
                                                     .add(12 + 2 * ::core::mem::size_of::<*const u8>())
@@ -1940,65 +1968,26 @@ pub mod exports {
                                             }
                                         };
                                     }
-                                    V123::SeccompKeepOnly(e) => {
+                                    V126::SeccompKeepOnly(e) => {
                                         *base.add(0).cast::<u8>() = (10i32) as u8;
-                                        let vec114 = e;
-                                        let len114 = vec114.len();
-                                        let layout114 = _rt::alloc::Layout::from_size_align(
-                                                vec114.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                                        let vec117 = e;
+                                        let len117 = vec117.len();
+                                        let layout117 = _rt::alloc::Layout::from_size_align(
+                                                vec117.len() * (2 * ::core::mem::size_of::<*const u8>()),
                                                 ::core::mem::size_of::<*const u8>(),
                                             )
                                             .unwrap();
-                                        let (result114, _cleanup114) = crate::rt::Cleanup::new(
-                                            layout114,
+                                        let (result117, _cleanup117) = crate::rt::Cleanup::new(
+                                            layout117,
                                         );
-                                        if let Some(cleanup) = _cleanup114 {
+                                        if let Some(cleanup) = _cleanup117 {
                                             cleanup.forget();
                                         }
-                                        for (i, e) in vec114.into_iter().enumerate() {
-                                            let base = result114
+                                        for (i, e) in vec117.into_iter().enumerate() {
+                                            let base = result117
                                                 .add(i * (2 * ::core::mem::size_of::<*const u8>()));
                                             {
-                                                let vec113 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr113 = vec113.as_ptr().cast::<u8>();
-                                                let len113 = vec113.len();
-                                                ::core::mem::forget(vec113);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len113;
-                                                *base.add(0).cast::<*mut u8>() = ptr113.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len114;
-                                        *base.add(8).cast::<*mut u8>() = result114;
-                                    }
-                                    V123::EgressOnly(e) => {
-                                        *base.add(0).cast::<u8>() = (11i32) as u8;
-                                        let vec119 = e;
-                                        let len119 = vec119.len();
-                                        let layout119 = _rt::alloc::Layout::from_size_align(
-                                                vec119.len() * (6 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result119, _cleanup119) = crate::rt::Cleanup::new(
-                                            layout119,
-                                        );
-                                        if let Some(cleanup) = _cleanup119 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec119.into_iter().enumerate() {
-                                            let base = result119
-                                                .add(i * (6 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let super::super::super::super::__with_name0::EgressRule {
-                                                    cidr: cidr115,
-                                                    ports: ports115,
-                                                    protocol: protocol115,
-                                                } = e;
-                                                let vec116 = (cidr115.into_bytes()).into_boxed_slice();
+                                                let vec116 = (e.into_bytes()).into_boxed_slice();
                                                 let ptr116 = vec116.as_ptr().cast::<u8>();
                                                 let len116 = vec116.len();
                                                 ::core::mem::forget(vec116);
@@ -2006,46 +1995,85 @@ pub mod exports {
                                                     .add(::core::mem::size_of::<*const u8>())
                                                     .cast::<usize>() = len116;
                                                 *base.add(0).cast::<*mut u8>() = ptr116.cast_mut();
-                                                let vec117 = <_ as Into<_rt::Vec<_>>>::into(ports115)
-                                                    .into_boxed_slice();
-                                                let ptr117 = vec117.as_ptr().cast::<u8>();
-                                                let len117 = vec117.len();
-                                                ::core::mem::forget(vec117);
-                                                *base
-                                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len117;
-                                                *base
-                                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>() = ptr117.cast_mut();
-                                                let vec118 = (protocol115.into_bytes()).into_boxed_slice();
-                                                let ptr118 = vec118.as_ptr().cast::<u8>();
-                                                let len118 = vec118.len();
-                                                ::core::mem::forget(vec118);
-                                                *base
-                                                    .add(5 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len118;
-                                                *base
-                                                    .add(4 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>() = ptr118.cast_mut();
                                             }
                                         }
                                         *base
                                             .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len119;
-                                        *base.add(8).cast::<*mut u8>() = result119;
+                                            .cast::<usize>() = len117;
+                                        *base.add(8).cast::<*mut u8>() = result117;
                                     }
-                                    V123::NoNetwork => {
+                                    V126::EgressOnly(e) => {
+                                        *base.add(0).cast::<u8>() = (11i32) as u8;
+                                        let vec122 = e;
+                                        let len122 = vec122.len();
+                                        let layout122 = _rt::alloc::Layout::from_size_align(
+                                                vec122.len() * (6 * ::core::mem::size_of::<*const u8>()),
+                                                ::core::mem::size_of::<*const u8>(),
+                                            )
+                                            .unwrap();
+                                        let (result122, _cleanup122) = crate::rt::Cleanup::new(
+                                            layout122,
+                                        );
+                                        if let Some(cleanup) = _cleanup122 {
+                                            cleanup.forget();
+                                        }
+                                        for (i, e) in vec122.into_iter().enumerate() {
+                                            let base = result122
+                                                .add(i * (6 * ::core::mem::size_of::<*const u8>()));
+                                            {
+                                                let super::super::super::super::__with_name0::EgressRule {
+                                                    cidr: cidr118,
+                                                    ports: ports118,
+                                                    protocol: protocol118,
+                                                } = e;
+                                                let vec119 = (cidr118.into_bytes()).into_boxed_slice();
+                                                let ptr119 = vec119.as_ptr().cast::<u8>();
+                                                let len119 = vec119.len();
+                                                ::core::mem::forget(vec119);
+                                                *base
+                                                    .add(::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>() = len119;
+                                                *base.add(0).cast::<*mut u8>() = ptr119.cast_mut();
+                                                let vec120 = <_ as Into<_rt::Vec<_>>>::into(ports118)
+                                                    .into_boxed_slice();
+                                                let ptr120 = vec120.as_ptr().cast::<u8>();
+                                                let len120 = vec120.len();
+                                                ::core::mem::forget(vec120);
+                                                *base
+                                                    .add(3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>() = len120;
+                                                *base
+                                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>() = ptr120.cast_mut();
+                                                let vec121 = (protocol118.into_bytes()).into_boxed_slice();
+                                                let ptr121 = vec121.as_ptr().cast::<u8>();
+                                                let len121 = vec121.len();
+                                                ::core::mem::forget(vec121);
+                                                *base
+                                                    .add(5 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>() = len121;
+                                                *base
+                                                    .add(4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>() = ptr121.cast_mut();
+                                            }
+                                        }
+                                        *base
+                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len122;
+                                        *base.add(8).cast::<*mut u8>() = result122;
+                                    }
+                                    V126::NoNetwork => {
                                         *base.add(0).cast::<u8>() = (12i32) as u8;
                                     }
-                                    V123::Limit(e) => {
+                                    V126::Limit(e) => {
                                         *base.add(0).cast::<u8>() = (13i32) as u8;
                                         let super::super::super::super::__with_name0::Limits {
-                                            memory_bytes: memory_bytes120,
-                                            pids: pids120,
-                                            cpu_millis: cpu_millis120,
-                                            nofile: nofile120,
+                                            memory_bytes: memory_bytes123,
+                                            pids: pids123,
+                                            cpu_millis: cpu_millis123,
+                                            nofile: nofile123,
                                         } = e;
-                                        match memory_bytes120 {
+                                        match memory_bytes123 {
                                             Some(e) => {
                                                 *base.add(8).cast::<u8>() = (1i32) as u8;
                                                 *base.add(16).cast::<i64>() = _rt::as_i64(e);
@@ -2054,7 +2082,7 @@ pub mod exports {
                                                 *base.add(8).cast::<u8>() = (0i32) as u8;
                                             }
                                         };
-                                        match pids120 {
+                                        match pids123 {
                                             Some(e) => {
                                                 *base.add(24).cast::<u8>() = (1i32) as u8;
                                                 *base.add(28).cast::<i32>() = _rt::as_i32(e);
@@ -2063,7 +2091,7 @@ pub mod exports {
                                                 *base.add(24).cast::<u8>() = (0i32) as u8;
                                             }
                                         };
-                                        match cpu_millis120 {
+                                        match cpu_millis123 {
                                             Some(e) => {
                                                 *base.add(32).cast::<u8>() = (1i32) as u8;
                                                 *base.add(36).cast::<i32>() = _rt::as_i32(e);
@@ -2072,7 +2100,7 @@ pub mod exports {
                                                 *base.add(32).cast::<u8>() = (0i32) as u8;
                                             }
                                         };
-                                        match nofile120 {
+                                        match nofile123 {
                                             Some(e) => {
                                                 *base.add(40).cast::<u8>() = (1i32) as u8;
                                                 *base.add(44).cast::<i32>() = _rt::as_i32(e);
@@ -2082,85 +2110,85 @@ pub mod exports {
                                             }
                                         };
                                     }
-                                    V123::UnsetEnv(e) => {
+                                    V126::UnsetEnv(e) => {
                                         *base.add(0).cast::<u8>() = (14i32) as u8;
-                                        let vec121 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr121 = vec121.as_ptr().cast::<u8>();
-                                        let len121 = vec121.len();
-                                        ::core::mem::forget(vec121);
+                                        let vec124 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr124 = vec124.as_ptr().cast::<u8>();
+                                        let len124 = vec124.len();
+                                        ::core::mem::forget(vec124);
                                         *base
                                             .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len121;
-                                        *base.add(8).cast::<*mut u8>() = ptr121.cast_mut();
+                                            .cast::<usize>() = len124;
+                                        *base.add(8).cast::<*mut u8>() = ptr124.cast_mut();
                                     }
-                                    V123::RequireDigest(e) => {
+                                    V126::RequireDigest(e) => {
                                         *base.add(0).cast::<u8>() = (15i32) as u8;
-                                        let vec122 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr122 = vec122.as_ptr().cast::<u8>();
-                                        let len122 = vec122.len();
-                                        ::core::mem::forget(vec122);
+                                        let vec125 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr125 = vec125.as_ptr().cast::<u8>();
+                                        let len125 = vec125.len();
+                                        ::core::mem::forget(vec125);
                                         *base
                                             .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len122;
-                                        *base.add(8).cast::<*mut u8>() = ptr122.cast_mut();
+                                            .cast::<usize>() = len125;
+                                        *base.add(8).cast::<*mut u8>() = ptr125.cast_mut();
                                     }
                                 }
                             }
                         }
-                        *ptr90
+                        *ptr93
                             .add(4 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>() = len124;
-                        *ptr90
+                            .cast::<usize>() = len127;
+                        *ptr93
                             .add(3 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>() = result124;
-                        let vec128 = audit91;
-                        let len128 = vec128.len();
-                        let layout128 = _rt::alloc::Layout::from_size_align(
-                                vec128.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            .cast::<*mut u8>() = result127;
+                        let vec131 = audit94;
+                        let len131 = vec131.len();
+                        let layout131 = _rt::alloc::Layout::from_size_align(
+                                vec131.len() * (4 * ::core::mem::size_of::<*const u8>()),
                                 ::core::mem::size_of::<*const u8>(),
                             )
                             .unwrap();
-                        let (result128, _cleanup128) = crate::rt::Cleanup::new(
-                            layout128,
+                        let (result131, _cleanup131) = crate::rt::Cleanup::new(
+                            layout131,
                         );
-                        if let Some(cleanup) = _cleanup128 {
+                        if let Some(cleanup) = _cleanup131 {
                             cleanup.forget();
                         }
-                        for (i, e) in vec128.into_iter().enumerate() {
-                            let base = result128
+                        for (i, e) in vec131.into_iter().enumerate() {
+                            let base = result131
                                 .add(i * (4 * ::core::mem::size_of::<*const u8>()));
                             {
                                 let super::super::super::super::__with_name0::Pair {
-                                    name: name125,
-                                    value: value125,
+                                    name: name128,
+                                    value: value128,
                                 } = e;
-                                let vec126 = (name125.into_bytes()).into_boxed_slice();
-                                let ptr126 = vec126.as_ptr().cast::<u8>();
-                                let len126 = vec126.len();
-                                ::core::mem::forget(vec126);
+                                let vec129 = (name128.into_bytes()).into_boxed_slice();
+                                let ptr129 = vec129.as_ptr().cast::<u8>();
+                                let len129 = vec129.len();
+                                ::core::mem::forget(vec129);
                                 *base
                                     .add(::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len126;
-                                *base.add(0).cast::<*mut u8>() = ptr126.cast_mut();
-                                let vec127 = (value125.into_bytes()).into_boxed_slice();
-                                let ptr127 = vec127.as_ptr().cast::<u8>();
-                                let len127 = vec127.len();
-                                ::core::mem::forget(vec127);
+                                    .cast::<usize>() = len129;
+                                *base.add(0).cast::<*mut u8>() = ptr129.cast_mut();
+                                let vec130 = (value128.into_bytes()).into_boxed_slice();
+                                let ptr130 = vec130.as_ptr().cast::<u8>();
+                                let len130 = vec130.len();
+                                ::core::mem::forget(vec130);
                                 *base
                                     .add(3 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len127;
+                                    .cast::<usize>() = len130;
                                 *base
                                     .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>() = ptr127.cast_mut();
+                                    .cast::<*mut u8>() = ptr130.cast_mut();
                             }
                         }
-                        *ptr90
+                        *ptr93
                             .add(6 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>() = len128;
-                        *ptr90
+                            .cast::<usize>() = len131;
+                        *ptr93
                             .add(5 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>() = result128;
-                        ptr90
+                            .cast::<*mut u8>() = result131;
+                        ptr93
                     }
                 }
                 #[doc(hidden)]
@@ -2699,55 +2727,55 @@ macro_rules! __export_image_hook_impl {
         () = { #[rustfmt::skip] #[cfg(target_arch = "wasm32")] #[unsafe (link_section =
         "component-type:wit-bindgen:0.61.1:rlrun:policy@0.1.0:image-hook:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 2208] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 2225] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x9f\x10\x01A\x02\x01\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xb0\x10\x01A\x02\x01\
 A\x09\x01B7\x01m\x05\x04info\x03low\x06medium\x04high\x08critical\x04\0\x08sever\
 ity\x03\0\0\x01ks\x01r\x05\x04codes\x08severity\x01\x07messages\x04path\x02\x04h\
 elp\x02\x04\0\x0adiagnostic\x03\0\x03\x01r\x02\x04names\x05values\x04\0\x04pair\x03\
 \0\x05\x01r\x03\x09references\x06digests\x08platforms\x04\0\x09image-ref\x03\0\x07\
 \x01r\x05\x06schemes\x08verified\x7f\x08identity\x02\x06issuer\x02\x06key-id\x02\
-\x04\0\x09signature\x03\0\x09\x01r\x06\x03uidy\x03gidy\x04users\x06origins\x03tt\
-y\x7f\x02ci\x7f\x04\0\x06caller\x03\0\x0b\x01ps\x01r\x06\x04kinds\x06sources\x0b\
-destinations\x07options\x0d\x0fresolved-source\x02\x09read-only\x7f\x04\0\x05mou\
-nt\x03\0\x0e\x01r\x04\x07host-ips\x09host-port{\x0econtainer-port{\x08protocols\x04\
-\0\x04port\x03\0\x10\x01kw\x01ky\x01r\x04\x0cmemory-bytes\x12\x04pids\x13\x0acpu\
--millis\x13\x06nofile\x13\x04\0\x06limits\x03\0\x14\x01r\x02\x07profiles\x0edefa\
-ult-actions\x04\0\x0fseccomp-summary\x03\0\x16\x01m\x03\x02no\x06partly\x03yes\x04\
-\0\x08enforced\x03\0\x18\x01r\x06\x04names\x09requesteds\x09mechanisms\x08enforc\
-ed\x19\x08required\x7f\x03whys\x04\0\x07control\x03\0\x1a\x01p{\x01r\x03\x04cidr\
-s\x05ports\x1c\x08protocols\x04\0\x0begress-rule\x03\0\x1d\x01k\x08\x01p\x0a\x01\
-p\x06\x01p\x0f\x01p\x11\x01p\x1e\x01k$\x01p\x1b\x01r\x20\x02ids\x04names\x08host\
-names\x05image\x1f\x0asignatures\x20\x0aprivileged\x7f\x04args\x0d\x03env!\x03cw\
-ds\x03uidy\x03gidy\x0euser-namespaces\x0ccapabilities\x0d\x11no-new-privileges\x7f\
-\x10read-only-rootfs\x7f\x07seccomp\x17\x06mounts\"\x07devices\x0d\x0fhost-names\
-paces\x0d\x07networks\x05ports#\x03dns\x0d\x06egress%\x07sysctls!\x06limits\x15\x0c\
-masked-paths\x0d\x0fread-only-paths\x0d\x0bannotations!\x08controls&\x04init\x7f\
-\x08terminal\x7f\x0binteractive\x7f\x04\0\x09container\x03\0'\x01m\x04\x03log\x06\
-notify\x05errno\x0ckill-process\x04\0\x0eseccomp-action\x03\0)\x01r\x03\x08sysca\
-lls\x0d\x06action*\x05errno\x13\x04\0\x0cseccomp-rule\x03\0+\x01r\x02\x0bdestina\
-tions\x0badd-options\x0d\x04\0\x0dmount-tighten\x03\0-\x01q\x10\x11drop-capabili\
-ties\x01\x0d\0\x16keep-only-capabilities\x01\x0d\0\x11no-new-privileges\0\0\x10r\
-ead-only-rootfs\0\0\x0dtighten-mount\x01.\0\x0cremove-mount\x01s\0\x09mask-path\x01\
-s\0\x0eread-only-path\x01s\0\x0dremove-device\x01s\0\x0cseccomp-deny\x01,\0\x11s\
-eccomp-keep-only\x01\x0d\0\x0begress-only\x01$\0\x0ano-network\0\0\x05limit\x01\x15\
-\0\x09unset-env\x01s\0\x0erequire-digest\x01s\0\x04\0\x0brestriction\x03\0/\x01m\
-\x03\x05allow\x04deny\x07abstain\x04\0\x08decision\x03\01\x01p\x04\x01p0\x01r\x04\
-\x08decision2\x0bdiagnostics3\x0crestrictions4\x05audit!\x04\0\x07verdict\x03\05\
-\x03\0\x18rlrun:policy/types@0.1.0\x05\0\x02\x03\0\0\x07verdict\x02\x03\0\0\x09i\
-mage-ref\x02\x03\0\0\x09signature\x02\x03\0\0\x06caller\x02\x03\0\0\x04pair\x01B\
-\x16\x02\x03\x02\x01\x01\x04\0\x07verdict\x03\0\0\x02\x03\x02\x01\x02\x04\0\x09i\
-mage-ref\x03\0\x02\x02\x03\x02\x01\x03\x04\0\x09signature\x03\0\x04\x02\x03\x02\x01\
-\x04\x04\0\x06caller\x03\0\x06\x02\x03\x02\x01\x05\x04\0\x04pair\x03\0\x08\x01ks\
-\x01r\x03\x05image\x03\x08insecure\x7f\x06mirror\x0a\x04\0\x04pull\x03\0\x0b\x01\
-p\x05\x01p\x09\x01ps\x01r\x0c\x05image\x03\x0asignatures\x0d\x07created\x0a\x04u\
-sers\x03env\x0e\x06labels\x0e\x0aentrypoint\x0f\x0dexposed-ports\x0f\x07volumes\x0f\
-\x06layersy\x0asize-bytesw\x07history\x0f\x04\0\x04info\x03\0\x10\x01@\x02\x07re\
-quest\x0c\x06caller\x07\0\x01\x04\0\x07on-pull\x01\x12\x01@\x02\x04info\x11\x06c\
-aller\x07\0\x01\x04\0\x08on-image\x01\x13\x04\0\x18rlrun:policy/image@0.1.0\x05\x06\
-\x04\0\x1drlrun:policy/image-hook@0.1.0\x04\0\x0b\x10\x01\0\x0aimage-hook\x03\0\0\
-\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.258.3\x10wit-bind\
-gen-rust\x060.61.1";
+\x04\0\x09signature\x03\0\x09\x01r\x07\x03uidy\x03gidy\x04users\x04homes\x06orig\
+ins\x03tty\x7f\x02ci\x7f\x04\0\x06caller\x03\0\x0b\x01ps\x01r\x06\x04kinds\x06so\
+urces\x0bdestinations\x07options\x0d\x0fresolved-source\x02\x09read-only\x7f\x04\
+\0\x05mount\x03\0\x0e\x01r\x04\x07host-ips\x09host-port{\x0econtainer-port{\x08p\
+rotocols\x04\0\x04port\x03\0\x10\x01kw\x01ky\x01r\x04\x0cmemory-bytes\x12\x04pid\
+s\x13\x0acpu-millis\x13\x06nofile\x13\x04\0\x06limits\x03\0\x14\x01r\x02\x07prof\
+iles\x0edefault-actions\x04\0\x0fseccomp-summary\x03\0\x16\x01m\x03\x02no\x06par\
+tly\x03yes\x04\0\x08enforced\x03\0\x18\x01r\x06\x04names\x09requesteds\x09mechan\
+isms\x08enforced\x19\x08required\x7f\x03whys\x04\0\x07control\x03\0\x1a\x01p{\x01\
+r\x03\x04cidrs\x05ports\x1c\x08protocols\x04\0\x0begress-rule\x03\0\x1d\x01k\x08\
+\x01p\x0a\x01p\x06\x01p\x0f\x01p\x11\x01p\x1e\x01k$\x01p\x1b\x01r!\x02ids\x04nam\
+es\x08hostnames\x05image\x1f\x0asignatures\x20\x0aprivileged\x7f\x04args\x0d\x03\
+env!\x03cwds\x03uidy\x03gidy\x0euser-namespaces\x0ccapabilities\x0d\x11no-new-pr\
+ivileges\x7f\x10read-only-rootfs\x7f\x07seccomp\x17\x06mounts\"\x07devices\x0d\x0f\
+host-namespaces\x0d\x07networks\x05ports#\x03dns\x0d\x06egress%\x07sysctls!\x06l\
+imits\x15\x0cmasked-paths\x0d\x0fread-only-paths\x0d\x0bannotations!\x08controls\
+&\x09own-paths\x0d\x04init\x7f\x08terminal\x7f\x0binteractive\x7f\x04\0\x09conta\
+iner\x03\0'\x01m\x04\x03log\x06notify\x05errno\x0ckill-process\x04\0\x0eseccomp-\
+action\x03\0)\x01r\x03\x08syscalls\x0d\x06action*\x05errno\x13\x04\0\x0cseccomp-\
+rule\x03\0+\x01r\x02\x0bdestinations\x0badd-options\x0d\x04\0\x0dmount-tighten\x03\
+\0-\x01q\x10\x11drop-capabilities\x01\x0d\0\x16keep-only-capabilities\x01\x0d\0\x11\
+no-new-privileges\0\0\x10read-only-rootfs\0\0\x0dtighten-mount\x01.\0\x0cremove-\
+mount\x01s\0\x09mask-path\x01s\0\x0eread-only-path\x01s\0\x0dremove-device\x01s\0\
+\x0cseccomp-deny\x01,\0\x11seccomp-keep-only\x01\x0d\0\x0begress-only\x01$\0\x0a\
+no-network\0\0\x05limit\x01\x15\0\x09unset-env\x01s\0\x0erequire-digest\x01s\0\x04\
+\0\x0brestriction\x03\0/\x01m\x03\x05allow\x04deny\x07abstain\x04\0\x08decision\x03\
+\01\x01p\x04\x01p0\x01r\x04\x08decision2\x0bdiagnostics3\x0crestrictions4\x05aud\
+it!\x04\0\x07verdict\x03\05\x03\0\x18rlrun:policy/types@0.1.0\x05\0\x02\x03\0\0\x07\
+verdict\x02\x03\0\0\x09image-ref\x02\x03\0\0\x09signature\x02\x03\0\0\x06caller\x02\
+\x03\0\0\x04pair\x01B\x16\x02\x03\x02\x01\x01\x04\0\x07verdict\x03\0\0\x02\x03\x02\
+\x01\x02\x04\0\x09image-ref\x03\0\x02\x02\x03\x02\x01\x03\x04\0\x09signature\x03\
+\0\x04\x02\x03\x02\x01\x04\x04\0\x06caller\x03\0\x06\x02\x03\x02\x01\x05\x04\0\x04\
+pair\x03\0\x08\x01ks\x01r\x03\x05image\x03\x08insecure\x7f\x06mirror\x0a\x04\0\x04\
+pull\x03\0\x0b\x01p\x05\x01p\x09\x01ps\x01r\x0c\x05image\x03\x0asignatures\x0d\x07\
+created\x0a\x04users\x03env\x0e\x06labels\x0e\x0aentrypoint\x0f\x0dexposed-ports\
+\x0f\x07volumes\x0f\x06layersy\x0asize-bytesw\x07history\x0f\x04\0\x04info\x03\0\
+\x10\x01@\x02\x07request\x0c\x06caller\x07\0\x01\x04\0\x07on-pull\x01\x12\x01@\x02\
+\x04info\x11\x06caller\x07\0\x01\x04\0\x08on-image\x01\x13\x04\0\x18rlrun:policy\
+/image@0.1.0\x05\x06\x04\0\x1drlrun:policy/image-hook@0.1.0\x04\0\x0b\x10\x01\0\x0a\
+image-hook\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070\
+.258.3\x10wit-bindgen-rust\x060.61.1";
         };
     };
 }
@@ -2760,44 +2788,44 @@ pub use __export_image_hook_impl as export_image;
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1849] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x98\x0d\x01A\x02\x01\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1866] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xa9\x0d\x01A\x02\x01\
 A\x02\x01B7\x01m\x05\x04info\x03low\x06medium\x04high\x08critical\x04\0\x08sever\
 ity\x03\0\0\x01ks\x01r\x05\x04codes\x08severity\x01\x07messages\x04path\x02\x04h\
 elp\x02\x04\0\x0adiagnostic\x03\0\x03\x01r\x02\x04names\x05values\x04\0\x04pair\x03\
 \0\x05\x01r\x03\x09references\x06digests\x08platforms\x04\0\x09image-ref\x03\0\x07\
 \x01r\x05\x06schemes\x08verified\x7f\x08identity\x02\x06issuer\x02\x06key-id\x02\
-\x04\0\x09signature\x03\0\x09\x01r\x06\x03uidy\x03gidy\x04users\x06origins\x03tt\
-y\x7f\x02ci\x7f\x04\0\x06caller\x03\0\x0b\x01ps\x01r\x06\x04kinds\x06sources\x0b\
-destinations\x07options\x0d\x0fresolved-source\x02\x09read-only\x7f\x04\0\x05mou\
-nt\x03\0\x0e\x01r\x04\x07host-ips\x09host-port{\x0econtainer-port{\x08protocols\x04\
-\0\x04port\x03\0\x10\x01kw\x01ky\x01r\x04\x0cmemory-bytes\x12\x04pids\x13\x0acpu\
--millis\x13\x06nofile\x13\x04\0\x06limits\x03\0\x14\x01r\x02\x07profiles\x0edefa\
-ult-actions\x04\0\x0fseccomp-summary\x03\0\x16\x01m\x03\x02no\x06partly\x03yes\x04\
-\0\x08enforced\x03\0\x18\x01r\x06\x04names\x09requesteds\x09mechanisms\x08enforc\
-ed\x19\x08required\x7f\x03whys\x04\0\x07control\x03\0\x1a\x01p{\x01r\x03\x04cidr\
-s\x05ports\x1c\x08protocols\x04\0\x0begress-rule\x03\0\x1d\x01k\x08\x01p\x0a\x01\
-p\x06\x01p\x0f\x01p\x11\x01p\x1e\x01k$\x01p\x1b\x01r\x20\x02ids\x04names\x08host\
-names\x05image\x1f\x0asignatures\x20\x0aprivileged\x7f\x04args\x0d\x03env!\x03cw\
-ds\x03uidy\x03gidy\x0euser-namespaces\x0ccapabilities\x0d\x11no-new-privileges\x7f\
-\x10read-only-rootfs\x7f\x07seccomp\x17\x06mounts\"\x07devices\x0d\x0fhost-names\
-paces\x0d\x07networks\x05ports#\x03dns\x0d\x06egress%\x07sysctls!\x06limits\x15\x0c\
-masked-paths\x0d\x0fread-only-paths\x0d\x0bannotations!\x08controls&\x04init\x7f\
-\x08terminal\x7f\x0binteractive\x7f\x04\0\x09container\x03\0'\x01m\x04\x03log\x06\
-notify\x05errno\x0ckill-process\x04\0\x0eseccomp-action\x03\0)\x01r\x03\x08sysca\
-lls\x0d\x06action*\x05errno\x13\x04\0\x0cseccomp-rule\x03\0+\x01r\x02\x0bdestina\
-tions\x0badd-options\x0d\x04\0\x0dmount-tighten\x03\0-\x01q\x10\x11drop-capabili\
-ties\x01\x0d\0\x16keep-only-capabilities\x01\x0d\0\x11no-new-privileges\0\0\x10r\
-ead-only-rootfs\0\0\x0dtighten-mount\x01.\0\x0cremove-mount\x01s\0\x09mask-path\x01\
-s\0\x0eread-only-path\x01s\0\x0dremove-device\x01s\0\x0cseccomp-deny\x01,\0\x11s\
-eccomp-keep-only\x01\x0d\0\x0begress-only\x01$\0\x0ano-network\0\0\x05limit\x01\x15\
-\0\x09unset-env\x01s\0\x0erequire-digest\x01s\0\x04\0\x0brestriction\x03\0/\x01m\
-\x03\x05allow\x04deny\x07abstain\x04\0\x08decision\x03\01\x01p\x04\x01p0\x01r\x04\
-\x08decision2\x0bdiagnostics3\x0crestrictions4\x05audit!\x04\0\x07verdict\x03\05\
-\x03\0\x18rlrun:policy/types@0.1.0\x05\0\x04\0=rlrun:policy/image-hook-with-all-\
-of-its-exports-removed@0.1.0\x04\0\x0b0\x01\0*image-hook-with-all-of-its-exports\
--removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.2\
-58.3\x10wit-bindgen-rust\x060.61.1";
+\x04\0\x09signature\x03\0\x09\x01r\x07\x03uidy\x03gidy\x04users\x04homes\x06orig\
+ins\x03tty\x7f\x02ci\x7f\x04\0\x06caller\x03\0\x0b\x01ps\x01r\x06\x04kinds\x06so\
+urces\x0bdestinations\x07options\x0d\x0fresolved-source\x02\x09read-only\x7f\x04\
+\0\x05mount\x03\0\x0e\x01r\x04\x07host-ips\x09host-port{\x0econtainer-port{\x08p\
+rotocols\x04\0\x04port\x03\0\x10\x01kw\x01ky\x01r\x04\x0cmemory-bytes\x12\x04pid\
+s\x13\x0acpu-millis\x13\x06nofile\x13\x04\0\x06limits\x03\0\x14\x01r\x02\x07prof\
+iles\x0edefault-actions\x04\0\x0fseccomp-summary\x03\0\x16\x01m\x03\x02no\x06par\
+tly\x03yes\x04\0\x08enforced\x03\0\x18\x01r\x06\x04names\x09requesteds\x09mechan\
+isms\x08enforced\x19\x08required\x7f\x03whys\x04\0\x07control\x03\0\x1a\x01p{\x01\
+r\x03\x04cidrs\x05ports\x1c\x08protocols\x04\0\x0begress-rule\x03\0\x1d\x01k\x08\
+\x01p\x0a\x01p\x06\x01p\x0f\x01p\x11\x01p\x1e\x01k$\x01p\x1b\x01r!\x02ids\x04nam\
+es\x08hostnames\x05image\x1f\x0asignatures\x20\x0aprivileged\x7f\x04args\x0d\x03\
+env!\x03cwds\x03uidy\x03gidy\x0euser-namespaces\x0ccapabilities\x0d\x11no-new-pr\
+ivileges\x7f\x10read-only-rootfs\x7f\x07seccomp\x17\x06mounts\"\x07devices\x0d\x0f\
+host-namespaces\x0d\x07networks\x05ports#\x03dns\x0d\x06egress%\x07sysctls!\x06l\
+imits\x15\x0cmasked-paths\x0d\x0fread-only-paths\x0d\x0bannotations!\x08controls\
+&\x09own-paths\x0d\x04init\x7f\x08terminal\x7f\x0binteractive\x7f\x04\0\x09conta\
+iner\x03\0'\x01m\x04\x03log\x06notify\x05errno\x0ckill-process\x04\0\x0eseccomp-\
+action\x03\0)\x01r\x03\x08syscalls\x0d\x06action*\x05errno\x13\x04\0\x0cseccomp-\
+rule\x03\0+\x01r\x02\x0bdestinations\x0badd-options\x0d\x04\0\x0dmount-tighten\x03\
+\0-\x01q\x10\x11drop-capabilities\x01\x0d\0\x16keep-only-capabilities\x01\x0d\0\x11\
+no-new-privileges\0\0\x10read-only-rootfs\0\0\x0dtighten-mount\x01.\0\x0cremove-\
+mount\x01s\0\x09mask-path\x01s\0\x0eread-only-path\x01s\0\x0dremove-device\x01s\0\
+\x0cseccomp-deny\x01,\0\x11seccomp-keep-only\x01\x0d\0\x0begress-only\x01$\0\x0a\
+no-network\0\0\x05limit\x01\x15\0\x09unset-env\x01s\0\x0erequire-digest\x01s\0\x04\
+\0\x0brestriction\x03\0/\x01m\x03\x05allow\x04deny\x07abstain\x04\0\x08decision\x03\
+\01\x01p\x04\x01p0\x01r\x04\x08decision2\x0bdiagnostics3\x0crestrictions4\x05aud\
+it!\x04\0\x07verdict\x03\05\x03\0\x18rlrun:policy/types@0.1.0\x05\0\x04\0=rlrun:\
+policy/image-hook-with-all-of-its-exports-removed@0.1.0\x04\0\x0b0\x01\0*image-h\
+ook-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\
+\x0dwit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

@@ -29,7 +29,7 @@ pub mod exports {
                 ) -> *mut u8 {
                     unsafe {
                         #[cfg(target_arch = "wasm32")] _rt::run_ctors_once();
-                        let result212 = {
+                        let result221 = {
                             let l0 = *arg0.add(0).cast::<*mut u8>();
                             let l1 = *arg0
                                 .add(::core::mem::size_of::<*const u8>())
@@ -921,59 +921,103 @@ pub mod exports {
                                 len198 * (9 * ::core::mem::size_of::<*const u8>()),
                                 ::core::mem::size_of::<*const u8>(),
                             );
-                            let l199 = i32::from(
-                                *arg0
-                                    .add(48 + 56 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<u8>(),
-                            );
-                            let l200 = i32::from(
-                                *arg0
-                                    .add(49 + 56 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<u8>(),
-                            );
-                            let l201 = i32::from(
-                                *arg0
-                                    .add(50 + 56 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<u8>(),
-                            );
-                            let l202 = *arg0
-                                .add(56 + 56 * ::core::mem::size_of::<*const u8>())
-                                .cast::<i32>();
-                            let l203 = *arg0
-                                .add(60 + 56 * ::core::mem::size_of::<*const u8>())
-                                .cast::<i32>();
-                            let l204 = *arg0
-                                .add(64 + 56 * ::core::mem::size_of::<*const u8>())
+                            let l199 = *arg0
+                                .add(48 + 56 * ::core::mem::size_of::<*const u8>())
                                 .cast::<*mut u8>();
-                            let l205 = *arg0
-                                .add(64 + 57 * ::core::mem::size_of::<*const u8>())
+                            let l200 = *arg0
+                                .add(48 + 57 * ::core::mem::size_of::<*const u8>())
                                 .cast::<usize>();
-                            let len206 = l205;
-                            let bytes206 = _rt::Vec::from_raw_parts(
-                                l204.cast(),
-                                len206,
-                                len206,
+                            let base204 = l199;
+                            let len204 = l200;
+                            let mut result204 = _rt::Vec::with_capacity(len204);
+                            for i in 0..len204 {
+                                let base = base204
+                                    .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                                let e204 = {
+                                    let l201 = *base.add(0).cast::<*mut u8>();
+                                    let l202 = *base
+                                        .add(::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len203 = l202;
+                                    let bytes203 = _rt::Vec::from_raw_parts(
+                                        l201.cast(),
+                                        len203,
+                                        len203,
+                                    );
+                                    _rt::string_lift(bytes203)
+                                };
+                                result204.push(e204);
+                            }
+                            _rt::cabi_dealloc(
+                                base204,
+                                len204 * (2 * ::core::mem::size_of::<*const u8>()),
+                                ::core::mem::size_of::<*const u8>(),
                             );
-                            let l207 = *arg0
+                            let l205 = i32::from(
+                                *arg0
+                                    .add(48 + 58 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l206 = i32::from(
+                                *arg0
+                                    .add(49 + 58 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l207 = i32::from(
+                                *arg0
+                                    .add(50 + 58 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l208 = *arg0
+                                .add(56 + 58 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l209 = *arg0
+                                .add(60 + 58 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l210 = *arg0
                                 .add(64 + 58 * ::core::mem::size_of::<*const u8>())
                                 .cast::<*mut u8>();
-                            let l208 = *arg0
+                            let l211 = *arg0
                                 .add(64 + 59 * ::core::mem::size_of::<*const u8>())
                                 .cast::<usize>();
-                            let len209 = l208;
-                            let bytes209 = _rt::Vec::from_raw_parts(
-                                l207.cast(),
-                                len209,
-                                len209,
+                            let len212 = l211;
+                            let bytes212 = _rt::Vec::from_raw_parts(
+                                l210.cast(),
+                                len212,
+                                len212,
                             );
-                            let l210 = i32::from(
+                            let l213 = *arg0
+                                .add(64 + 60 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l214 = *arg0
+                                .add(64 + 61 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len215 = l214;
+                            let bytes215 = _rt::Vec::from_raw_parts(
+                                l213.cast(),
+                                len215,
+                                len215,
+                            );
+                            let l216 = *arg0
+                                .add(64 + 62 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l217 = *arg0
+                                .add(64 + 63 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len218 = l217;
+                            let bytes218 = _rt::Vec::from_raw_parts(
+                                l216.cast(),
+                                len218,
+                                len218,
+                            );
+                            let l219 = i32::from(
                                 *arg0
-                                    .add(64 + 60 * ::core::mem::size_of::<*const u8>())
+                                    .add(64 + 64 * ::core::mem::size_of::<*const u8>())
                                     .cast::<u8>(),
                             );
-                            let l211 = i32::from(
+                            let l220 = i32::from(
                                 *arg0
-                                    .add(65 + 60 * ::core::mem::size_of::<*const u8>())
+                                    .add(65 + 64 * ::core::mem::size_of::<*const u8>())
                                     .cast::<u8>(),
                             );
                             T_::on_final(
@@ -1180,93 +1224,95 @@ pub mod exports {
                                     read_only_paths: result172,
                                     annotations: result181,
                                     controls: result198,
-                                    init: _rt::bool_lift(l199 as u8),
-                                    terminal: _rt::bool_lift(l200 as u8),
-                                    interactive: _rt::bool_lift(l201 as u8),
+                                    own_paths: result204,
+                                    init: _rt::bool_lift(l205 as u8),
+                                    terminal: _rt::bool_lift(l206 as u8),
+                                    interactive: _rt::bool_lift(l207 as u8),
                                 },
                                 super::super::super::super::__with_name0::Caller {
-                                    uid: l202 as u32,
-                                    gid: l203 as u32,
-                                    user: _rt::string_lift(bytes206),
-                                    origin: _rt::string_lift(bytes209),
-                                    tty: _rt::bool_lift(l210 as u8),
-                                    ci: _rt::bool_lift(l211 as u8),
+                                    uid: l208 as u32,
+                                    gid: l209 as u32,
+                                    user: _rt::string_lift(bytes212),
+                                    home: _rt::string_lift(bytes215),
+                                    origin: _rt::string_lift(bytes218),
+                                    tty: _rt::bool_lift(l219 as u8),
+                                    ci: _rt::bool_lift(l220 as u8),
                                 },
                             )
                         };
                         _rt::cabi_dealloc(
                             arg0,
-                            72 + 60 * ::core::mem::size_of::<*const u8>(),
+                            72 + 64 * ::core::mem::size_of::<*const u8>(),
                             8,
                         );
-                        let ptr213 = (&raw mut _RET_AREA.0).cast::<u8>();
+                        let ptr222 = (&raw mut _RET_AREA.0).cast::<u8>();
                         let super::super::super::super::__with_name0::Verdict {
-                            decision: decision214,
-                            diagnostics: diagnostics214,
-                            restrictions: restrictions214,
-                            audit: audit214,
-                        } = result212;
-                        *ptr213.add(0).cast::<u8>() = (decision214.clone() as i32) as u8;
-                        let vec220 = diagnostics214;
-                        let len220 = vec220.len();
-                        let layout220 = _rt::alloc::Layout::from_size_align(
-                                vec220.len() * (11 * ::core::mem::size_of::<*const u8>()),
+                            decision: decision223,
+                            diagnostics: diagnostics223,
+                            restrictions: restrictions223,
+                            audit: audit223,
+                        } = result221;
+                        *ptr222.add(0).cast::<u8>() = (decision223.clone() as i32) as u8;
+                        let vec229 = diagnostics223;
+                        let len229 = vec229.len();
+                        let layout229 = _rt::alloc::Layout::from_size_align(
+                                vec229.len() * (11 * ::core::mem::size_of::<*const u8>()),
                                 ::core::mem::size_of::<*const u8>(),
                             )
                             .unwrap();
-                        let (result220, _cleanup220) = crate::rt::Cleanup::new(
-                            layout220,
+                        let (result229, _cleanup229) = crate::rt::Cleanup::new(
+                            layout229,
                         );
-                        if let Some(cleanup) = _cleanup220 {
+                        if let Some(cleanup) = _cleanup229 {
                             cleanup.forget();
                         }
-                        for (i, e) in vec220.into_iter().enumerate() {
-                            let base = result220
+                        for (i, e) in vec229.into_iter().enumerate() {
+                            let base = result229
                                 .add(i * (11 * ::core::mem::size_of::<*const u8>()));
                             {
                                 let super::super::super::super::__with_name0::Diagnostic {
-                                    code: code215,
-                                    severity: severity215,
-                                    message: message215,
-                                    path: path215,
-                                    help: help215,
+                                    code: code224,
+                                    severity: severity224,
+                                    message: message224,
+                                    path: path224,
+                                    help: help224,
                                 } = e;
-                                let vec216 = (code215.into_bytes()).into_boxed_slice();
-                                let ptr216 = vec216.as_ptr().cast::<u8>();
-                                let len216 = vec216.len();
-                                ::core::mem::forget(vec216);
+                                let vec225 = (code224.into_bytes()).into_boxed_slice();
+                                let ptr225 = vec225.as_ptr().cast::<u8>();
+                                let len225 = vec225.len();
+                                ::core::mem::forget(vec225);
                                 *base
                                     .add(::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len216;
-                                *base.add(0).cast::<*mut u8>() = ptr216.cast_mut();
+                                    .cast::<usize>() = len225;
+                                *base.add(0).cast::<*mut u8>() = ptr225.cast_mut();
                                 *base
                                     .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<u8>() = (severity215.clone() as i32) as u8;
-                                let vec217 = (message215.into_bytes()).into_boxed_slice();
-                                let ptr217 = vec217.as_ptr().cast::<u8>();
-                                let len217 = vec217.len();
-                                ::core::mem::forget(vec217);
+                                    .cast::<u8>() = (severity224.clone() as i32) as u8;
+                                let vec226 = (message224.into_bytes()).into_boxed_slice();
+                                let ptr226 = vec226.as_ptr().cast::<u8>();
+                                let len226 = vec226.len();
+                                ::core::mem::forget(vec226);
                                 *base
                                     .add(4 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len217;
+                                    .cast::<usize>() = len226;
                                 *base
                                     .add(3 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>() = ptr217.cast_mut();
-                                match path215 {
+                                    .cast::<*mut u8>() = ptr226.cast_mut();
+                                match path224 {
                                     Some(e) => {
                                         *base
                                             .add(5 * ::core::mem::size_of::<*const u8>())
                                             .cast::<u8>() = (1i32) as u8;
-                                        let vec218 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr218 = vec218.as_ptr().cast::<u8>();
-                                        let len218 = vec218.len();
-                                        ::core::mem::forget(vec218);
+                                        let vec227 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr227 = vec227.as_ptr().cast::<u8>();
+                                        let len227 = vec227.len();
+                                        ::core::mem::forget(vec227);
                                         *base
                                             .add(7 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len218;
+                                            .cast::<usize>() = len227;
                                         *base
                                             .add(6 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = ptr218.cast_mut();
+                                            .cast::<*mut u8>() = ptr227.cast_mut();
                                     }
                                     None => {
                                         *base
@@ -1274,21 +1320,21 @@ pub mod exports {
                                             .cast::<u8>() = (0i32) as u8;
                                     }
                                 };
-                                match help215 {
+                                match help224 {
                                     Some(e) => {
                                         *base
                                             .add(8 * ::core::mem::size_of::<*const u8>())
                                             .cast::<u8>() = (1i32) as u8;
-                                        let vec219 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr219 = vec219.as_ptr().cast::<u8>();
-                                        let len219 = vec219.len();
-                                        ::core::mem::forget(vec219);
+                                        let vec228 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr228 = vec228.as_ptr().cast::<u8>();
+                                        let len228 = vec228.len();
+                                        ::core::mem::forget(vec228);
                                         *base
                                             .add(10 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len219;
+                                            .cast::<usize>() = len228;
                                         *base
                                             .add(9 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = ptr219.cast_mut();
+                                            .cast::<*mut u8>() = ptr228.cast_mut();
                                     }
                                     None => {
                                         *base
@@ -1298,257 +1344,120 @@ pub mod exports {
                                 };
                             }
                         }
-                        *ptr213
+                        *ptr222
                             .add(2 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>() = len220;
-                        *ptr213
+                            .cast::<usize>() = len229;
+                        *ptr222
                             .add(::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>() = result220;
-                        let vec247 = restrictions214;
-                        let len247 = vec247.len();
-                        let layout247 = _rt::alloc::Layout::from_size_align(
-                                vec247.len() * 48,
+                            .cast::<*mut u8>() = result229;
+                        let vec256 = restrictions223;
+                        let len256 = vec256.len();
+                        let layout256 = _rt::alloc::Layout::from_size_align(
+                                vec256.len() * 48,
                                 8,
                             )
                             .unwrap();
-                        let (result247, _cleanup247) = crate::rt::Cleanup::new(
-                            layout247,
+                        let (result256, _cleanup256) = crate::rt::Cleanup::new(
+                            layout256,
                         );
-                        if let Some(cleanup) = _cleanup247 {
+                        if let Some(cleanup) = _cleanup256 {
                             cleanup.forget();
                         }
-                        for (i, e) in vec247.into_iter().enumerate() {
-                            let base = result247.add(i * 48);
+                        for (i, e) in vec256.into_iter().enumerate() {
+                            let base = result256.add(i * 48);
                             {
-                                use super::super::super::super::__with_name0::Restriction as V246;
+                                use super::super::super::super::__with_name0::Restriction as V255;
                                 match e {
-                                    V246::DropCapabilities(e) => {
+                                    V255::DropCapabilities(e) => {
                                         *base.add(0).cast::<u8>() = (0i32) as u8;
-                                        let vec222 = e;
-                                        let len222 = vec222.len();
-                                        let layout222 = _rt::alloc::Layout::from_size_align(
-                                                vec222.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result222, _cleanup222) = crate::rt::Cleanup::new(
-                                            layout222,
-                                        );
-                                        if let Some(cleanup) = _cleanup222 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec222.into_iter().enumerate() {
-                                            let base = result222
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec221 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr221 = vec221.as_ptr().cast::<u8>();
-                                                let len221 = vec221.len();
-                                                ::core::mem::forget(vec221);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len221;
-                                                *base.add(0).cast::<*mut u8>() = ptr221.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len222;
-                                        *base.add(8).cast::<*mut u8>() = result222;
-                                    }
-                                    V246::KeepOnlyCapabilities(e) => {
-                                        *base.add(0).cast::<u8>() = (1i32) as u8;
-                                        let vec224 = e;
-                                        let len224 = vec224.len();
-                                        let layout224 = _rt::alloc::Layout::from_size_align(
-                                                vec224.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result224, _cleanup224) = crate::rt::Cleanup::new(
-                                            layout224,
-                                        );
-                                        if let Some(cleanup) = _cleanup224 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec224.into_iter().enumerate() {
-                                            let base = result224
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec223 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr223 = vec223.as_ptr().cast::<u8>();
-                                                let len223 = vec223.len();
-                                                ::core::mem::forget(vec223);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len223;
-                                                *base.add(0).cast::<*mut u8>() = ptr223.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len224;
-                                        *base.add(8).cast::<*mut u8>() = result224;
-                                    }
-                                    V246::NoNewPrivileges => {
-                                        *base.add(0).cast::<u8>() = (2i32) as u8;
-                                    }
-                                    V246::ReadOnlyRootfs => {
-                                        *base.add(0).cast::<u8>() = (3i32) as u8;
-                                    }
-                                    V246::TightenMount(e) => {
-                                        *base.add(0).cast::<u8>() = (4i32) as u8;
-                                        let super::super::super::super::__with_name0::MountTighten {
-                                            destination: destination225,
-                                            add_options: add_options225,
-                                        } = e;
-                                        let vec226 = (destination225.into_bytes())
-                                            .into_boxed_slice();
-                                        let ptr226 = vec226.as_ptr().cast::<u8>();
-                                        let len226 = vec226.len();
-                                        ::core::mem::forget(vec226);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len226;
-                                        *base.add(8).cast::<*mut u8>() = ptr226.cast_mut();
-                                        let vec228 = add_options225;
-                                        let len228 = vec228.len();
-                                        let layout228 = _rt::alloc::Layout::from_size_align(
-                                                vec228.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result228, _cleanup228) = crate::rt::Cleanup::new(
-                                            layout228,
-                                        );
-                                        if let Some(cleanup) = _cleanup228 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec228.into_iter().enumerate() {
-                                            let base = result228
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec227 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr227 = vec227.as_ptr().cast::<u8>();
-                                                let len227 = vec227.len();
-                                                ::core::mem::forget(vec227);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len227;
-                                                *base.add(0).cast::<*mut u8>() = ptr227.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 3 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len228;
-                                        *base
-                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = result228;
-                                    }
-                                    V246::RemoveMount(e) => {
-                                        *base.add(0).cast::<u8>() = (5i32) as u8;
-                                        let vec229 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr229 = vec229.as_ptr().cast::<u8>();
-                                        let len229 = vec229.len();
-                                        ::core::mem::forget(vec229);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len229;
-                                        *base.add(8).cast::<*mut u8>() = ptr229.cast_mut();
-                                    }
-                                    V246::MaskPath(e) => {
-                                        *base.add(0).cast::<u8>() = (6i32) as u8;
-                                        let vec230 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr230 = vec230.as_ptr().cast::<u8>();
-                                        let len230 = vec230.len();
-                                        ::core::mem::forget(vec230);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len230;
-                                        *base.add(8).cast::<*mut u8>() = ptr230.cast_mut();
-                                    }
-                                    V246::ReadOnlyPath(e) => {
-                                        *base.add(0).cast::<u8>() = (7i32) as u8;
-                                        let vec231 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr231 = vec231.as_ptr().cast::<u8>();
+                                        let vec231 = e;
                                         let len231 = vec231.len();
-                                        ::core::mem::forget(vec231);
+                                        let layout231 = _rt::alloc::Layout::from_size_align(
+                                                vec231.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                                                ::core::mem::size_of::<*const u8>(),
+                                            )
+                                            .unwrap();
+                                        let (result231, _cleanup231) = crate::rt::Cleanup::new(
+                                            layout231,
+                                        );
+                                        if let Some(cleanup) = _cleanup231 {
+                                            cleanup.forget();
+                                        }
+                                        for (i, e) in vec231.into_iter().enumerate() {
+                                            let base = result231
+                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                                            {
+                                                let vec230 = (e.into_bytes()).into_boxed_slice();
+                                                let ptr230 = vec230.as_ptr().cast::<u8>();
+                                                let len230 = vec230.len();
+                                                ::core::mem::forget(vec230);
+                                                *base
+                                                    .add(::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>() = len230;
+                                                *base.add(0).cast::<*mut u8>() = ptr230.cast_mut();
+                                            }
+                                        }
                                         *base
                                             .add(8 + 1 * ::core::mem::size_of::<*const u8>())
                                             .cast::<usize>() = len231;
-                                        *base.add(8).cast::<*mut u8>() = ptr231.cast_mut();
+                                        *base.add(8).cast::<*mut u8>() = result231;
                                     }
-                                    V246::RemoveDevice(e) => {
-                                        *base.add(0).cast::<u8>() = (8i32) as u8;
-                                        let vec232 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr232 = vec232.as_ptr().cast::<u8>();
-                                        let len232 = vec232.len();
-                                        ::core::mem::forget(vec232);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len232;
-                                        *base.add(8).cast::<*mut u8>() = ptr232.cast_mut();
-                                    }
-                                    V246::SeccompDeny(e) => {
-                                        *base.add(0).cast::<u8>() = (9i32) as u8;
-                                        let super::super::super::super::__with_name0::SeccompRule {
-                                            syscalls: syscalls233,
-                                            action: action233,
-                                            errno: errno233,
-                                        } = e;
-                                        let vec235 = syscalls233;
-                                        let len235 = vec235.len();
-                                        let layout235 = _rt::alloc::Layout::from_size_align(
-                                                vec235.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                                    V255::KeepOnlyCapabilities(e) => {
+                                        *base.add(0).cast::<u8>() = (1i32) as u8;
+                                        let vec233 = e;
+                                        let len233 = vec233.len();
+                                        let layout233 = _rt::alloc::Layout::from_size_align(
+                                                vec233.len() * (2 * ::core::mem::size_of::<*const u8>()),
                                                 ::core::mem::size_of::<*const u8>(),
                                             )
                                             .unwrap();
-                                        let (result235, _cleanup235) = crate::rt::Cleanup::new(
-                                            layout235,
+                                        let (result233, _cleanup233) = crate::rt::Cleanup::new(
+                                            layout233,
                                         );
-                                        if let Some(cleanup) = _cleanup235 {
+                                        if let Some(cleanup) = _cleanup233 {
                                             cleanup.forget();
                                         }
-                                        for (i, e) in vec235.into_iter().enumerate() {
-                                            let base = result235
+                                        for (i, e) in vec233.into_iter().enumerate() {
+                                            let base = result233
                                                 .add(i * (2 * ::core::mem::size_of::<*const u8>()));
                                             {
-                                                let vec234 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr234 = vec234.as_ptr().cast::<u8>();
-                                                let len234 = vec234.len();
-                                                ::core::mem::forget(vec234);
+                                                let vec232 = (e.into_bytes()).into_boxed_slice();
+                                                let ptr232 = vec232.as_ptr().cast::<u8>();
+                                                let len232 = vec232.len();
+                                                ::core::mem::forget(vec232);
                                                 *base
                                                     .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len234;
-                                                *base.add(0).cast::<*mut u8>() = ptr234.cast_mut();
+                                                    .cast::<usize>() = len232;
+                                                *base.add(0).cast::<*mut u8>() = ptr232.cast_mut();
                                             }
                                         }
                                         *base
                                             .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len235;
-                                        *base.add(8).cast::<*mut u8>() = result235;
-                                        *base
-                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<u8>() = (action233.clone() as i32) as u8;
-                                        match errno233 {
-                                            Some(e) => {
-                                                *base
-                                                    .add(12 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<u8>() = (1i32) as u8;
-                                                *base
-                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<i32>() = _rt::as_i32(e);
-                                            }
-                                            None => {
-                                                *base
-                                                    .add(12 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<u8>() = (0i32) as u8;
-                                            }
-                                        };
+                                            .cast::<usize>() = len233;
+                                        *base.add(8).cast::<*mut u8>() = result233;
                                     }
-                                    V246::SeccompKeepOnly(e) => {
-                                        *base.add(0).cast::<u8>() = (10i32) as u8;
-                                        let vec237 = e;
+                                    V255::NoNewPrivileges => {
+                                        *base.add(0).cast::<u8>() = (2i32) as u8;
+                                    }
+                                    V255::ReadOnlyRootfs => {
+                                        *base.add(0).cast::<u8>() = (3i32) as u8;
+                                    }
+                                    V255::TightenMount(e) => {
+                                        *base.add(0).cast::<u8>() = (4i32) as u8;
+                                        let super::super::super::super::__with_name0::MountTighten {
+                                            destination: destination234,
+                                            add_options: add_options234,
+                                        } = e;
+                                        let vec235 = (destination234.into_bytes())
+                                            .into_boxed_slice();
+                                        let ptr235 = vec235.as_ptr().cast::<u8>();
+                                        let len235 = vec235.len();
+                                        ::core::mem::forget(vec235);
+                                        *base
+                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len235;
+                                        *base.add(8).cast::<*mut u8>() = ptr235.cast_mut();
+                                        let vec237 = add_options234;
                                         let len237 = vec237.len();
                                         let layout237 = _rt::alloc::Layout::from_size_align(
                                                 vec237.len() * (2 * ::core::mem::size_of::<*const u8>()),
@@ -1576,82 +1485,219 @@ pub mod exports {
                                             }
                                         }
                                         *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                            .add(8 + 3 * ::core::mem::size_of::<*const u8>())
                                             .cast::<usize>() = len237;
-                                        *base.add(8).cast::<*mut u8>() = result237;
+                                        *base
+                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>() = result237;
                                     }
-                                    V246::EgressOnly(e) => {
-                                        *base.add(0).cast::<u8>() = (11i32) as u8;
-                                        let vec242 = e;
-                                        let len242 = vec242.len();
-                                        let layout242 = _rt::alloc::Layout::from_size_align(
-                                                vec242.len() * (6 * ::core::mem::size_of::<*const u8>()),
+                                    V255::RemoveMount(e) => {
+                                        *base.add(0).cast::<u8>() = (5i32) as u8;
+                                        let vec238 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr238 = vec238.as_ptr().cast::<u8>();
+                                        let len238 = vec238.len();
+                                        ::core::mem::forget(vec238);
+                                        *base
+                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len238;
+                                        *base.add(8).cast::<*mut u8>() = ptr238.cast_mut();
+                                    }
+                                    V255::MaskPath(e) => {
+                                        *base.add(0).cast::<u8>() = (6i32) as u8;
+                                        let vec239 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr239 = vec239.as_ptr().cast::<u8>();
+                                        let len239 = vec239.len();
+                                        ::core::mem::forget(vec239);
+                                        *base
+                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len239;
+                                        *base.add(8).cast::<*mut u8>() = ptr239.cast_mut();
+                                    }
+                                    V255::ReadOnlyPath(e) => {
+                                        *base.add(0).cast::<u8>() = (7i32) as u8;
+                                        let vec240 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr240 = vec240.as_ptr().cast::<u8>();
+                                        let len240 = vec240.len();
+                                        ::core::mem::forget(vec240);
+                                        *base
+                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len240;
+                                        *base.add(8).cast::<*mut u8>() = ptr240.cast_mut();
+                                    }
+                                    V255::RemoveDevice(e) => {
+                                        *base.add(0).cast::<u8>() = (8i32) as u8;
+                                        let vec241 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr241 = vec241.as_ptr().cast::<u8>();
+                                        let len241 = vec241.len();
+                                        ::core::mem::forget(vec241);
+                                        *base
+                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len241;
+                                        *base.add(8).cast::<*mut u8>() = ptr241.cast_mut();
+                                    }
+                                    V255::SeccompDeny(e) => {
+                                        *base.add(0).cast::<u8>() = (9i32) as u8;
+                                        let super::super::super::super::__with_name0::SeccompRule {
+                                            syscalls: syscalls242,
+                                            action: action242,
+                                            errno: errno242,
+                                        } = e;
+                                        let vec244 = syscalls242;
+                                        let len244 = vec244.len();
+                                        let layout244 = _rt::alloc::Layout::from_size_align(
+                                                vec244.len() * (2 * ::core::mem::size_of::<*const u8>()),
                                                 ::core::mem::size_of::<*const u8>(),
                                             )
                                             .unwrap();
-                                        let (result242, _cleanup242) = crate::rt::Cleanup::new(
-                                            layout242,
+                                        let (result244, _cleanup244) = crate::rt::Cleanup::new(
+                                            layout244,
                                         );
-                                        if let Some(cleanup) = _cleanup242 {
+                                        if let Some(cleanup) = _cleanup244 {
                                             cleanup.forget();
                                         }
-                                        for (i, e) in vec242.into_iter().enumerate() {
-                                            let base = result242
-                                                .add(i * (6 * ::core::mem::size_of::<*const u8>()));
+                                        for (i, e) in vec244.into_iter().enumerate() {
+                                            let base = result244
+                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
                                             {
-                                                let super::super::super::super::__with_name0::EgressRule {
-                                                    cidr: cidr238,
-                                                    ports: ports238,
-                                                    protocol: protocol238,
-                                                } = e;
-                                                let vec239 = (cidr238.into_bytes()).into_boxed_slice();
-                                                let ptr239 = vec239.as_ptr().cast::<u8>();
-                                                let len239 = vec239.len();
-                                                ::core::mem::forget(vec239);
+                                                let vec243 = (e.into_bytes()).into_boxed_slice();
+                                                let ptr243 = vec243.as_ptr().cast::<u8>();
+                                                let len243 = vec243.len();
+                                                ::core::mem::forget(vec243);
                                                 *base
                                                     .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len239;
-                                                *base.add(0).cast::<*mut u8>() = ptr239.cast_mut();
-                                                let vec240 = <_ as Into<_rt::Vec<_>>>::into(ports238)
-                                                    .into_boxed_slice();
-                                                let ptr240 = vec240.as_ptr().cast::<u8>();
-                                                let len240 = vec240.len();
-                                                ::core::mem::forget(vec240);
-                                                *base
-                                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len240;
-                                                *base
-                                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>() = ptr240.cast_mut();
-                                                let vec241 = (protocol238.into_bytes()).into_boxed_slice();
-                                                let ptr241 = vec241.as_ptr().cast::<u8>();
-                                                let len241 = vec241.len();
-                                                ::core::mem::forget(vec241);
-                                                *base
-                                                    .add(5 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len241;
-                                                *base
-                                                    .add(4 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>() = ptr241.cast_mut();
+                                                    .cast::<usize>() = len243;
+                                                *base.add(0).cast::<*mut u8>() = ptr243.cast_mut();
                                             }
                                         }
                                         *base
                                             .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len242;
-                                        *base.add(8).cast::<*mut u8>() = result242;
+                                            .cast::<usize>() = len244;
+                                        *base.add(8).cast::<*mut u8>() = result244;
+                                        *base
+                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>() = (action242.clone() as i32) as u8;
+                                        match errno242 {
+                                            Some(e) => {
+                                                *base
+                                                    .add(12 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (1i32) as u8;
+                                                *base
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<i32>() = _rt::as_i32(e);
+                                            }
+                                            None => {
+                                                *base
+                                                    .add(12 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (0i32) as u8;
+                                            }
+                                        };
                                     }
-                                    V246::NoNetwork => {
+                                    V255::SeccompKeepOnly(e) => {
+                                        *base.add(0).cast::<u8>() = (10i32) as u8;
+                                        let vec246 = e;
+                                        let len246 = vec246.len();
+                                        let layout246 = _rt::alloc::Layout::from_size_align(
+                                                vec246.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                                                ::core::mem::size_of::<*const u8>(),
+                                            )
+                                            .unwrap();
+                                        let (result246, _cleanup246) = crate::rt::Cleanup::new(
+                                            layout246,
+                                        );
+                                        if let Some(cleanup) = _cleanup246 {
+                                            cleanup.forget();
+                                        }
+                                        for (i, e) in vec246.into_iter().enumerate() {
+                                            let base = result246
+                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                                            {
+                                                let vec245 = (e.into_bytes()).into_boxed_slice();
+                                                let ptr245 = vec245.as_ptr().cast::<u8>();
+                                                let len245 = vec245.len();
+                                                ::core::mem::forget(vec245);
+                                                *base
+                                                    .add(::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>() = len245;
+                                                *base.add(0).cast::<*mut u8>() = ptr245.cast_mut();
+                                            }
+                                        }
+                                        *base
+                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len246;
+                                        *base.add(8).cast::<*mut u8>() = result246;
+                                    }
+                                    V255::EgressOnly(e) => {
+                                        *base.add(0).cast::<u8>() = (11i32) as u8;
+                                        let vec251 = e;
+                                        let len251 = vec251.len();
+                                        let layout251 = _rt::alloc::Layout::from_size_align(
+                                                vec251.len() * (6 * ::core::mem::size_of::<*const u8>()),
+                                                ::core::mem::size_of::<*const u8>(),
+                                            )
+                                            .unwrap();
+                                        let (result251, _cleanup251) = crate::rt::Cleanup::new(
+                                            layout251,
+                                        );
+                                        if let Some(cleanup) = _cleanup251 {
+                                            cleanup.forget();
+                                        }
+                                        for (i, e) in vec251.into_iter().enumerate() {
+                                            let base = result251
+                                                .add(i * (6 * ::core::mem::size_of::<*const u8>()));
+                                            {
+                                                let super::super::super::super::__with_name0::EgressRule {
+                                                    cidr: cidr247,
+                                                    ports: ports247,
+                                                    protocol: protocol247,
+                                                } = e;
+                                                let vec248 = (cidr247.into_bytes()).into_boxed_slice();
+                                                let ptr248 = vec248.as_ptr().cast::<u8>();
+                                                let len248 = vec248.len();
+                                                ::core::mem::forget(vec248);
+                                                *base
+                                                    .add(::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>() = len248;
+                                                *base.add(0).cast::<*mut u8>() = ptr248.cast_mut();
+                                                let vec249 = <_ as Into<_rt::Vec<_>>>::into(ports247)
+                                                    .into_boxed_slice();
+                                                let ptr249 = vec249.as_ptr().cast::<u8>();
+                                                let len249 = vec249.len();
+                                                ::core::mem::forget(vec249);
+                                                *base
+                                                    .add(3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>() = len249;
+                                                *base
+                                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>() = ptr249.cast_mut();
+                                                let vec250 = (protocol247.into_bytes()).into_boxed_slice();
+                                                let ptr250 = vec250.as_ptr().cast::<u8>();
+                                                let len250 = vec250.len();
+                                                ::core::mem::forget(vec250);
+                                                *base
+                                                    .add(5 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>() = len250;
+                                                *base
+                                                    .add(4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>() = ptr250.cast_mut();
+                                            }
+                                        }
+                                        *base
+                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len251;
+                                        *base.add(8).cast::<*mut u8>() = result251;
+                                    }
+                                    V255::NoNetwork => {
                                         *base.add(0).cast::<u8>() = (12i32) as u8;
                                     }
-                                    V246::Limit(e) => {
+                                    V255::Limit(e) => {
                                         *base.add(0).cast::<u8>() = (13i32) as u8;
                                         let super::super::super::super::__with_name0::Limits {
-                                            memory_bytes: memory_bytes243,
-                                            pids: pids243,
-                                            cpu_millis: cpu_millis243,
-                                            nofile: nofile243,
+                                            memory_bytes: memory_bytes252,
+                                            pids: pids252,
+                                            cpu_millis: cpu_millis252,
+                                            nofile: nofile252,
                                         } = e;
-                                        match memory_bytes243 {
+                                        match memory_bytes252 {
                                             Some(e) => {
                                                 *base.add(8).cast::<u8>() = (1i32) as u8;
                                                 *base.add(16).cast::<i64>() = _rt::as_i64(e);
@@ -1660,7 +1706,7 @@ pub mod exports {
                                                 *base.add(8).cast::<u8>() = (0i32) as u8;
                                             }
                                         };
-                                        match pids243 {
+                                        match pids252 {
                                             Some(e) => {
                                                 *base.add(24).cast::<u8>() = (1i32) as u8;
                                                 *base.add(28).cast::<i32>() = _rt::as_i32(e);
@@ -1669,7 +1715,7 @@ pub mod exports {
                                                 *base.add(24).cast::<u8>() = (0i32) as u8;
                                             }
                                         };
-                                        match cpu_millis243 {
+                                        match cpu_millis252 {
                                             Some(e) => {
                                                 *base.add(32).cast::<u8>() = (1i32) as u8;
                                                 *base.add(36).cast::<i32>() = _rt::as_i32(e);
@@ -1678,7 +1724,7 @@ pub mod exports {
                                                 *base.add(32).cast::<u8>() = (0i32) as u8;
                                             }
                                         };
-                                        match nofile243 {
+                                        match nofile252 {
                                             Some(e) => {
                                                 *base.add(40).cast::<u8>() = (1i32) as u8;
                                                 *base.add(44).cast::<i32>() = _rt::as_i32(e);
@@ -1688,85 +1734,85 @@ pub mod exports {
                                             }
                                         };
                                     }
-                                    V246::UnsetEnv(e) => {
+                                    V255::UnsetEnv(e) => {
                                         *base.add(0).cast::<u8>() = (14i32) as u8;
-                                        let vec244 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr244 = vec244.as_ptr().cast::<u8>();
-                                        let len244 = vec244.len();
-                                        ::core::mem::forget(vec244);
+                                        let vec253 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr253 = vec253.as_ptr().cast::<u8>();
+                                        let len253 = vec253.len();
+                                        ::core::mem::forget(vec253);
                                         *base
                                             .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len244;
-                                        *base.add(8).cast::<*mut u8>() = ptr244.cast_mut();
+                                            .cast::<usize>() = len253;
+                                        *base.add(8).cast::<*mut u8>() = ptr253.cast_mut();
                                     }
-                                    V246::RequireDigest(e) => {
+                                    V255::RequireDigest(e) => {
                                         *base.add(0).cast::<u8>() = (15i32) as u8;
-                                        let vec245 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr245 = vec245.as_ptr().cast::<u8>();
-                                        let len245 = vec245.len();
-                                        ::core::mem::forget(vec245);
+                                        let vec254 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr254 = vec254.as_ptr().cast::<u8>();
+                                        let len254 = vec254.len();
+                                        ::core::mem::forget(vec254);
                                         *base
                                             .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len245;
-                                        *base.add(8).cast::<*mut u8>() = ptr245.cast_mut();
+                                            .cast::<usize>() = len254;
+                                        *base.add(8).cast::<*mut u8>() = ptr254.cast_mut();
                                     }
                                 }
                             }
                         }
-                        *ptr213
+                        *ptr222
                             .add(4 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>() = len247;
-                        *ptr213
+                            .cast::<usize>() = len256;
+                        *ptr222
                             .add(3 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>() = result247;
-                        let vec251 = audit214;
-                        let len251 = vec251.len();
-                        let layout251 = _rt::alloc::Layout::from_size_align(
-                                vec251.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            .cast::<*mut u8>() = result256;
+                        let vec260 = audit223;
+                        let len260 = vec260.len();
+                        let layout260 = _rt::alloc::Layout::from_size_align(
+                                vec260.len() * (4 * ::core::mem::size_of::<*const u8>()),
                                 ::core::mem::size_of::<*const u8>(),
                             )
                             .unwrap();
-                        let (result251, _cleanup251) = crate::rt::Cleanup::new(
-                            layout251,
+                        let (result260, _cleanup260) = crate::rt::Cleanup::new(
+                            layout260,
                         );
-                        if let Some(cleanup) = _cleanup251 {
+                        if let Some(cleanup) = _cleanup260 {
                             cleanup.forget();
                         }
-                        for (i, e) in vec251.into_iter().enumerate() {
-                            let base = result251
+                        for (i, e) in vec260.into_iter().enumerate() {
+                            let base = result260
                                 .add(i * (4 * ::core::mem::size_of::<*const u8>()));
                             {
                                 let super::super::super::super::__with_name0::Pair {
-                                    name: name248,
-                                    value: value248,
+                                    name: name257,
+                                    value: value257,
                                 } = e;
-                                let vec249 = (name248.into_bytes()).into_boxed_slice();
-                                let ptr249 = vec249.as_ptr().cast::<u8>();
-                                let len249 = vec249.len();
-                                ::core::mem::forget(vec249);
+                                let vec258 = (name257.into_bytes()).into_boxed_slice();
+                                let ptr258 = vec258.as_ptr().cast::<u8>();
+                                let len258 = vec258.len();
+                                ::core::mem::forget(vec258);
                                 *base
                                     .add(::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len249;
-                                *base.add(0).cast::<*mut u8>() = ptr249.cast_mut();
-                                let vec250 = (value248.into_bytes()).into_boxed_slice();
-                                let ptr250 = vec250.as_ptr().cast::<u8>();
-                                let len250 = vec250.len();
-                                ::core::mem::forget(vec250);
+                                    .cast::<usize>() = len258;
+                                *base.add(0).cast::<*mut u8>() = ptr258.cast_mut();
+                                let vec259 = (value257.into_bytes()).into_boxed_slice();
+                                let ptr259 = vec259.as_ptr().cast::<u8>();
+                                let len259 = vec259.len();
+                                ::core::mem::forget(vec259);
                                 *base
                                     .add(3 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len250;
+                                    .cast::<usize>() = len259;
                                 *base
                                     .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>() = ptr250.cast_mut();
+                                    .cast::<*mut u8>() = ptr259.cast_mut();
                             }
                         }
-                        *ptr213
+                        *ptr222
                             .add(6 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>() = len251;
-                        *ptr213
+                            .cast::<usize>() = len260;
+                        *ptr222
                             .add(5 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>() = result251;
-                        ptr213
+                            .cast::<*mut u8>() = result260;
+                        ptr222
                     }
                 }
                 #[doc(hidden)]
@@ -2297,48 +2343,49 @@ macro_rules! __export_validate_hook_impl {
         =
         "component-type:wit-bindgen:0.61.1:rlrun:policy@0.1.0:validate-hook:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 1951] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 1968] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x9b\x0e\x01A\x02\x01\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xac\x0e\x01A\x02\x01\
 A\x07\x01B7\x01m\x05\x04info\x03low\x06medium\x04high\x08critical\x04\0\x08sever\
 ity\x03\0\0\x01ks\x01r\x05\x04codes\x08severity\x01\x07messages\x04path\x02\x04h\
 elp\x02\x04\0\x0adiagnostic\x03\0\x03\x01r\x02\x04names\x05values\x04\0\x04pair\x03\
 \0\x05\x01r\x03\x09references\x06digests\x08platforms\x04\0\x09image-ref\x03\0\x07\
 \x01r\x05\x06schemes\x08verified\x7f\x08identity\x02\x06issuer\x02\x06key-id\x02\
-\x04\0\x09signature\x03\0\x09\x01r\x06\x03uidy\x03gidy\x04users\x06origins\x03tt\
-y\x7f\x02ci\x7f\x04\0\x06caller\x03\0\x0b\x01ps\x01r\x06\x04kinds\x06sources\x0b\
-destinations\x07options\x0d\x0fresolved-source\x02\x09read-only\x7f\x04\0\x05mou\
-nt\x03\0\x0e\x01r\x04\x07host-ips\x09host-port{\x0econtainer-port{\x08protocols\x04\
-\0\x04port\x03\0\x10\x01kw\x01ky\x01r\x04\x0cmemory-bytes\x12\x04pids\x13\x0acpu\
--millis\x13\x06nofile\x13\x04\0\x06limits\x03\0\x14\x01r\x02\x07profiles\x0edefa\
-ult-actions\x04\0\x0fseccomp-summary\x03\0\x16\x01m\x03\x02no\x06partly\x03yes\x04\
-\0\x08enforced\x03\0\x18\x01r\x06\x04names\x09requesteds\x09mechanisms\x08enforc\
-ed\x19\x08required\x7f\x03whys\x04\0\x07control\x03\0\x1a\x01p{\x01r\x03\x04cidr\
-s\x05ports\x1c\x08protocols\x04\0\x0begress-rule\x03\0\x1d\x01k\x08\x01p\x0a\x01\
-p\x06\x01p\x0f\x01p\x11\x01p\x1e\x01k$\x01p\x1b\x01r\x20\x02ids\x04names\x08host\
-names\x05image\x1f\x0asignatures\x20\x0aprivileged\x7f\x04args\x0d\x03env!\x03cw\
-ds\x03uidy\x03gidy\x0euser-namespaces\x0ccapabilities\x0d\x11no-new-privileges\x7f\
-\x10read-only-rootfs\x7f\x07seccomp\x17\x06mounts\"\x07devices\x0d\x0fhost-names\
-paces\x0d\x07networks\x05ports#\x03dns\x0d\x06egress%\x07sysctls!\x06limits\x15\x0c\
-masked-paths\x0d\x0fread-only-paths\x0d\x0bannotations!\x08controls&\x04init\x7f\
-\x08terminal\x7f\x0binteractive\x7f\x04\0\x09container\x03\0'\x01m\x04\x03log\x06\
-notify\x05errno\x0ckill-process\x04\0\x0eseccomp-action\x03\0)\x01r\x03\x08sysca\
-lls\x0d\x06action*\x05errno\x13\x04\0\x0cseccomp-rule\x03\0+\x01r\x02\x0bdestina\
-tions\x0badd-options\x0d\x04\0\x0dmount-tighten\x03\0-\x01q\x10\x11drop-capabili\
-ties\x01\x0d\0\x16keep-only-capabilities\x01\x0d\0\x11no-new-privileges\0\0\x10r\
-ead-only-rootfs\0\0\x0dtighten-mount\x01.\0\x0cremove-mount\x01s\0\x09mask-path\x01\
-s\0\x0eread-only-path\x01s\0\x0dremove-device\x01s\0\x0cseccomp-deny\x01,\0\x11s\
-eccomp-keep-only\x01\x0d\0\x0begress-only\x01$\0\x0ano-network\0\0\x05limit\x01\x15\
-\0\x09unset-env\x01s\0\x0erequire-digest\x01s\0\x04\0\x0brestriction\x03\0/\x01m\
-\x03\x05allow\x04deny\x07abstain\x04\0\x08decision\x03\01\x01p\x04\x01p0\x01r\x04\
-\x08decision2\x0bdiagnostics3\x0crestrictions4\x05audit!\x04\0\x07verdict\x03\05\
-\x03\0\x18rlrun:policy/types@0.1.0\x05\0\x02\x03\0\0\x07verdict\x02\x03\0\0\x09c\
-ontainer\x02\x03\0\0\x06caller\x01B\x08\x02\x03\x02\x01\x01\x04\0\x07verdict\x03\
-\0\0\x02\x03\x02\x01\x02\x04\0\x09container\x03\0\x02\x02\x03\x02\x01\x03\x04\0\x06\
-caller\x03\0\x04\x01@\x02\x05final\x03\x06caller\x05\0\x01\x04\0\x08on-final\x01\
-\x06\x04\0\x1brlrun:policy/validate@0.1.0\x05\x04\x04\0\x20rlrun:policy/validate\
--hook@0.1.0\x04\0\x0b\x13\x01\0\x0dvalidate-hook\x03\0\0\0G\x09producers\x01\x0c\
-processed-by\x02\x0dwit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
+\x04\0\x09signature\x03\0\x09\x01r\x07\x03uidy\x03gidy\x04users\x04homes\x06orig\
+ins\x03tty\x7f\x02ci\x7f\x04\0\x06caller\x03\0\x0b\x01ps\x01r\x06\x04kinds\x06so\
+urces\x0bdestinations\x07options\x0d\x0fresolved-source\x02\x09read-only\x7f\x04\
+\0\x05mount\x03\0\x0e\x01r\x04\x07host-ips\x09host-port{\x0econtainer-port{\x08p\
+rotocols\x04\0\x04port\x03\0\x10\x01kw\x01ky\x01r\x04\x0cmemory-bytes\x12\x04pid\
+s\x13\x0acpu-millis\x13\x06nofile\x13\x04\0\x06limits\x03\0\x14\x01r\x02\x07prof\
+iles\x0edefault-actions\x04\0\x0fseccomp-summary\x03\0\x16\x01m\x03\x02no\x06par\
+tly\x03yes\x04\0\x08enforced\x03\0\x18\x01r\x06\x04names\x09requesteds\x09mechan\
+isms\x08enforced\x19\x08required\x7f\x03whys\x04\0\x07control\x03\0\x1a\x01p{\x01\
+r\x03\x04cidrs\x05ports\x1c\x08protocols\x04\0\x0begress-rule\x03\0\x1d\x01k\x08\
+\x01p\x0a\x01p\x06\x01p\x0f\x01p\x11\x01p\x1e\x01k$\x01p\x1b\x01r!\x02ids\x04nam\
+es\x08hostnames\x05image\x1f\x0asignatures\x20\x0aprivileged\x7f\x04args\x0d\x03\
+env!\x03cwds\x03uidy\x03gidy\x0euser-namespaces\x0ccapabilities\x0d\x11no-new-pr\
+ivileges\x7f\x10read-only-rootfs\x7f\x07seccomp\x17\x06mounts\"\x07devices\x0d\x0f\
+host-namespaces\x0d\x07networks\x05ports#\x03dns\x0d\x06egress%\x07sysctls!\x06l\
+imits\x15\x0cmasked-paths\x0d\x0fread-only-paths\x0d\x0bannotations!\x08controls\
+&\x09own-paths\x0d\x04init\x7f\x08terminal\x7f\x0binteractive\x7f\x04\0\x09conta\
+iner\x03\0'\x01m\x04\x03log\x06notify\x05errno\x0ckill-process\x04\0\x0eseccomp-\
+action\x03\0)\x01r\x03\x08syscalls\x0d\x06action*\x05errno\x13\x04\0\x0cseccomp-\
+rule\x03\0+\x01r\x02\x0bdestinations\x0badd-options\x0d\x04\0\x0dmount-tighten\x03\
+\0-\x01q\x10\x11drop-capabilities\x01\x0d\0\x16keep-only-capabilities\x01\x0d\0\x11\
+no-new-privileges\0\0\x10read-only-rootfs\0\0\x0dtighten-mount\x01.\0\x0cremove-\
+mount\x01s\0\x09mask-path\x01s\0\x0eread-only-path\x01s\0\x0dremove-device\x01s\0\
+\x0cseccomp-deny\x01,\0\x11seccomp-keep-only\x01\x0d\0\x0begress-only\x01$\0\x0a\
+no-network\0\0\x05limit\x01\x15\0\x09unset-env\x01s\0\x0erequire-digest\x01s\0\x04\
+\0\x0brestriction\x03\0/\x01m\x03\x05allow\x04deny\x07abstain\x04\0\x08decision\x03\
+\01\x01p\x04\x01p0\x01r\x04\x08decision2\x0bdiagnostics3\x0crestrictions4\x05aud\
+it!\x04\0\x07verdict\x03\05\x03\0\x18rlrun:policy/types@0.1.0\x05\0\x02\x03\0\0\x07\
+verdict\x02\x03\0\0\x09container\x02\x03\0\0\x06caller\x01B\x08\x02\x03\x02\x01\x01\
+\x04\0\x07verdict\x03\0\0\x02\x03\x02\x01\x02\x04\0\x09container\x03\0\x02\x02\x03\
+\x02\x01\x03\x04\0\x06caller\x03\0\x04\x01@\x02\x05final\x03\x06caller\x05\0\x01\
+\x04\0\x08on-final\x01\x06\x04\0\x1brlrun:policy/validate@0.1.0\x05\x04\x04\0\x20\
+rlrun:policy/validate-hook@0.1.0\x04\0\x0b\x13\x01\0\x0dvalidate-hook\x03\0\0\0G\
+\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.258.3\x10wit-bindgen\
+-rust\x060.61.1";
         };
     };
 }
@@ -2351,44 +2398,44 @@ pub use __export_validate_hook_impl as export_validate;
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1855] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x9b\x0d\x01A\x02\x01\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1872] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xac\x0d\x01A\x02\x01\
 A\x02\x01B7\x01m\x05\x04info\x03low\x06medium\x04high\x08critical\x04\0\x08sever\
 ity\x03\0\0\x01ks\x01r\x05\x04codes\x08severity\x01\x07messages\x04path\x02\x04h\
 elp\x02\x04\0\x0adiagnostic\x03\0\x03\x01r\x02\x04names\x05values\x04\0\x04pair\x03\
 \0\x05\x01r\x03\x09references\x06digests\x08platforms\x04\0\x09image-ref\x03\0\x07\
 \x01r\x05\x06schemes\x08verified\x7f\x08identity\x02\x06issuer\x02\x06key-id\x02\
-\x04\0\x09signature\x03\0\x09\x01r\x06\x03uidy\x03gidy\x04users\x06origins\x03tt\
-y\x7f\x02ci\x7f\x04\0\x06caller\x03\0\x0b\x01ps\x01r\x06\x04kinds\x06sources\x0b\
-destinations\x07options\x0d\x0fresolved-source\x02\x09read-only\x7f\x04\0\x05mou\
-nt\x03\0\x0e\x01r\x04\x07host-ips\x09host-port{\x0econtainer-port{\x08protocols\x04\
-\0\x04port\x03\0\x10\x01kw\x01ky\x01r\x04\x0cmemory-bytes\x12\x04pids\x13\x0acpu\
--millis\x13\x06nofile\x13\x04\0\x06limits\x03\0\x14\x01r\x02\x07profiles\x0edefa\
-ult-actions\x04\0\x0fseccomp-summary\x03\0\x16\x01m\x03\x02no\x06partly\x03yes\x04\
-\0\x08enforced\x03\0\x18\x01r\x06\x04names\x09requesteds\x09mechanisms\x08enforc\
-ed\x19\x08required\x7f\x03whys\x04\0\x07control\x03\0\x1a\x01p{\x01r\x03\x04cidr\
-s\x05ports\x1c\x08protocols\x04\0\x0begress-rule\x03\0\x1d\x01k\x08\x01p\x0a\x01\
-p\x06\x01p\x0f\x01p\x11\x01p\x1e\x01k$\x01p\x1b\x01r\x20\x02ids\x04names\x08host\
-names\x05image\x1f\x0asignatures\x20\x0aprivileged\x7f\x04args\x0d\x03env!\x03cw\
-ds\x03uidy\x03gidy\x0euser-namespaces\x0ccapabilities\x0d\x11no-new-privileges\x7f\
-\x10read-only-rootfs\x7f\x07seccomp\x17\x06mounts\"\x07devices\x0d\x0fhost-names\
-paces\x0d\x07networks\x05ports#\x03dns\x0d\x06egress%\x07sysctls!\x06limits\x15\x0c\
-masked-paths\x0d\x0fread-only-paths\x0d\x0bannotations!\x08controls&\x04init\x7f\
-\x08terminal\x7f\x0binteractive\x7f\x04\0\x09container\x03\0'\x01m\x04\x03log\x06\
-notify\x05errno\x0ckill-process\x04\0\x0eseccomp-action\x03\0)\x01r\x03\x08sysca\
-lls\x0d\x06action*\x05errno\x13\x04\0\x0cseccomp-rule\x03\0+\x01r\x02\x0bdestina\
-tions\x0badd-options\x0d\x04\0\x0dmount-tighten\x03\0-\x01q\x10\x11drop-capabili\
-ties\x01\x0d\0\x16keep-only-capabilities\x01\x0d\0\x11no-new-privileges\0\0\x10r\
-ead-only-rootfs\0\0\x0dtighten-mount\x01.\0\x0cremove-mount\x01s\0\x09mask-path\x01\
-s\0\x0eread-only-path\x01s\0\x0dremove-device\x01s\0\x0cseccomp-deny\x01,\0\x11s\
-eccomp-keep-only\x01\x0d\0\x0begress-only\x01$\0\x0ano-network\0\0\x05limit\x01\x15\
-\0\x09unset-env\x01s\0\x0erequire-digest\x01s\0\x04\0\x0brestriction\x03\0/\x01m\
-\x03\x05allow\x04deny\x07abstain\x04\0\x08decision\x03\01\x01p\x04\x01p0\x01r\x04\
-\x08decision2\x0bdiagnostics3\x0crestrictions4\x05audit!\x04\0\x07verdict\x03\05\
-\x03\0\x18rlrun:policy/types@0.1.0\x05\0\x04\0@rlrun:policy/validate-hook-with-a\
-ll-of-its-exports-removed@0.1.0\x04\0\x0b3\x01\0-validate-hook-with-all-of-its-e\
-xports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x07\
-0.258.3\x10wit-bindgen-rust\x060.61.1";
+\x04\0\x09signature\x03\0\x09\x01r\x07\x03uidy\x03gidy\x04users\x04homes\x06orig\
+ins\x03tty\x7f\x02ci\x7f\x04\0\x06caller\x03\0\x0b\x01ps\x01r\x06\x04kinds\x06so\
+urces\x0bdestinations\x07options\x0d\x0fresolved-source\x02\x09read-only\x7f\x04\
+\0\x05mount\x03\0\x0e\x01r\x04\x07host-ips\x09host-port{\x0econtainer-port{\x08p\
+rotocols\x04\0\x04port\x03\0\x10\x01kw\x01ky\x01r\x04\x0cmemory-bytes\x12\x04pid\
+s\x13\x0acpu-millis\x13\x06nofile\x13\x04\0\x06limits\x03\0\x14\x01r\x02\x07prof\
+iles\x0edefault-actions\x04\0\x0fseccomp-summary\x03\0\x16\x01m\x03\x02no\x06par\
+tly\x03yes\x04\0\x08enforced\x03\0\x18\x01r\x06\x04names\x09requesteds\x09mechan\
+isms\x08enforced\x19\x08required\x7f\x03whys\x04\0\x07control\x03\0\x1a\x01p{\x01\
+r\x03\x04cidrs\x05ports\x1c\x08protocols\x04\0\x0begress-rule\x03\0\x1d\x01k\x08\
+\x01p\x0a\x01p\x06\x01p\x0f\x01p\x11\x01p\x1e\x01k$\x01p\x1b\x01r!\x02ids\x04nam\
+es\x08hostnames\x05image\x1f\x0asignatures\x20\x0aprivileged\x7f\x04args\x0d\x03\
+env!\x03cwds\x03uidy\x03gidy\x0euser-namespaces\x0ccapabilities\x0d\x11no-new-pr\
+ivileges\x7f\x10read-only-rootfs\x7f\x07seccomp\x17\x06mounts\"\x07devices\x0d\x0f\
+host-namespaces\x0d\x07networks\x05ports#\x03dns\x0d\x06egress%\x07sysctls!\x06l\
+imits\x15\x0cmasked-paths\x0d\x0fread-only-paths\x0d\x0bannotations!\x08controls\
+&\x09own-paths\x0d\x04init\x7f\x08terminal\x7f\x0binteractive\x7f\x04\0\x09conta\
+iner\x03\0'\x01m\x04\x03log\x06notify\x05errno\x0ckill-process\x04\0\x0eseccomp-\
+action\x03\0)\x01r\x03\x08syscalls\x0d\x06action*\x05errno\x13\x04\0\x0cseccomp-\
+rule\x03\0+\x01r\x02\x0bdestinations\x0badd-options\x0d\x04\0\x0dmount-tighten\x03\
+\0-\x01q\x10\x11drop-capabilities\x01\x0d\0\x16keep-only-capabilities\x01\x0d\0\x11\
+no-new-privileges\0\0\x10read-only-rootfs\0\0\x0dtighten-mount\x01.\0\x0cremove-\
+mount\x01s\0\x09mask-path\x01s\0\x0eread-only-path\x01s\0\x0dremove-device\x01s\0\
+\x0cseccomp-deny\x01,\0\x11seccomp-keep-only\x01\x0d\0\x0begress-only\x01$\0\x0a\
+no-network\0\0\x05limit\x01\x15\0\x09unset-env\x01s\0\x0erequire-digest\x01s\0\x04\
+\0\x0brestriction\x03\0/\x01m\x03\x05allow\x04deny\x07abstain\x04\0\x08decision\x03\
+\01\x01p\x04\x01p0\x01r\x04\x08decision2\x0bdiagnostics3\x0crestrictions4\x05aud\
+it!\x04\0\x07verdict\x03\05\x03\0\x18rlrun:policy/types@0.1.0\x05\0\x04\0@rlrun:\
+policy/validate-hook-with-all-of-its-exports-removed@0.1.0\x04\0\x0b3\x01\0-vali\
+date-hook-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0cprocess\
+ed-by\x02\x0dwit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

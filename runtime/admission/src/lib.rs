@@ -2,8 +2,7 @@
 //!
 //! ```no_run
 //! # use rlrun_admission::*;
-//! # fn demo(builtins: &'static [Builtin], spec: rlrun_spec::ContainerSpec, caller: rlrun_spec::Caller) -> Option<()> {
-//! let sources = Sources::of_user(builtins).ok()?;
+//! # fn demo(sources: Sources, spec: rlrun_spec::ContainerSpec, caller: rlrun_spec::Caller) -> Option<()> {
 //! let policies = PolicySet::load(&sources).ok()?; // an error here is a denial: it names the policy
 //! let admitted = policies.evaluate(spec, &caller).ok()?; // the only way to a sealed plan
 //! # Some(()) }
@@ -31,6 +30,7 @@ pub mod engine;
 mod error;
 mod evaluate;
 mod file;
+mod host;
 mod inspect;
 mod limits;
 mod policy;

@@ -2,6 +2,7 @@
 
 use crate::bindings::exports::rlrun::policy::{exec, image};
 use crate::bindings::rlrun::policy::types as wit;
+use crate::host::HostSide;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccompAction, Mount, PosixRlimitType, Process, Spec};
 use rlrun_spec::container::{EgressRule, NetworkMode, PortMapping, Protocol, UserNamespace};
 use rlrun_spec::policy::{ExecRequest, ImageFacts, PullRequest};
@@ -9,11 +10,12 @@ use rlrun_spec::{Caller, Control, Enforced, Level, SpecParts};
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
-pub(crate) fn caller(caller: &Caller) -> wit::Caller {
+pub(crate) fn caller(caller: &Caller, host: &HostSide) -> wit::Caller {
     wit::Caller {
         uid: caller.uid,
         gid: caller.gid,
         user: caller.user.clone(),
+        home: host.home.clone(),
         origin: caller.origin.clone(),
         tty: caller.tty,
         ci: caller.ci,
@@ -65,7 +67,7 @@ pub(crate) fn exec(request: &ExecRequest) -> exec::Request {
 }
 
 /// The effective configuration as policies see it.
-pub(crate) fn container(parts: &SpecParts) -> wit::Container {
+pub(crate) fn container(parts: &SpecParts, host: &HostSide) -> wit::Container {
     let spec = &parts.oci;
     let none = Process::default();
     let process = spec.process().as_ref().unwrap_or(&none);
@@ -110,6 +112,7 @@ pub(crate) fn container(parts: &SpecParts) -> wit::Container {
         read_only_paths: linux_list(spec, |l| l.readonly_paths().clone().unwrap_or_default()),
         annotations: pairs(spec.annotations().as_ref()),
         controls: parts.controls.iter().map(control).collect(),
+        own_paths: host.own_paths.clone(),
         init: parts.init,
         terminal: process.terminal().unwrap_or(false),
         interactive: parts.interactive,

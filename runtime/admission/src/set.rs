@@ -4,6 +4,7 @@ use crate::bindings::rlrun::policy::types as wit;
 use crate::code::{Cache, Digest, TrustedCode, compile, load};
 use crate::error::LoadError;
 use crate::evaluate::{Session, State, abstention, denial};
+use crate::host::HostSide;
 use crate::policy::{Hook, Policy};
 use crate::sources::{Found, LogLine, Origin, Sources};
 use crate::{engine, file, limits, request};
@@ -22,6 +23,7 @@ pub struct PolicySet {
     engine: Engine,
     policies: Vec<Policy>,
     roster: Roster,
+    host: HostSide,
     notices: Vec<String>,
     log: Option<LogLine>,
 }
@@ -44,7 +46,8 @@ impl PolicySet {
         let notices = loader.finish();
         let ids = policies.iter().map(|p| p.id.clone());
         let roster = Roster::new(ids).unwrap_or_else(Roster::no_policy_installed);
-        Ok(PolicySet { engine: loader.engine, policies, roster, notices, log: sources.log })
+        let host = if policies.is_empty() { HostSide::default() } else { HostSide::look(sources) };
+        Ok(PolicySet { engine: loader.engine, policies, roster, host, notices, log: sources.log })
     }
 
     /// What the user should know although everything works: a cache that cannot be used.
@@ -70,7 +73,7 @@ impl PolicySet {
     /// # Errors
     /// [`Denied`] names every policy that said no or failed.
     pub fn evaluate(&self, spec: ContainerSpec, caller: &Caller) -> Result<Admitted, Box<Denied>> {
-        let caller = request::caller(caller);
+        let caller = request::caller(caller, &self.host);
         let spec = Arc::new(spec);
         let shown = self.shown(&spec)?;
         let mut sessions: Vec<(&Policy, Option<Session<'_>>)> = Vec::with_capacity(self.policies.len());
@@ -120,7 +123,7 @@ impl PolicySet {
     /// # Errors
     /// [`Denied`] names every policy that said no or failed.
     pub fn on_pull(&self, pull: &PullRequest, caller: &Caller) -> Result<Permit, Box<Denied>> {
-        let (request, caller) = (request::pull(pull), request::caller(caller));
+        let (request, caller) = (request::pull(pull), request::caller(caller, &self.host));
         self.ask(Hook::Image, None, |session| session.on_pull(&request, &caller))
     }
 
@@ -129,7 +132,7 @@ impl PolicySet {
     /// # Errors
     /// [`Denied`] names every policy that said no or failed.
     pub fn on_image(&self, image: &ImageFacts, caller: &Caller) -> Result<Permit, Box<Denied>> {
-        let (info, caller) = (request::info(image), request::caller(caller));
+        let (info, caller) = (request::info(image), request::caller(caller, &self.host));
         self.ask(Hook::Image, None, |session| session.on_image(&info, &caller))
     }
 
@@ -143,7 +146,7 @@ impl PolicySet {
         container: &ContainerSpec,
         caller: &Caller,
     ) -> Result<Permit, Box<Denied>> {
-        let (request, caller) = (request::exec(exec), request::caller(caller));
+        let (request, caller) = (request::exec(exec), request::caller(caller, &self.host));
         let shown = self.shown(container)?;
         let subject = Arc::new(container.clone());
         self.ask(Hook::Exec, Some(&subject), |session| session.on_exec(&request, &shown, &caller))
@@ -168,7 +171,7 @@ impl PolicySet {
     }
 
     fn shown(&self, spec: &ContainerSpec) -> Result<wit::Container, Box<Denied>> {
-        let shown = request::container(spec.parts());
+        let shown = request::container(spec.parts(), &self.host);
         let first = self.policies.first();
         match first.filter(|_| request::weight(&shown) > limits::INPUT_BYTES) {
             None => Ok(shown),

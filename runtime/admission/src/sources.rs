@@ -56,33 +56,16 @@ pub struct Sources {
     pub files: Vec<PathBuf>,
     /// The cache of machine code.
     pub cache_dir: PathBuf,
-    /// The compiler.
+    /// The compiler, `rlrun-policyc`.
     pub policyc: PathBuf,
+    /// Where rlrun keeps images and containers. Policies see it with the directories above: who can write there can
+    /// do what rlrun can do.
+    pub data_dir: PathBuf,
     /// Takes what policies log.
     pub log: Option<LogLine>,
 }
 
 impl Sources {
-    /// The calling user's directories, the compiler beside this program or in `../libexec/rlrun`.
-    ///
-    /// # Errors
-    /// When neither HOME nor the XDG variables say where the user's directories are, or this program has no path.
-    pub fn of_user(builtins: &'static [Builtin]) -> io::Result<Self> {
-        let exe = std::env::current_exe()?;
-        let bin = exe.parent().unwrap_or(Path::new("/"));
-        let beside = bin.join("rlrun-policyc");
-        let policyc = if beside.exists() { beside } else { bin.join("../libexec/rlrun/rlrun-policyc") };
-        Ok(Sources {
-            builtins,
-            builtin_tier: Switch::On,
-            user_dir: user_dir("XDG_CONFIG_HOME", ".config")?.join("rlrun/policy.d"),
-            files: Vec::new(),
-            cache_dir: user_dir("XDG_CACHE_HOME", ".cache")?.join("rlrun/policy"),
-            policyc,
-            log: None,
-        })
-    }
-
     /// All policies that have to be asked.
     pub(crate) fn discover(&self) -> Result<Vec<Found>, LoadError> {
         self.discover_in(Path::new(MANDATORY_DIR))
@@ -110,16 +93,6 @@ impl Sources {
         system.refuse_orphans(self.builtins)?;
         Ok(found)
     }
-}
-
-fn user_dir(variable: &str, below_home: &str) -> io::Result<PathBuf> {
-    let absolute = |v: std::ffi::OsString| Some(PathBuf::from(v)).filter(|p| p.is_absolute());
-    // A relative path is to be ignored (XDG Base Directory Specification).
-    if let Some(dir) = std::env::var_os(variable).and_then(absolute) {
-        return Ok(dir);
-    }
-    let home = std::env::var_os("HOME").and_then(absolute);
-    home.map(|h| h.join(below_home)).ok_or_else(|| io::Error::other(format!("neither {variable} nor HOME is set")))
 }
 
 /// A policy that has to be asked, not yet loaded.
