@@ -278,10 +278,10 @@ impl Client {
                 )),
             ),
             e if e.to_string().contains("certificate") => registry(
-                e.to_string(),
+                format!("its certificate is not trusted: {}", e.to_string().trim_start_matches("io: ")),
                 Some(format!("put the certificate of its authority into ~/.config/containers/certs.d/{domain}/ca.crt")),
             ),
-            e => registry(e.to_string(), None),
+            e => registry(e.to_string().trim_start_matches("io: ").to_owned(), None),
         }
     }
 }
