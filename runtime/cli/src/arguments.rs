@@ -10,15 +10,17 @@ use clap::{Arg, ArgAction, Command};
 /// Lets `--flag` be written `--flag=true` and `--flag=false`, as scripts for podman and docker do.
 pub(crate) fn switches_take_values(command: Command) -> Command {
     command.mut_args(|arg: Arg| match arg.get_action() {
-        ArgAction::SetTrue => arg
-            .action(ArgAction::Set)
-            .num_args(0..=1)
-            .require_equals(true)
-            .default_missing_value("true")
-            .default_value("false")
-            .hide_default_value(true)
-            .hide_possible_values(true)
-            .value_name("true|false"),
+        ArgAction::SetTrue => {
+            let off_by_default = arg.get_default_values().is_empty();
+            let arg = if off_by_default { arg.default_value("false") } else { arg };
+            arg.action(ArgAction::Set)
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("true")
+                .hide_default_value(true)
+                .hide_possible_values(true)
+                .value_name("true|false")
+        }
         _ => arg,
     })
 }

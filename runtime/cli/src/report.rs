@@ -68,7 +68,7 @@ pub(crate) fn usage(error: &clap::Error, verb: Option<&str>) -> Result<ExitCode,
         ErrorKind::MissingRequiredArgument => failed(&argument, "is missing").hint(help),
         ErrorKind::InvalidValue => {
             let value = context(ContextKind::InvalidValue).unwrap_or_default();
-            let option = argument.split(' ').next().unwrap_or_default();
+            let option = argument.split([' ', '[', '=']).next().unwrap_or_default();
             match context(ContextKind::ValidValue) {
                 _ if value.is_empty() => failed(option, "needs a value").hint(help),
                 Some(valid) => failed(&format!("{option} {value}"), "no such choice").hint(format!("choose {valid}")),

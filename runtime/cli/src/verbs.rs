@@ -7,10 +7,10 @@ mod policy;
 mod run;
 
 use crate::arguments::images::{ImagesArgs, ImportArgs, LoadArgs, PullArgs, RmiArgs};
-use crate::arguments::run::RunArgs;
 use crate::arguments::switches_take_values;
 use crate::report;
-use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand as _};
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 use rlrun_engine::place::Place;
 use rlrun_engine::prepare::refuse_root;
 use rlrun_engine::trace::Marks;
@@ -37,25 +37,26 @@ const fn verb(
     Verb { name, about, define, run }
 }
 
-const VERBS: [Verb; 11] = [
-    verb("run", "Run a command in a new container", with::<RunArgs>, run::run),
-    verb("plan", "Print what `run` would do, as JSON; run nothing", with::<RunArgs>, run::plan),
+const VERBS: [Verb; 12] = [
+    verb("run", "Run a command in a new container", |c| run::define(c, "run"), run::run),
+    verb("plan", "Print what `run` would do, as JSON; run nothing", |c| run::define(c, "plan"), run::plan),
     verb("load", "Load images from an archive", with::<LoadArgs>, images::load),
     verb("import", "Make an image of a root file system archive", with::<ImportArgs>, images::import),
     verb("pull", "Fetch images from a registry", with::<PullArgs>, images::pull),
     verb("images", "List images", with::<ImagesArgs>, images::list),
     verb("rmi", "Remove images", with::<RmiArgs>, images::remove),
     verb("doctor", "Tell what this host offers, and how to mend what is missing", |c| c, documents::doctor),
-    verb("policy", "List and check policies", policy::PolicyVerb::augment_subcommands, policy::policy),
+    verb("policy", "List and check policies", policy::define, policy::policy),
     verb("completion", "Print a completion script", with::<documents::CompletionArgs>, documents::completion),
     verb("version", "Print the version", |c| c, documents::version),
+    // For `make install`; nobody else is shown it.
+    verb(MAN, "Write manual pages", with::<documents::ManArgs>, documents::man),
 ];
 
-/// Writes manual pages; for `make install`, so nobody else is shown it.
-const MAN: Verb = verb("man", "Write manual pages", with::<documents::ManArgs>, documents::man);
+const MAN: &str = "man";
 
 fn with<A: Args>(command: Command) -> Command {
-    switches_take_values(A::augment_args(command))
+    A::augment_args(command)
 }
 
 fn read<A: FromArgMatches>(matches: &mut ArgMatches) -> Result<A, Failure> {
@@ -64,31 +65,66 @@ fn read<A: FromArgMatches>(matches: &mut ArgMatches) -> Result<A, Failure> {
     })
 }
 
-/// The whole command line; verbs are filled in when they are used.
-fn command() -> Command {
-    let define = |verb: &Verb| Command::new(verb.name).about(verb.about).args_override_self(true).defer(verb.define);
+/// Which verbs are described in full.
+#[derive(Clone, Copy)]
+enum Filled<'a> {
+    /// Only this one.
+    Only(&'a str),
+    All,
+}
+
+/// What the description is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Reading a command line.
+    Reading,
+    /// Help, completions, manual pages: switches without the values that scripts give them.
+    Showing,
+}
+
+fn command(filled: Filled<'_>, purpose: Purpose) -> Command {
+    let define = |verb: &Verb| {
+        let bare = Command::new(verb.name).hide(verb.name == MAN).args_override_self(true);
+        let full = match filled {
+            Filled::Only(name) if name != verb.name => bare,
+            Filled::Only(_) | Filled::All => (verb.define)(bare),
+        };
+        let command = if purpose == Purpose::Reading { switches_take_values(full) } else { full };
+        // Last, because the doc comment of a struct of arguments is its own.
+        command.about(verb.about)
+    };
     Command::new("rlrun")
         .about("A rootless, daemonless container engine with programmable policies")
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommands(VERBS.iter().map(define))
-        .subcommand(define(&MAN).hide(true))
         .after_help("Exit codes: 125 rlrun or a policy, 126 not executable, 127 not found, else the container's.")
+}
+
+/// Everything, for those who print it.
+fn shown() -> Command {
+    command(Filled::All, Purpose::Showing)
 }
 
 /// Reads the words and does what they say.
 pub(crate) fn dispatch(words: impl Iterator<Item = OsString>, mut marks: Marks) -> Outcome {
     let words: Vec<OsString> = words.collect();
-    let named = words.get(1).and_then(|w| w.to_str()).and_then(|w| VERBS.iter().find(|v| v.name == w));
-    let mut matches = match command().try_get_matches_from(&words) {
+    let first = words.get(1).and_then(|w| w.to_str()).unwrap_or_default();
+    let verb = VERBS.iter().find(|v| v.name == first);
+    let mut matches = match command(Filled::Only(first), Purpose::Reading).try_get_matches_from(&words) {
         Ok(matches) => matches,
-        Err(error) => return report::usage(&error, named.map(|v| v.name)),
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            return report::usage(&shown().try_get_matches_from(&words).err().unwrap_or(error), None);
+        }
+        Err(error) => return report::usage(&error, verb.map(|v| v.name)),
     };
     marks.mark("cli: words read");
-    let Some((name, mut matches)) = matches.remove_subcommand() else { return Ok(ExitCode::SUCCESS) };
-    let verb = VERBS.iter().chain([&MAN]).find(|v| v.name == name);
-    verb.map_or(Ok(ExitCode::SUCCESS), |verb| (verb.run)(&mut matches, marks))
+    match (verb, matches.remove_subcommand()) {
+        (Some(verb), Some((_, mut matches))) => (verb.run)(&mut matches, marks),
+        // Without a verb clap has said so already.
+        (None, _) | (_, None) => Ok(ExitCode::SUCCESS),
+    }
 }
 
 /// Where this user's things are; for verbs that use the store.

@@ -38,10 +38,10 @@ enum Level {
 
 /// The options before IMAGE and the words after it.
 #[derive(Args, Debug)]
-#[command(disable_help_flag = true, override_usage = "rlrun run [OPTIONS] IMAGE [COMMAND [ARG...]]")]
+#[command(disable_help_flag = true)]
 pub(crate) struct RunArgs {
     /// The image, then the command and its arguments
-    #[arg(required = true, trailing_var_arg = true, num_args = 1.., value_name = "IMAGE [COMMAND [ARG...]]")]
+    #[arg(required = true, trailing_var_arg = true, num_args = 1.., value_name = "IMAGE", hide = true)]
     words: Vec<String>,
 
     /// Remove the container when it ends
@@ -162,7 +162,7 @@ struct ConfinementArgs {
     #[arg(long, value_name = "FILE")]
     policy: Vec<PathBuf>,
     /// Whether the built-in baseline policy is asked
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, value_name = "on|off", hide_possible_values = true)]
     policy_baseline: Switch,
 }
 
@@ -214,7 +214,7 @@ struct LimitArgs {
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pids_limit: Option<String>,
     /// What a limit that cannot be enforced does: warn or refuse
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, value_name = "prefer|require", hide_possible_values = true)]
     limits: Level,
 }
 
@@ -222,7 +222,7 @@ struct LimitArgs {
 #[command(next_help_heading = "Image")]
 struct ImageArgs {
     /// When to ask the registry
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     pull: When,
     #[command(flatten)]
     fetch: FetchArgs,

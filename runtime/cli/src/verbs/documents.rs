@@ -1,6 +1,6 @@
 //! `doctor`, `completion`, `man` and `version`.
 
-use super::{Outcome, command, place, read};
+use super::{Outcome, place, read, shown};
 use crate::report;
 use clap::{ArgMatches, Args};
 use clap_complete::Shell;
@@ -22,7 +22,7 @@ pub(super) struct CompletionArgs {
 pub(super) fn completion(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: CompletionArgs = read(matches)?;
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut command(), "rlrun", &mut script);
+    clap_complete::generate(args.shell, &mut shown(), "rlrun", &mut script);
     report::print(&String::from_utf8_lossy(&script))
 }
 
@@ -45,7 +45,7 @@ pub(super) fn man(matches: &mut ArgMatches, _: Marks) -> Outcome {
             args.directory.display().to_string(),
         )
     };
-    match clap_mangen::generate_to(command(), &args.directory) {
+    match clap_mangen::generate_to(shown(), &args.directory) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(e) => Err(match e.raw_os_error() {
             Some(errno) => failure().errno(errno),

@@ -3,7 +3,7 @@
 use super::{Outcome, place, read};
 use crate::report;
 use crate::table::columns;
-use clap::{ArgMatches, Subcommand};
+use clap::{ArgMatches, Command, Subcommand};
 use rlrun_engine::policies::{self, Inspection, Listed};
 use rlrun_engine::trace::Marks;
 use rlrun_spec::policy::Tier;
@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 /// `rlrun policy`.
 #[derive(Debug, Subcommand)]
-pub(crate) enum PolicyVerb {
+enum PolicyVerb {
     /// List the policies that are asked
     Ls,
     /// Look at one file: what it is, what it can reach, whether it takes its settings
@@ -25,6 +25,13 @@ pub(crate) enum PolicyVerb {
         #[arg(long, value_name = "FILE")]
         settings: Option<PathBuf>,
     },
+}
+
+pub(super) fn define(command: Command) -> Command {
+    PolicyVerb::augment_subcommands(command)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
 }
 
 pub(super) fn policy(matches: &mut ArgMatches, _: Marks) -> Outcome {

@@ -3,9 +3,14 @@
 use super::{Outcome, place, read};
 use crate::arguments::run::RunArgs;
 use crate::report;
-use clap::ArgMatches;
+use clap::{ArgMatches, Args as _, Command};
 use rlrun_engine::trace::Marks;
 use rlrun_spec::{Failure, Kind, Stage};
+
+/// The usage is written out, because clap would show the words after the image as a list of images.
+pub(super) fn define(command: Command, verb: &str) -> Command {
+    RunArgs::augment_args(command).override_usage(format!("rlrun {verb} [OPTIONS] IMAGE [COMMAND [ARG...]]"))
+}
 
 /// Becomes the supervisor; comes back only when something stopped the start.
 pub(super) fn run(matches: &mut ArgMatches, mut marks: Marks) -> Outcome {

@@ -1,10 +1,11 @@
 use super::*;
+use crate::arguments::run::RunArgs;
 use rlrun_engine::request::{ReadOnly, RunRequest};
 
 /// The request of a command line after `rlrun run`, or what the user is told.
 fn request(words: &[&str]) -> Result<RunRequest, String> {
     let all = ["rlrun", "run"].iter().chain(words);
-    let mut matches = match command().try_get_matches_from(all) {
+    let mut matches = match command(Filled::Only("run"), Purpose::Reading).try_get_matches_from(all) {
         Ok(matches) => matches,
         Err(error) => return Err(report::usage(&error, Some("run")).unwrap_err().to_string()),
     };
@@ -14,9 +15,9 @@ fn request(words: &[&str]) -> Result<RunRequest, String> {
 
 #[test]
 fn the_definition_holds_together() {
-    let mut command = command();
-    command.build();
-    command.debug_assert();
+    for purpose in [Purpose::Reading, Purpose::Showing] {
+        command(Filled::All, purpose).debug_assert();
+    }
 }
 
 #[test]
@@ -82,7 +83,7 @@ fn what_is_wrong_is_named() {
 }
 
 fn help_of(words: &[&str]) -> String {
-    let error = command().term_width(100).try_get_matches_from(words).unwrap_err();
+    let error = shown().term_width(100).try_get_matches_from(words).unwrap_err();
     error.render().to_string()
 }
 
@@ -97,12 +98,12 @@ fn help_is_short_and_exact() {
 #[test]
 fn completions_and_manual_pages_are_made() {
     let directory = tempfile::tempdir().unwrap();
-    clap_mangen::generate_to(command(), directory.path()).unwrap();
+    clap_mangen::generate_to(shown(), directory.path()).unwrap();
     let page = std::fs::read_to_string(directory.path().join("rlrun-run.1")).unwrap();
     assert!(page.contains("cap\\-add"), "{page}");
     for shell in [clap_complete::Shell::Bash, clap_complete::Shell::Zsh, clap_complete::Shell::Fish] {
         let mut script = Vec::new();
-        clap_complete::generate(shell, &mut command(), "rlrun", &mut script);
+        clap_complete::generate(shell, &mut shown(), "rlrun", &mut script);
         assert!(String::from_utf8(script).unwrap().contains("cap-add"), "{shell}");
     }
 }
