@@ -8,9 +8,11 @@ const EAGAIN: i32 = 11;
 const EACCES: i32 = 13;
 const ENODEV: i32 = 19;
 const ENOTDIR: i32 = 20;
+const EISDIR: i32 = 21;
 const EINVAL: i32 = 22;
 const ENOSPC: i32 = 28;
 const EROFS: i32 = 30;
+const ENOSYS: i32 = 38;
 const ELOOP: i32 = 40;
 const EOPNOTSUPP: i32 = 95;
 const EADDRINUSE: i32 = 98;
@@ -53,6 +55,11 @@ pub const NO_ROOM_FOR_IDS: &str =
     "use a smaller id in the container: no free range of host ids is large enough (/etc/subuid, /etc/subgid)";
 
 const DOCTOR: &str = "rlrun doctor tells what forbids it on this host";
+const TOO_MANY_NAMESPACES: &str = "a limit of user.max_*_namespaces (sysctl -a) or 32 nested user namespaces is \
+    reached: end other containers, or sudo sysctl -w user.max_user_namespaces=28633";
+const TOO_MANY_PROCESSES: &str = "ulimit -u is reached: end other processes of this user or raise the limit";
+const NO_FILTERS: &str =
+    "boot a kernel with CONFIG_SECCOMP_FILTER=y; --security-opt seccomp=unconfined does without the filter";
 const SPACE: &str = "rlrun images and rlrun rmi free space; RLRUN_DATA_HOME names a store on another file system";
 const ELSEWHERE: &str = "RLRUN_DATA_HOME names a directory of yours on a local file system for the store";
 const OTHER_DRIVER: &str =
@@ -62,17 +69,14 @@ const OTHER_DRIVER: &str =
 pub const ROWS: &[Row] = &[
     // Namespaces and id maps.
     Row { step: "clone-userns", errnos: &[EPERM, EACCES], advice: DOCTOR },
-    Row {
-        step: "clone-userns",
-        errnos: &[ENOSPC],
-        advice: "a limit of user.max_*_namespaces (sysctl) or 32 nested user namespaces is reached: sudo sysctl -w user.max_user_namespaces=28633",
-    },
+    Row { step: "clone-userns", errnos: &[ENOSPC], advice: TOO_MANY_NAMESPACES },
     Row { step: "clone-userns", errnos: &[EINVAL], advice: USERNS_NOT_IN_KERNEL },
-    Row {
-        step: "clone-userns",
-        errnos: &[EAGAIN],
-        advice: "ulimit -u is reached: end other processes of this user or raise the limit",
-    },
+    Row { step: "clone-userns", errnos: &[EAGAIN], advice: TOO_MANY_PROCESSES },
+    Row { step: "unshare", errnos: &[EPERM, EACCES], advice: DOCTOR },
+    Row { step: "unshare", errnos: &[ENOSPC], advice: TOO_MANY_NAMESPACES },
+    Row { step: "clone-init", errnos: &[EPERM, EACCES], advice: DOCTOR },
+    Row { step: "clone-init", errnos: &[ENOSPC], advice: TOO_MANY_NAMESPACES },
+    Row { step: "clone-init", errnos: &[EAGAIN], advice: TOO_MANY_PROCESSES },
     Row {
         step: "write-uid-map",
         errnos: &[],
@@ -114,6 +118,52 @@ pub const ROWS: &[Row] = &[
         errnos: &[ENOTDIR, ELOOP],
         advice: "a part of the host path is no directory or a symlink to itself: namei -l shows which",
     },
+    Row {
+        step: "mount-volume",
+        errnos: &[EACCES, EPERM],
+        advice: "a FUSE file system shows itself to nobody but its owner: mount it with -o allow_other",
+    },
+    Row {
+        step: "mount-target",
+        errnos: &[ENOTDIR, EISDIR],
+        advice: "mount a file on a file and a directory on a directory: choose another destination",
+    },
+    Row {
+        step: "mount-target",
+        errnos: &[EROFS],
+        advice: "the image lacks the destination and nothing can be made there: leave the outer mount writable, or choose a destination that exists",
+    },
+    Row {
+        step: "sysctl",
+        errnos: &[],
+        advice: "only a namespace's own can be set: net.*, kernel.shm*, kernel.msg*, kernel.sem, fs.mqueue.*",
+    },
+    // How the payload is confined.
+    Row {
+        step: "confine-ids",
+        errnos: &[EINVAL],
+        advice: "the user, group or a further group is not mapped: rlrun doctor shows how many ids there are",
+    },
+    Row {
+        step: "confine-rlimits",
+        errnos: &[EPERM],
+        advice: "ask for no more than ulimit -Ha shows: only root raises a hard limit",
+    },
+    Row { step: "confine-seccomp", errnos: &[EINVAL, ENOSYS], advice: NO_FILTERS },
+    Row { step: "confine-seccomp-before-ids", errnos: &[EINVAL, ENOSYS], advice: NO_FILTERS },
+    Row {
+        step: "terminal",
+        errnos: &[ENOSPC],
+        advice: "kernel.pty.max is reached: close other terminals, or sudo sysctl -w kernel.pty.max=8192",
+    },
+    // rlrun's own programs.
+    Row {
+        step: "memfd",
+        errnos: &[EACCES],
+        advice: "sudo sysctl -w vm.memfd_noexec=1: with 2 no program can be started from memory, where nobody can overwrite it",
+    },
+    Row { step: "exec-supervisor", errnos: &[], advice: REINSTALL },
+    Row { step: "own-program", errnos: &[], advice: REINSTALL },
     // The payload.
     Row {
         step: "exec",
@@ -135,8 +185,16 @@ pub const ROWS: &[Row] = &[
         errnos: &[ELOOP],
         advice: "a symlink in the image leads back to itself: name the program by its real path",
     },
-    Row { step: "chdir", errnos: &[ENOENT, ENOTDIR], advice: "-w must name a directory of the image" },
-    Row { step: "chdir", errnos: &[EACCES], advice: "-w must name a directory that the user of -u may enter" },
+    Row {
+        step: "confine-working-directory",
+        errnos: &[ENOENT, ENOTDIR],
+        advice: "-w must name a directory of the image",
+    },
+    Row {
+        step: "confine-working-directory",
+        errnos: &[EACCES],
+        advice: "-w must name a directory that the user of -u may enter",
+    },
     // Network.
     Row { step: "slirp-start", errnos: &[ENOENT, EACCES], advice: DEV_NET_TUN },
     Row { step: "slirp-start", errnos: &[], advice: "--network none or --network host does without slirp4netns" },
