@@ -9,7 +9,7 @@ use rlrun_image::{ImageError, InIdMap, Limits, Store, Stored, Work, inner_main};
 use rlrun_spec::{Failure, Kind, Stage};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -68,10 +68,20 @@ fn enter_works() -> bool {
     unshare().arg("true").stderr(Stdio::null()).status().is_ok_and(|s| s.success())
 }
 
-/// The example that holds the inner process; cargo builds examples together with tests.
-pub fn store_program() -> PathBuf {
-    let deps = std::env::current_exe().unwrap();
-    deps.parent().unwrap().parent().unwrap().join("examples/store")
+const ANSWER: &str = "RLRUN_TEST_INNER_ANSWER";
+
+/// Not a test: the process inside the id map, which [`Enter`] starts from this same program.
+#[test]
+fn inner_process() {
+    let Some(answer) = std::env::var_os(ANSWER) else { return };
+    let mut job = Vec::new();
+    std::io::stdin().read_to_end(&mut job).unwrap();
+    let result = inner_main(&job);
+    let bytes = match result {
+        Ok(answer) => [b"+", &answer[..]].concat(),
+        Err(failure) => [b"-", &serde_json::to_vec(&failure).unwrap()[..]].concat(),
+    };
+    write(Path::new(&answer), &bytes);
 }
 
 /// Enters the id map with util-linux.
@@ -79,14 +89,22 @@ pub struct Enter;
 
 impl InIdMap for Enter {
     fn run(&self, job: &[u8]) -> Result<Vec<u8>, Failure> {
-        let mut child =
-            unshare().arg(store_program()).arg("inner").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let answer = tempfile::NamedTempFile::new().unwrap();
+        let mut child = unshare()
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "common::inner_process", "--nocapture"])
+            .env(ANSWER, answer.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
         child.stdin.take().unwrap().write_all(job).unwrap();
-        let output = child.wait_with_output().unwrap();
-        match output.stdout.split_first() {
+        let status = child.wait().unwrap();
+        let bytes = fs::read(answer.path()).unwrap();
+        match bytes.split_first() {
             Some((b'+', answer)) => Ok(answer.to_vec()),
             Some((b'-', failure)) => Err(serde_json::from_slice(failure).unwrap()),
-            _ => Err(Failure::new(Stage::Cli, Kind::Internal, "test", "enter", output.status.to_string())),
+            _ => Err(Failure::new(Stage::Cli, Kind::Internal, "test", "enter", status.to_string())),
         }
     }
 }
