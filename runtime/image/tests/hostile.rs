@@ -9,20 +9,6 @@ use rlrun_image::Limits;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-/// Declares a test that needs user namespaces.
-macro_rules! namespaced {
-    ($(#[$doc:meta])* fn $name:ident($scratch:ident) $body:block) => {
-        $(#[$doc])*
-        #[test]
-        fn $name() {
-            namespaced(stringify!($name), || {
-                let $scratch = Scratch::new();
-                $body
-            });
-        }
-    };
-}
-
 namespaced! {
     fn paths_that_lead_upwards_are_refused(scratch) {
         for name in ["../outside/canary", "a/../../outside/canary", "..", "/../outside/x", "a/.."] {

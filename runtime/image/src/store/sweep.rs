@@ -36,6 +36,18 @@ impl Store {
     /// Removes what no image names. When another command is adding, the next command does it.
     pub(crate) fn sweep(&self, ids: &dyn InIdMap) -> Result<(), ImageError> {
         let Some(_lock) = self.try_lock_exclusive()? else { return self.mark() };
+        let marker = self.tmp().join(MARKER);
+        loop {
+            // First of all: whoever removes an image from here on cannot know whether this sweep has seen it.
+            unlink(&marker)?;
+            self.sweep_once(ids)?;
+            if !marker.exists() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn sweep_once(&self, ids: &dyn InIdMap) -> Result<(), ImageError> {
         let Some(kept) = self.kept()? else { return Ok(()) };
         let mut stubborn = self.clear_tmp()?;
         self.sweep_links()?;
@@ -56,7 +68,7 @@ impl Store {
             let job = Job::Remove(RemoveJob { paths: stubborn, trash: self.tmp() });
             ids.run(&unpack::encode(&job)?)?;
         }
-        unlink(&self.tmp().join(MARKER))
+        Ok(())
     }
 
     fn mark(&self) -> Result<(), ImageError> {

@@ -1,5 +1,5 @@
 //! What the tests share: an ordinary user, a way into the id map, archives made by hand, and a look at the store.
-#![allow(dead_code, reason = "each test file is a crate of its own and uses a part")]
+#![allow(dead_code, unused_imports, unused_macros, reason = "each test file is a crate of its own and uses a part")]
 
 mod tar;
 
@@ -14,9 +14,24 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+/// Declares a test that needs user namespaces; its body gets a [`Scratch`].
+macro_rules! namespaced {
+    ($(#[$doc:meta])* fn $name:ident($scratch:ident) $body:block) => {
+        $(#[$doc])*
+        #[test]
+        fn $name() {
+            $crate::common::as_ordinary_user(stringify!($name), || {
+                let $scratch = $crate::common::Scratch::new();
+                $body
+            });
+        }
+    };
+}
+pub(crate) use namespaced;
+
 /// Runs `test`, called `name`, as an ordinary user who has user namespaces with subordinate ids. Started by root, the test
 /// runs again as `$RLRUN_TEST_USER`. Where there is no such thing, it is skipped, unless `$RLRUN_MUST_HAVE` names `userns`.
-pub fn namespaced(name: &str, test: impl FnOnce()) {
+pub fn as_ordinary_user(name: &str, test: impl FnOnce()) {
     if rustix::process::geteuid().is_root() {
         return as_user(name);
     }
