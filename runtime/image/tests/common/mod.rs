@@ -1,8 +1,10 @@
 //! What the tests share: an ordinary user, a way into the id map, archives made by hand, and a look at the store.
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test file is a crate of its own and uses a part")]
 
+mod registry;
 mod tar;
 
+pub use registry::{Answer, Image, Request, Server};
 pub use tar::{Layer, archive, archive_with, gzip, hex};
 
 use rlrun_image::{ImageError, InIdMap, Limits, Store, Stored, Work, inner_main};
