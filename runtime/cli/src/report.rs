@@ -9,10 +9,20 @@ use std::process::ExitCode;
 /// Tells a failure; its kind is the exit code.
 pub(crate) fn failure(failure: &Failure) -> ExitCode {
     eprintln!("Error: {failure}");
-    if let Some(hint) = hint::for_failure(failure) {
+    if let Some(hint) = hint::for_failure(failure).or_else(|| general(failure.kind).map(str::to_owned)) {
         eprintln!("hint: {hint}");
     }
     ExitCode::from(failure.kind.exit_code())
+}
+
+/// Where to look when nothing better is known.
+fn general(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Usage => Some("`rlrun --help` and `rlrun COMMAND --help` tell what can be written"),
+        Kind::Denied => Some("`rlrun policy ls` lists the policies that are asked; their owner can change them"),
+        Kind::Host => Some("`rlrun doctor` tells what this host lacks"),
+        Kind::CannotInvoke | Kind::NotFound | Kind::Runtime | Kind::Internal => None,
+    }
 }
 
 /// Writes what a verb prints. A reader that went away (`| head`) ends the program as SIGPIPE would, without a word.

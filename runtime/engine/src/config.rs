@@ -161,6 +161,10 @@ fn account(inputs: Inputs<'_>) -> Result<user::Account, Failure> {
     let unmapped = |cause: crate::host::cause::Cause| cause.failure(inputs.host, &Surroundings::read());
     inputs.ids.host_uid(account.uid).map_err(unmapped)?;
     inputs.ids.host_gid(account.gid).map_err(unmapped)?;
+    // The primary group too: a file that denies a group must deny whoever is in it by gid alone (CVE-2022-36109).
+    if !account.groups.contains(&account.gid) {
+        account.groups.insert(0, account.gid);
+    }
     // Memberships that the image lists and the map lacks cannot be had; nobody asked for them by name.
     account.groups.retain(|gid| inputs.ids.maps.host_gid(*gid).is_some());
     for word in &inputs.request.groups {

@@ -79,7 +79,7 @@ impl Workshop {
     /// When the archive is not one, or a policy refuses an image of it.
     pub fn load(&self, source: Option<&Path>, progress: Listener<'_>) -> Result<Vec<Stored>, Failure> {
         let (mut reader, object) = open(source)?;
-        let stored = self.store.load(&mut *reader, &object, &self.work(progress))?;
+        let stored = self.store.load(&mut *reader, &object, &self.work(progress)).map_err(of_archive)?;
         self.try_overlay();
         let policies = self.policies()?;
         for image in &stored {
@@ -94,7 +94,7 @@ impl Workshop {
     /// When the file is no archive, or a policy refuses the image.
     pub fn import(&self, file: &Path, name: Option<&str>, progress: Listener<'_>) -> Result<Stored, Failure> {
         let (mut reader, object) = open(Some(file).filter(|f| *f != Path::new("-")))?;
-        let stored = self.store.import(&mut *reader, &object, name, &self.work(progress))?;
+        let stored = self.store.import(&mut *reader, &object, name, &self.work(progress)).map_err(of_archive)?;
         self.try_overlay();
         self.judge(&self.policies()?, &stored)?;
         Ok(stored)
@@ -259,6 +259,17 @@ fn platform() -> String {
         other => other,
     };
     format!("linux/{architecture}")
+}
+
+/// What is wrong inside an archive, its user cannot mend; another archive can be made.
+fn of_archive(error: ImageError) -> Failure {
+    let archive = matches!(error, ImageError::Malformed { .. });
+    let mut failure = Failure::from(error);
+    if archive && failure.hint.is_none() {
+        failure.hint =
+            Some("make the archive again; what podman save, docker save and skopeo copy write is read".into());
+    }
+    failure
 }
 
 fn open(source: Option<&Path>) -> Result<(Box<dyn Read + Send>, String), Failure> {

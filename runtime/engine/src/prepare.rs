@@ -73,7 +73,7 @@ pub fn prepare(
     let userns = request.userns.decide(host.uid, host.gid);
     let ids = idmap::plan(&host, &userns).map_err(|cause| cause.failure(&host, &Surroundings::read()))?;
     let policies = policies::load(place, Choice::of(&request.launching))?;
-    marks.mark("cli: policies loaded");
+    marks.mark("cli: policy code loaded");
     let store = Store::new(&place.data);
     let pin = store.pin()?;
     let (image, pin) = resolve(place, &store, request, fetching, &policies, &host, pin)?;
@@ -85,7 +85,7 @@ pub fn prepare(
     let admitted =
         policies.evaluate(spec, &caller(&host)).map_err(|denied| denied.failure(&image.identity.reference))?;
     warnings.extend(admitted.warnings().map(|(p, d)| format!("policy {}: [{}] {}", p.name, d.code, d.message)));
-    marks.mark("cli: policies asked");
+    marks.mark("cli: policy verdict");
     Ok(Prepared { admitted, image, host, ids, storage, userns, account_files, stop_signal, warnings, pin })
 }
 

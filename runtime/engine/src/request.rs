@@ -48,7 +48,8 @@ impl From<Invalid> for Failure {
         let operation = format!("invalid {}", invalid.option);
         let mut failure =
             Failure::new(Stage::Cli, Kind::Usage, "parse-arguments", &operation, invalid.value).why(invalid.why);
-        failure.hint = invalid.hint;
+        let usage = || format!("`rlrun run --help` tells what {} takes", invalid.option);
+        failure.hint = Some(invalid.hint.unwrap_or_else(usage));
         failure
     }
 }

@@ -42,6 +42,11 @@ pub(super) fn policy(matches: &mut ArgMatches, _: Marks) -> Outcome {
             let printed = report::print(&describe(&inspection))?;
             match refused(&inspection) {
                 None => Ok(printed),
+                // Nobody has given it settings yet; whether it takes them cannot be told.
+                Some(failure) if inspection.settings == "{}" => {
+                    rlrun_engine::warn(&format!("it needs settings: {failure}"));
+                    Ok(printed)
+                }
                 Some(failure) => Err(failure),
             }
         }
