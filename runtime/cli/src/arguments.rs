@@ -7,8 +7,9 @@ pub(crate) mod run;
 
 use clap::{Arg, ArgAction, Command};
 
-/// Lets `--flag` be written `--flag=true` and `--flag=false`, as scripts for podman and docker do.
-pub(crate) fn switches_take_values(command: Command) -> Command {
+/// Reads options as podman and docker do: `--flag` may be written `--flag=true` and `--flag=false`, and the word after
+/// an option that takes a value is its value, whatever it looks like.
+pub(crate) fn read_as_podman_does(command: Command) -> Command {
     command.mut_args(|arg: Arg| match arg.get_action() {
         ArgAction::SetTrue => {
             let off_by_default = arg.get_default_values().is_empty();
@@ -21,6 +22,7 @@ pub(crate) fn switches_take_values(command: Command) -> Command {
                 .hide_possible_values(true)
                 .value_name("true|false")
         }
+        ArgAction::Set | ArgAction::Append if !arg.is_positional() => arg.allow_hyphen_values(true),
         _ => arg,
     })
 }

@@ -7,7 +7,7 @@ mod policy;
 mod run;
 
 use crate::arguments::images::{ImagesArgs, ImportArgs, LoadArgs, PullArgs, RmiArgs};
-use crate::arguments::switches_take_values;
+use crate::arguments::read_as_podman_does;
 use crate::report;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
@@ -89,7 +89,7 @@ fn command(filled: Filled<'_>, purpose: Purpose) -> Command {
             Filled::Only(name) if name != verb.name => bare,
             Filled::Only(_) | Filled::All => (verb.define)(bare),
         };
-        let command = if purpose == Purpose::Reading { switches_take_values(full) } else { full };
+        let command = if purpose == Purpose::Reading { read_as_podman_does(full) } else { full };
         // Last, because the doc comment of a struct of arguments is its own.
         command.about(verb.about)
     };

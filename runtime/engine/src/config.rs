@@ -267,13 +267,8 @@ fn linux(inputs: Inputs<'_>, paths: paths::Paths, seccomp: Option<LinuxSeccomp>)
         .set_seccomp(seccomp)
         .set_masked_paths(Some(paths.masked))
         .set_readonly_paths(Some(paths.read_only));
-    let mut sysctls: std::collections::HashMap<String, String> = inputs.request.sysctls.iter().cloned().collect();
-    if inputs.request.network.mode == NetworkMode::Slirp4netns && inputs.ids.maps.host_gid(0).is_some() {
-        // Lets root inside ping without CAP_NET_RAW (icmp(7)).
-        sysctls.entry("net.ipv4.ping_group_range".to_owned()).or_insert_with(|| "0 0".to_owned());
-    }
-    if !sysctls.is_empty() {
-        linux.set_sysctl(Some(sysctls));
+    if !inputs.request.sysctls.is_empty() {
+        linux.set_sysctl(Some(inputs.request.sysctls.iter().cloned().collect()));
     }
     linux
 }

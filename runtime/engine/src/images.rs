@@ -1,7 +1,8 @@
 //! The verbs about images: the store does the work, the policies judge what comes in, jobs run in the id map.
 
-use crate::host::cause::Surroundings;
-use crate::host::{idmap, overlay, probe};
+use crate::host::cause::{Cause, IdKind, Surroundings};
+use crate::host::idmap::{self, IdPlan};
+use crate::host::{overlay, probe};
 use crate::id_map_job::IdMapJobs;
 use crate::place::Place;
 use crate::policies::{self, Choice};
@@ -18,6 +19,9 @@ use std::path::Path;
 
 pub use rlrun_image::{Event as Progress, ImageSummary, RemoveMode, Removed, Store, Stored};
 
+/// The step of failures about ids that the map lacks; set where layers are unpacked.
+const STEP_ID: &str = "unpack-id";
+
 /// Where progress goes; called from several threads.
 pub type Listener<'a> = &'a (dyn Fn(&Event) + Sync);
 
@@ -27,6 +31,7 @@ pub struct Workshop {
     place: Place,
     store: Store,
     facts: HostFacts,
+    ids: IdPlan,
     jobs: IdMapJobs,
 }
 
@@ -47,8 +52,8 @@ impl Workshop {
     pub fn of_host(place: Place, facts: HostFacts) -> Result<Self, Failure> {
         let ids = idmap::plan(&facts, &UserNamespace::Default)
             .map_err(|cause| cause.failure(&facts, &Surroundings::read()))?;
-        let (store, jobs) = (Store::new(&place.data), IdMapJobs::new(ids.maps));
-        let workshop = Workshop { place, store, facts, jobs };
+        let (store, jobs) = (Store::new(&place.data), IdMapJobs::new(ids.maps.clone()));
+        let workshop = Workshop { place, store, facts, ids, jobs };
         workshop.sweep()?;
         Ok(workshop)
     }
@@ -79,7 +84,7 @@ impl Workshop {
     /// When the archive is not one, or a policy refuses an image of it.
     pub fn load(&self, source: Option<&Path>, progress: Listener<'_>) -> Result<Vec<Stored>, Failure> {
         let (mut reader, object) = open(source)?;
-        let stored = self.store.load(&mut *reader, &object, &self.work(progress)).map_err(of_archive)?;
+        let stored = self.store.load(&mut *reader, &object, &self.work(progress)).map_err(|e| self.told(e))?;
         self.try_overlay();
         let policies = self.policies()?;
         for image in &stored {
@@ -94,7 +99,7 @@ impl Workshop {
     /// When the file is no archive, or a policy refuses the image.
     pub fn import(&self, file: &Path, name: Option<&str>, progress: Listener<'_>) -> Result<Stored, Failure> {
         let (mut reader, object) = open(Some(file).filter(|f| *f != Path::new("-")))?;
-        let stored = self.store.import(&mut *reader, &object, name, &self.work(progress)).map_err(of_archive)?;
+        let stored = self.store.import(&mut *reader, &object, name, &self.work(progress)).map_err(|e| self.told(e))?;
         self.try_overlay();
         self.judge(&self.policies()?, &stored)?;
         Ok(stored)
@@ -153,10 +158,23 @@ impl Workshop {
             };
             policies.on_pull(&request, &caller(&self.facts)).map_err(|denied| denied.failure(name))?;
         }
-        let stored = self.store.pull(name, options, &self.work(progress))?;
+        let stored = self.store.pull(name, options, &self.work(progress)).map_err(|e| self.told(e))?;
         self.try_overlay();
         self.judge(policies, &stored)?;
         Ok(stored)
+    }
+
+    /// With the advice that only the host's facts give, or the little there is to say about content that is bad.
+    fn told(&self, error: ImageError) -> Failure {
+        let mut failure = Failure::from(error);
+        if failure.step == STEP_ID {
+            let reason = self.ids.single.clone().map(Box::new);
+            let cause = Cause::NotMapped { kind: IdKind::User, id: 0, mapped: 0, reason };
+            failure.hint = Some(cause.advice(&self.facts, &Surroundings::read()).to_string());
+        } else if rlrun_spec::hint::for_failure(&failure).is_none() {
+            failure.hint = Some("get the image anew from its source: it was damaged, or made to do damage".to_owned());
+        }
+        failure
     }
 
     fn policies(&self) -> Result<PolicySet, Failure> {
@@ -259,17 +277,6 @@ fn platform() -> String {
         other => other,
     };
     format!("linux/{architecture}")
-}
-
-/// What is wrong inside an archive, its user cannot mend; another archive can be made.
-fn of_archive(error: ImageError) -> Failure {
-    let archive = matches!(error, ImageError::Malformed { .. });
-    let mut failure = Failure::from(error);
-    if archive && failure.hint.is_none() {
-        failure.hint =
-            Some("make the archive again; what podman save, docker save and skopeo copy write is read".into());
-    }
-    failure
 }
 
 fn open(source: Option<&Path>) -> Result<(Box<dyn Read + Send>, String), Failure> {

@@ -72,12 +72,13 @@ pub fn create(place: &Place, id: &str, name: &str, remains: Remains) -> Result<R
         Record { directory: containers.join(id), name_link: names.join(name), live_link: live.join(id), lock: None };
     let target = Path::new("../containers").join(id);
     symlink(&target, &record.live_link)
-        .map_err(|e| failed("record", "record the container in", &record.live_link, &e))?;
-    record.lock =
-        Some(lock(&record.directory).map_err(|e| failed("record", "record the container in", &record.directory, &e))?);
+        .map_err(|e| failed("data-dir", "record the container in", &record.live_link, &e))?;
+    record.lock = Some(
+        lock(&record.directory).map_err(|e| failed("data-dir", "record the container in", &record.directory, &e))?,
+    );
     for sub in ["merged", "upper", "work"] {
         let path = record.directory.join(sub);
-        DirBuilder::new().mode(0o755).create(&path).map_err(|e| failed("record", "make", &path, &e))?;
+        DirBuilder::new().mode(0o755).create(&path).map_err(|e| failed("data-dir", "make", &path, &e))?;
     }
     if remains == Remains::Record {
         record.write("keep", b"")?;
@@ -130,7 +131,7 @@ impl Record {
             .mode(0o600)
             .open(&path)
             .and_then(|mut f| f.write_all(contents))
-            .map_err(|e| failed("record", "write", &path, &e))
+            .map_err(|e| failed("data-dir", "write", &path, &e))
     }
 
     /// Gives the record to the supervisor: its lock, which must stay open as long as the supervisor lives. Call
@@ -143,7 +144,7 @@ impl Record {
             Failure::new(
                 Stage::Cli,
                 Kind::Internal,
-                "record",
+                "data-dir",
                 "hand over the container",
                 self.directory.display().to_string(),
             )
@@ -205,7 +206,7 @@ pub fn clear(directory: &Path, remove: &mut dyn FnMut(&Path) -> Result<(), Failu
     match fs::remove_dir(directory) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(failed("record", "remove", directory, &e)),
+        Err(e) => Err(failed("data-dir", "remove", directory, &e)),
     }
 }
 
@@ -214,7 +215,7 @@ fn drop_link(link: &Path) -> Result<(), Failure> {
         Ok(()) => Ok(()),
         // Another command swept it at the same time.
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(failed("record", "remove", link, &e)),
+        Err(e) => Err(failed("data-dir", "remove", link, &e)),
     }
 }
 

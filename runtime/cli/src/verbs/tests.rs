@@ -61,6 +61,13 @@ fn short_options_are_podmans() {
 }
 
 #[test]
+fn the_word_after_an_option_is_its_value() {
+    let request = request(&["--entrypoint", "-x", "-e", "-A=--b", "i"]).unwrap();
+    assert_eq!(request.entrypoint.unwrap(), ["-x"]);
+    assert_eq!(request.env.last().unwrap(), &("-A".to_owned(), "--b".to_owned()));
+}
+
+#[test]
 fn what_is_wrong_is_named() {
     for (words, told) in [
         (&["--no-such-option", "i"][..], "--no-such-option: unknown option"),
@@ -75,7 +82,7 @@ fn what_is_wrong_is_named() {
         (&["--network", "bridge", "i"], "networks between containers are not supported yet"),
         (&["--rm=perhaps", "i"], "--rm perhaps"),
         (&["--storage-driver", "zfs", "i"], "zfs: no such driver"),
-        (&["-p", "x", "i"], "x"),
+        (&["-p", "-1:80", "i"], "-1:80"),
     ] {
         let error = request(words).unwrap_err();
         assert!(error.contains(told), "{words:?}: {error}");

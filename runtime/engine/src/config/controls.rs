@@ -8,6 +8,7 @@ use crate::storage::Storage;
 use rlrun_spec::container::{NetworkMode, UserNamespace};
 use rlrun_spec::host::HostFacts;
 use rlrun_spec::{Control, Enforced, Failure, Kind, Level, Stage, hint};
+use std::path::Path;
 
 /// All controls, and what the user is told about those that do not hold as asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -118,6 +119,8 @@ fn confinement(controls: &mut Controls, e: Effective<'_>) {
     controls.all.push(held("masked-paths", e.masked.to_string(), "mounts"));
 }
 
+const TUN: &str = "/dev/net/tun";
+
 fn network(controls: &mut Controls, e: Effective<'_>) -> Result<(), Failure> {
     let mode = e.request.network.mode;
     let (name, mechanism) = match mode {
@@ -138,7 +141,8 @@ fn network(controls: &mut Controls, e: Effective<'_>) -> Result<(), Failure> {
             ));
         }
         if !e.host.dev_net_tun {
-            return Err(unusable("/dev/net/tun", "cannot be opened", hint::DEV_NET_TUN.to_owned()));
+            let advice = if Path::new(TUN).exists() { hint::DEV_NET_TUN } else { hint::NO_TUN };
+            return Err(unusable(TUN, "cannot be opened", advice.to_owned()));
         }
     }
     controls.all.push(held("network", name, mechanism));
@@ -191,7 +195,7 @@ fn labels(controls: &mut Controls, request: &RunRequest) {
         MountRequest::Bind { flags, .. } | MountRequest::Tmpfs { flags, .. } => flags.relabel,
     });
     // Without SELinux there is nothing to label, and podman is silent too.
-    if relabel && std::path::Path::new("/sys/fs/selinux/enforce").exists() {
+    if relabel && Path::new("/sys/fs/selinux/enforce").exists() {
         let why = "this version does not change SELinux labels";
         controls.all.push(weak(held("selinux-relabel", "z", "none"), Enforced::No, why));
         controls.warnings.push(format!("option z of a volume: {why}"));
