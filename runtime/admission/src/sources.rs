@@ -7,7 +7,6 @@ use rlrun_spec::policy::{PolicyId, Tier};
 use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
 use std::collections::BTreeSet;
-use std::io;
 use std::path::{Path, PathBuf};
 
 /// Where the administrator's policies are. Fixed when rlrun is built: whoever may choose the directory at run time
@@ -171,7 +170,7 @@ impl Directory {
             return Err(LoadError::not_a_policy(name, format!("{TIER_CONFIG}.toml has another meaning: rename it")));
         }
         let path = self.path.join(format!("{name}.wasm"));
-        let gone = || LoadError::Unreadable { path: path.clone(), source: io::ErrorKind::NotFound.into() };
+        let gone = || LoadError::Unreadable { path: path.clone(), source: rustix::io::Errno::NOENT.into() };
         let checked = file::open(&path, self.trust)?.ok_or_else(gone)?;
         self.found(name, tier, Origin::File { path, checked })
     }
@@ -235,7 +234,7 @@ struct TierConfig {
 
 /// `--policy FILE`, with FILE.toml and FILE.data beside it.
 pub(crate) fn named(path: &Path) -> Result<Found, LoadError> {
-    let gone = || LoadError::Unreadable { path: path.to_owned(), source: io::ErrorKind::NotFound.into() };
+    let gone = || LoadError::Unreadable { path: path.to_owned(), source: rustix::io::Errno::NOENT.into() };
     let checked = file::open(path, Trust::Named)?.ok_or_else(gone)?;
     let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
     let data = Some(path.with_extension("data")).filter(|p| p.is_dir());
@@ -248,7 +247,7 @@ pub(crate) fn named_settings(path: &Path) -> Result<String, LoadError> {
     if path.exists() {
         settings(path, Trust::Named)
     } else {
-        Err(LoadError::Unreadable { path: path.to_owned(), source: io::ErrorKind::NotFound.into() })
+        Err(LoadError::Unreadable { path: path.to_owned(), source: rustix::io::Errno::NOENT.into() })
     }
 }
 

@@ -147,7 +147,9 @@ fn lower_nofile(rlimits: &[PosixRlimit], bound: u64) -> Result<Vec<PosixRlimit>,
 fn apply_mounts(t: &Tightening, mounts: &mut Vec<Mount>) {
     mounts.retain(|m| {
         let destination = destination(m);
-        !t.removed_mounts.contains(&destination) && !(is_bind(m) && t.removed_devices.contains(&destination))
+        // A rootless engine gives a device as a bind mount.
+        let is_device = is_bind(m) && t.removed_devices.contains(&destination);
+        !is_device && !t.removed_mounts.contains(&destination)
     });
     for mount in mounts {
         if let Some(flags) = t.mounts.get(&destination(mount)) {

@@ -231,7 +231,8 @@ mod tests {
 
     #[test]
     fn every_loosening_is_seen() {
-        let cases: Vec<(&str, Box<dyn FnOnce(&mut SpecParts)>)> = vec![
+        type Change = Box<dyn FnOnce(&mut SpecParts)>;
+        let cases: Vec<(&str, Change)> = vec![
             ("/network", Box::new(|p| p.network = NetworkMode::Host)),
             ("/ports", Box::new(|p| p.ports[0].host_port = 81)),
             (
