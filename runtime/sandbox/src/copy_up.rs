@@ -11,11 +11,22 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 const READ: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
+/// Whether the top directory keeps its own owner and mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Own {
+    /// They were asked for.
+    Keep,
+    /// They become those of the image's directory.
+    Copy,
+}
+
 /// Copies what is in directory `from` into directory `to`, with owners and modes. `from` may be an O_PATH descriptor.
-pub(crate) fn copy(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
+pub(crate) fn copy(from: &OwnedFd, to: &OwnedFd, own: Own) -> Result<(), Errno> {
     let from = openat(from, ".", READ | OFlags::DIRECTORY, Mode::empty())?;
     let to = openat(to, ".", READ | OFlags::DIRECTORY, Mode::empty())?;
-    same_owner_and_mode(&from, &to)?;
+    if own == Own::Copy {
+        same_owner_and_mode(&from, &to)?;
+    }
     // An explicit stack: how deep the tree goes is the image's choice.
     let mut pending = vec![(from, to)];
     while let Some((from, to)) = pending.pop() {
@@ -85,7 +96,7 @@ mod tests {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
         symlink("/etc/passwd", from.path().join("link")).unwrap();
         let open = |p: &std::path::Path| OwnedFd::from(fs::File::open(p).unwrap());
-        copy(&open(from.path()), &open(to.path())).unwrap();
+        copy(&open(from.path()), &open(to.path()), Own::Copy).unwrap();
         assert_eq!(fs::read(to.path().join("d/f")).unwrap(), b"data");
         assert_eq!(fs::metadata(to.path().join("d/f")).unwrap().permissions().mode() & 0o777, 0o640);
         assert_eq!(fs::read_link(to.path().join("link")).unwrap().to_str(), Some("/etc/passwd"));

@@ -175,6 +175,9 @@ struct Init {
 
 /// Reaps until the container's init ends. Anything else that ends here is a helper the container cannot live without.
 fn wait_for(init: Init, trace: &Trace) -> Result<End, Failure> {
+    if sys::forget_program_pages().is_err() {
+        // Only memory: the container runs as well with the pages of the start still here.
+    }
     loop {
         let Some((pid, status)) = wait(WaitOptions::empty()).at("wait", "wait for", "the container")? else { continue };
         if pid == init.pid {

@@ -3,10 +3,14 @@
 //! nowhere but into the image.
 
 use crate::at::{At, failed};
-use crate::{copy_up, sys};
+use crate::copy_up::{self, Own};
+use crate::sys;
 use rlrun_spec::plan::{Launch, Mount, MountOptions, MountSource, Rootfs};
 use rlrun_spec::{Failure, Kind};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, statat, symlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstatfs, mkdirat, openat, openat2,
+    readlinkat, statat, symlinkat,
+};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
@@ -15,10 +19,13 @@ use rustix::mount::{
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
+/// As many as the kernel follows (path_resolution(7)).
+const MAX_LINKS: usize = 40;
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
 const FILE_MODE: Mode = Mode::from_raw_mode(0o644);
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
-const DEVICE_LINKS: [(&str, &str); 5] = [
+const DEVICE_LINKS: [(&str, &str); 6] = [
+    ("/proc/kcore", "core"),
     ("/proc/self/fd", "fd"),
     ("/proc/self/fd/0", "stdin"),
     ("/proc/self/fd/1", "stdout"),
@@ -89,9 +96,11 @@ fn add(root: &OwnedFd, mount: &Mount) -> Result<(), Failure> {
             let step = format!("mount-{kind}");
             let tree =
                 new_file_system(kind, data, mount.options).at(&step, &format!("mount {kind} on"), destination)?;
+            let existed = resolve(root, destination).is_ok();
             let target = target(root, destination, FileType::Directory)?;
-            if mount.options.copy_up {
-                copy_up::copy(&target, &tree).at("copy-up", "copy what the image has to", destination)?;
+            if mount.options.copy_up && existed {
+                let owner = if data.contains("mode=") { Own::Keep } else { Own::Copy };
+                copy_up::copy(&target, &tree, owner).at("copy-up", "copy what the image has to", destination)?;
             }
             if mount.options.read_only {
                 sys::set_mount_attributes(tree.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, false).at(
@@ -171,11 +180,18 @@ fn target(root: &OwnedFd, destination: &str, kind: FileType) -> Result<OwnedFd, 
         let why = "nothing can be mounted on the root itself";
         return Err(failed(Kind::Usage, "mount-target", "mount on", destination, why));
     }
-    match resolve(root, destination) {
+    let found = match resolve(root, destination) {
         Err(Errno::NOENT) => make(root, destination, kind),
         other => other,
     }
-    .at("mount-target", "find or make the place of a mount", destination)
+    .at("mount-target", "find or make the place of a mount", destination)?;
+    // A link of the image may lead there where the destination's own words do not (CVE-2019-19921).
+    let fs = fstatfs(&found).at("mount-target", "find the file system of", destination)?;
+    if fs.f_type == PROC_SUPER_MAGIC {
+        let why = "it leads into /proc, where the kernel's own files must stay what they are";
+        return Err(failed(Kind::Usage, "mount-target", "mount on", destination, why));
+    }
+    Ok(found)
 }
 
 /// `path` inside the root, symlinks followed inside it; magic links (/proc/self/fd/N) never.
@@ -190,28 +206,51 @@ fn open_in(root: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> 
     openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), how)
 }
 
-/// Makes what is missing of `path`, each part below the resolved part before it.
+/// Makes what is missing of `path`, each part below the resolved part before it. A link whose target is missing is
+/// followed inside the root, and its target made.
 fn make(root: &OwnedFd, path: &str, kind: FileType) -> Result<OwnedFd, Errno> {
-    let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
+    let mut parts: Vec<String> = path.split('/').filter(|p| !p.is_empty() && *p != ".").map(str::to_owned).collect();
+    let mut links = 0;
+    let mut index = 0;
     let mut parent = resolve(root, "/")?;
-    for index in 0..parts.len() {
+    while index < parts.len() {
         let so_far = parts[..=index].join("/");
-        parent = match resolve(root, &so_far) {
-            Ok(found) => found,
+        match resolve(root, &so_far) {
+            Ok(found) => (parent, index) = (found, index + 1),
             Err(Errno::NOENT) => {
-                let name = parts[index];
-                if index + 1 == parts.len() && kind != FileType::Directory {
-                    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
-                    drop(openat(&parent, name, flags, FILE_MODE)?);
-                } else {
-                    mkdirat(&parent, name, DIRECTORY_MODE)?;
+                let directory = index + 1 < parts.len() || kind == FileType::Directory;
+                match make_one(&parent, &parts[index], directory) {
+                    Ok(()) => {}
+                    // It is there and leads nowhere: a link.
+                    Err(Errno::EXIST) if links < MAX_LINKS => {
+                        links += 1;
+                        parts = followed(&parent, &parts, index)?;
+                        (parent, index) = (resolve(root, "/")?, 0);
+                    }
+                    Err(errno) => return Err(errno),
                 }
-                resolve(root, &so_far)?
             }
             Err(errno) => return Err(errno),
-        };
+        }
     }
     Ok(parent)
+}
+
+fn make_one(parent: &OwnedFd, name: &str, directory: bool) -> Result<(), Errno> {
+    if directory {
+        return mkdirat(parent, name, DIRECTORY_MODE);
+    }
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
+    openat(parent, name, flags, FILE_MODE).map(drop)
+}
+
+/// The path with the link at `index` replaced by what it says; `..` is left to the kernel, which stops at the root.
+fn followed(parent: &OwnedFd, parts: &[String], index: usize) -> Result<Vec<String>, Errno> {
+    let target = readlinkat(parent, parts[index].as_str(), Vec::new())?;
+    let target = target.to_str().map_err(|_| Errno::ILSEQ)?;
+    let before = if target.starts_with('/') { &[] } else { &parts[..index] };
+    let link = target.split('/').filter(|p| !p.is_empty() && *p != ".").map(str::to_owned);
+    Ok(before.iter().cloned().chain(link).chain(parts[index + 1..].iter().cloned()).collect())
 }
 
 /// The standard nodes, bound from the host because a user namespace cannot make device nodes, and the usual links.

@@ -106,6 +106,9 @@ fn relay_until_end(
     let mut relays = relays(launch, &streams)?;
     // The relays own their ends now; the ones here would keep the payload from ever seeing end of file.
     drop(streams);
+    if rlrun_sandbox::sys::forget_program_pages().is_err() {
+        // Only memory: the container runs as well with the pages of the start still here.
+    }
     let mut ended = false;
     loop {
         let idle = PollFlags::empty();

@@ -179,3 +179,26 @@ pub fn default_signal_actions() {
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
 }
+
+/// Lets go of the pages of this program's own code and constants; what is used again comes back from the page cache.
+/// For a process that has done its work and waits: start-up code is most of what it has touched.
+///
+/// # Errors
+/// As `madvise(2)`.
+pub fn forget_program_pages() -> Result<()> {
+    unsafe extern "C" {
+        // The linker's names for the ends of the program's read-only segments (ld(1), "Symbols").
+        static __executable_start: u8;
+        static etext: u8;
+    }
+    let page = rustix::param::page_size();
+    let start = (&raw const __executable_start).addr() & !(page - 1);
+    let end = (&raw const etext).addr() & !(page - 1);
+    let length = end.saturating_sub(start);
+    // SAFETY: the range covers whole pages of this program's own file mapping, which is private and was never
+    // written (read-only since execve; a static program without relocations), so dropped pages read back the same.
+    check(libc::c_long::from(unsafe {
+        libc::madvise(std::ptr::with_exposed_provenance_mut(start), length, libc::MADV_DONTNEED)
+    }))
+    .map(drop)
+}
