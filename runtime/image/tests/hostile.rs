@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Layer, Scratch, archive, archive_with, gzip, hex, namespaced, tree};
+use common::{Layer, archive, archive_with, gzip, hex, namespaced, tree};
 use rlrun_image::Limits;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -202,7 +202,7 @@ namespaced! {
 namespaced! {
     fn a_layer_that_is_not_what_was_promised_is_refused(scratch) {
         let layer = Layer::new().file("a", b"1").build();
-        let failure = scratch.refuse(&archive_with(&[layer.clone()], &[hex(b"something else")], "lie"));
+        let failure = scratch.refuse(&archive_with(std::slice::from_ref(&layer), &[hex(b"something else")], "lie"));
         assert!(failure.detail.contains(&hex(&layer)), "{failure}");
         assert!(failure.detail.contains(&hex(b"something else")), "{failure}");
         // Bytes after the end mark are part of the digest.
@@ -276,7 +276,7 @@ namespaced! {
 namespaced! {
     fn image_archives_that_lie_are_refused(scratch) {
         let layer = Layer::new().file("a", b"1").build();
-        let good = archive(&[layer.clone()], "good");
+        let good = archive(std::slice::from_ref(&layer), "good");
         let start = good.iter().position(|&b| b == b'{').unwrap();
         let mut changed = good.clone();
         // The configuration is named by its digest.

@@ -6,6 +6,8 @@ mod common;
 use common::{Answer, Enter, Image, Layer, Never, Request, Scratch, Server, hex, namespaced, work, write};
 use rlrun_image::{ImageError, PullOptions, Stored};
 use rlrun_spec::Failure;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn image() -> Image {
@@ -235,21 +237,19 @@ fn what_is_no_image_is_said_to_be_none() {
 }
 
 #[test]
-fn an_index_that_leads_to_itself_ends() {
-    let server = Server::start(|request| {
-        // Each index names another one, which is served under its true digest.
-        let level: usize = request.headers.len().min(1);
-        let mut index = String::from(r#"{"schemaVersion":2,"manifests":[]}"#);
-        for _ in 0..6 - level {
-            if request.path.ends_with(&hex(index.as_bytes())) {
-                break;
-            }
-            let digest = hex(index.as_bytes());
-            index = format!(
-                r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"application/vnd.oci.image.index.v1+json","digest":"sha256:{digest}","size":1,"platform":{{"os":"linux","architecture":"amd64"}}}}]}}"#
-            );
-        }
-        Answer::ok(index)
+fn indexes_in_indexes_end() {
+    let entry = |digest: String| {
+        serde_json::json!({"mediaType": "application/vnd.oci.image.index.v1+json", "digest": format!("sha256:{digest}"),
+            "size": 1, "platform": {"os": "linux", "architecture": "amd64"}})
+    };
+    let mut indexes = vec![r#"{"schemaVersion":2,"manifests":[]}"#.to_owned()];
+    for _ in 0..4 {
+        let below = entry(hex(indexes[indexes.len() - 1].as_bytes()));
+        indexes.push(serde_json::json!({"schemaVersion": 2, "manifests": [below]}).to_string());
+    }
+    let server = Server::start(move |request| {
+        let named = indexes.iter().find(|i| request.path.ends_with(&hex(i.as_bytes())));
+        Answer::ok(named.unwrap_or(&indexes[4]).clone())
     });
     let options = PullOptions { platform: Some("linux/amd64".into()), ..PullOptions::default() };
     let failure = refused_with(&server, "app", &options);
@@ -337,4 +337,125 @@ fn tls_is_not_left_where_it_is_asked_for() {
     assert!(failure.detail.contains("speaks no TLS"), "{failure}");
     assert!(failure.hint.unwrap().contains("--tls-verify=false"));
     assert!(server.paths().is_empty(), "nothing was asked in the clear");
+}
+
+/// Debian's registry, over TLS with a certificate of its own or in the clear; ends with the test.
+struct Registry(std::process::Child);
+
+impl Registry {
+    fn start(place: &Path, port: u16, tls: &str) -> Self {
+        let config = place.join(format!("registry-{port}.yml"));
+        let storage = place.join("registry");
+        let text = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"{tls}}}\n",
+            storage.display()
+        );
+        write(&config, text.as_bytes());
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let registry = Registry(child);
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        registry
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.0.kill().and_then(|()| self.0.wait()).unwrap();
+    }
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+const PORTS: &str = "RLRUN_TEST_REGISTRY_PORTS";
+
+/// With certs.d in place, which only the environment of a process says.
+fn pull_over_both(ports: &str) {
+    let (plain, tls) = ports.split_once(' ').unwrap();
+    let scratch = Scratch::new();
+    let options = PullOptions::default();
+    let over = |port: &str, tag: &str| {
+        let name = format!("127.0.0.1:{port}/app:{tag}");
+        scratch.store.pull(&name, &options, &work(&Enter)).unwrap().identity
+    };
+    let (http, https) = (over(plain, "oci"), over(tls, "oci"));
+    assert_eq!(http.digest, https.digest);
+    assert_ne!(over(tls, "schema2").digest, http.digest, "docker's manifest is another one");
+    assert_eq!(
+        std::fs::read(scratch.layers(&format!("127.0.0.1:{tls}/app:oci"))[0].join("big")).unwrap().len(),
+        700_000
+    );
+}
+
+#[test]
+fn debians_registry_over_http_and_tls() {
+    if let Ok(ports) = std::env::var(PORTS) {
+        return pull_over_both(&ports);
+    }
+    common::as_ordinary_user("debians_registry_over_http_and_tls", || {
+        let missing =
+            ["docker-registry", "skopeo", "openssl"].into_iter().find(|p| !Path::new("/usr/bin").join(p).exists());
+        if let Some(missing) = missing {
+            let must = std::env::var("RLRUN_MUST_HAVE").unwrap_or_default();
+            assert!(!must.contains("registry"), "{missing} is not installed");
+            return common::say(&format!("SKIPPED debians_registry_over_http_and_tls: {missing} is not installed"));
+        }
+        let place = tempfile::tempdir().unwrap();
+        let file = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+        let (plain, tls) = (free_port(), free_port());
+        let certs = place.path().join(format!("config/containers/certs.d/127.0.0.1:{tls}"));
+        std::fs::create_dir_all(&certs).unwrap();
+        let (certificate, key) = (certs.join("ca.crt").to_str().unwrap().to_owned(), file("key.pem"));
+        run(
+            "openssl",
+            &[
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=127.0.0.1",
+                "-addext",
+                "subjectAltName=IP:127.0.0.1",
+                "-keyout",
+                &key,
+                "-out",
+                &certificate,
+            ],
+        );
+        let _plain = Registry::start(place.path(), plain, "");
+        let _tls =
+            Registry::start(place.path(), tls, &format!(", tls: {{certificate: \"{certificate}\", key: \"{key}\"}}"));
+        write(&place.path().join("app.tar"), &common::archive(&image().layers, "app"));
+        for (tag, format) in [("oci", "oci"), ("schema2", "v2s2")] {
+            let (from, to) =
+                (format!("docker-archive:{}", file("app.tar")), format!("docker://127.0.0.1:{plain}/app:{tag}"));
+            run("skopeo", &["copy", "--insecure-policy", "--dest-tls-verify=false", "--format", format, &from, &to]);
+        }
+        let again = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "debians_registry_over_http_and_tls", "--nocapture"])
+            .env("XDG_CONFIG_HOME", place.path().join("config"))
+            .env(PORTS, format!("{plain} {tls}"))
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&again.stdout) + String::from_utf8_lossy(&again.stderr);
+        assert!(again.status.success() && text.contains("1 passed"), "{text}");
+    });
 }

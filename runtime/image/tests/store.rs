@@ -91,7 +91,7 @@ namespaced! {
     fn shared_layers_are_kept_once_and_as_long_as_needed(scratch) {
         let base = Layer::new().file("base", b"1").build();
         let top = Layer::new().file("top", b"1").build();
-        scratch.load(&archive(&[base.clone()], "small")).unwrap();
+        scratch.load(&archive(std::slice::from_ref(&base), "small")).unwrap();
         let stored = scratch.load(&archive(&[base, top], "large")).unwrap();
         assert_eq!(stored.len(), 1);
         assert_eq!(scratch.contents().iter().filter(|n| n.starts_with("layers/") && !n.ends_with(".json")).count(), 2);

@@ -246,7 +246,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn names(archive: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, TarError> {
+    /// Path and body.
+    type Member = (Vec<u8>, Vec<u8>);
+
+    fn names(archive: &[u8]) -> Result<Vec<Member>, TarError> {
         let mut reader = TarReader::new(archive);
         let mut found = Vec::new();
         while let Some(entry) = reader.next_entry()? {

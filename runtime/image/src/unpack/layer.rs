@@ -219,3 +219,89 @@ impl<'a> Extraction<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use proptest::prelude::*;
+
+    /// Names made of what goes wrong: dots, slashes, whiteouts, and few enough others that they meet.
+    fn name() -> impl Strategy<Value = String> {
+        let part = prop_oneof![
+            20 => "[ab]",
+            2 => Just("outside".to_owned()),
+            1 => Just("..".to_owned()),
+            1 => Just(".".to_owned()),
+            1 => Just(String::new()),
+            1 => ".wh.[ab.]{0,2}",
+            1 => Just(".wh..wh..opq".to_owned()),
+        ];
+        proptest::collection::vec(part, 1..4).prop_map(|parts| parts.join("/"))
+    }
+
+    fn link() -> impl Strategy<Value = String> {
+        let up = ["../../outside", "../outside", "..", "../..", "/", "../../outside/a", "/outside", "../../blob"];
+        prop_oneof![2 => proptest::sample::select(up.to_vec()).prop_map(str::to_owned), 1 => name()]
+    }
+
+    /// Kind, name, link.
+    fn entries() -> impl Strategy<Value = Vec<(u8, String, String)>> {
+        let kind = proptest::sample::select(b"0122555".to_vec());
+        proptest::collection::vec((kind, name(), link()), 1..12)
+    }
+
+    fn archive(entries: &[(u8, String, String)]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        for (kind, name, link) in entries {
+            let mut header = tar::Header::new_gnu();
+            let fields = header.as_gnu_mut().unwrap();
+            fields.name[..name.len()].copy_from_slice(name.as_bytes());
+            fields.linkname[..link.len()].copy_from_slice(link.as_bytes());
+            header.set_entry_type(tar::EntryType::new(*kind));
+            header.set_size(0);
+            header.set_mode(0o755);
+            header.set_uid(uid.into());
+            header.set_gid(gid.into());
+            header.set_mtime(1);
+            header.set_cksum();
+            builder.append(&header, &[][..]).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(dir).unwrap();
+        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        /// Needs no user namespace: the owner of every entry is the one who runs the test.
+        #[test]
+        fn nothing_leaves_the_layers_directory(entries in entries()) {
+            let scratch = tempfile::tempdir().unwrap();
+            let at = |path: &str| scratch.path().join(path);
+            std::fs::create_dir_all(at("outside/a")).unwrap();
+            std::fs::create_dir(at("stage")).unwrap();
+            let mut blob = File::create(at("blob")).unwrap();
+            let bytes = archive(&entries);
+            std::io::Write::write_all(&mut blob, &bytes).unwrap();
+            let all = IdMap::read("/proc/self/uid_map").unwrap();
+            let rules = Rules { uids: all.clone(), gids: all, limits: Limits::default() };
+            let digest = Digest::of(&bytes);
+            let job = LayerJob { id: "layer".into(), blob: at("blob"), diff_id: digest.clone(), chain_id: digest };
+            // Most of these are refused; what matters is where they got to.
+            drop(extract(&job, &at("stage"), &rules));
+            prop_assert_eq!(names(scratch.path()), ["blob", "outside", "stage"]);
+            prop_assert_eq!(names(&at("stage")), ["layer"]);
+            prop_assert_eq!(names(&at("outside")), ["a"]);
+            prop_assert_eq!(names(&at("outside/a")), Vec::<String>::new());
+            prop_assert_eq!(std::fs::read(at("blob")).unwrap(), bytes);
+        }
+    }
+}

@@ -46,8 +46,12 @@ pub fn as_ordinary_user(name: &str, test: impl FnOnce()) {
 fn skip(name: &str, why: &str) {
     let must = std::env::var("RLRUN_MUST_HAVE").unwrap_or_default();
     assert!(!must.split(',').any(|need| need.trim() == "userns"), "{name}: {why}");
-    // Past libtest's capture: a skipped test must be seen.
-    writeln!(std::io::stderr(), "SKIPPED {name}: {why}").unwrap();
+    say(&format!("SKIPPED {name}: {why}"));
+}
+
+/// Past libtest's capture, which takes what `eprintln!` writes: a skipped test must be seen.
+pub fn say(line: &str) {
+    std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
 fn as_user(name: &str) {
@@ -71,7 +75,7 @@ fn as_user(name: &str) {
     assert!(output.status.success(), "as {user}: {text}");
     assert!(text.contains("1 passed"), "as {user}, the test did not run: {text}");
     if let Some(skipped) = text.lines().find(|l| l.starts_with("SKIPPED")) {
-        writeln!(std::io::stderr(), "{skipped}").unwrap();
+        say(skipped);
     }
 }
 
