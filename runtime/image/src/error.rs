@@ -71,6 +71,14 @@ pub enum ImageError {
         /// What is wrong.
         why: String,
     },
+    /// A file of the user's or the administrator's is not what it must be: registries.conf, auth.json, certificates.
+    #[error("read the configuration: {path}: {why}")]
+    Configuration {
+        /// File.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
     /// The system refused.
     #[error("{operation}: {object}: {errno}")]
     System {
@@ -95,6 +103,10 @@ impl ImageError {
 
     pub(crate) fn malformed(object: impl Into<String>, why: impl Into<String>) -> Self {
         ImageError::Malformed { object: object.into(), why: why.into() }
+    }
+
+    pub(crate) fn configuration(path: &std::path::Path, why: impl Into<String>) -> Self {
+        ImageError::Configuration { path: path.display().to_string(), why: why.into() }
     }
 
     pub(crate) fn mismatch(object: impl Into<String>, expected: impl ToString, actual: impl ToString) -> Self {
@@ -122,6 +134,10 @@ pub(crate) fn from_io(
         None => ImageError::Malformed { object, why: error.to_string() },
     }
 }
+
+/// What to do about an image that is not one.
+pub(crate) const DAMAGED: &str = "it is damaged, no image, or made to harm: fetch or write it again, from a source you trust; rlrun takes what \
+     `podman save`, `docker save`, `skopeo copy` and registries give";
 
 /// Whether an error number says that a disk or a quota is full.
 pub(crate) fn is_full(errno: i32) -> bool {
@@ -174,7 +190,11 @@ impl From<ImageError> for Failure {
             .why(format!("expected {expected}, got {actual}"))
             .hint("the content was changed or damaged on its way: fetch or write it again, and distrust its source"),
             ImageError::Malformed { object, why } => {
-                new(Kind::Runtime, "image-malformed", "read the image", object).why(why)
+                new(Kind::Runtime, "image-malformed", "read the image", object).why(why).hint(DAMAGED)
+            }
+            ImageError::Configuration { path, why } => {
+                let hint = format!("correct {path}");
+                new(Kind::Usage, "image-configuration", "read the configuration", path).why(why).hint(hint)
             }
             ImageError::System { step, operation, object, errno } => {
                 new(Kind::Runtime, step_for(errno.0, step), operation, object).errno(errno.0)

@@ -262,6 +262,19 @@ namespaced! {
 }
 
 namespaced! {
+    fn with_a_single_id_every_file_is_roots_and_that_is_said(scratch) {
+        let layer = Layer::new().file("a", b"1").owner(42, 0).file("b", b"1").owner(0, 3_000_000).mode(0o4755).file("c", b"1");
+        let bytes = layer.file(".wh.d", b"").archive("single");
+        let stored = scratch.store.load(&mut &bytes[..], "test.tar", &common::work(&common::EnterSingle)).unwrap();
+        assert_eq!(stored[0].squashed_owners, 2);
+        let made = tree(&scratch.layers("single")[0]);
+        assert_eq!((made["c"].as_str(), made["d"].as_str()), ("file 1", "whiteout"));
+        let listed = scratch.inside("cd \"$1\"; stat -c '%n %u %g %a' b c", &[&scratch.layers("single")[0]]);
+        assert_eq!(listed, "b 0 0 644\nc 0 0 4755\n");
+    }
+}
+
+namespaced! {
     fn owners_modes_and_times_are_kept(scratch) {
         let layer = Layer::new().mode(0o1777).dir("tmp").mode(0o4711).owner(7, 8).file("tmp/setuid", b"1").mode(0).dir("closed");
         scratch.load(&layer.file("closed/x", b"1").archive("owned")).unwrap();

@@ -132,6 +132,24 @@ namespaced! {
     }
 }
 
+namespaced! {
+    /// docker-archives carry no manifest, so one configuration gets another with every tool that writes it.
+    fn one_id_is_listed_once(scratch) {
+        let layer = Layer::new().file("a", b"1").build();
+        scratch.load(&archive(std::slice::from_ref(&layer), "app")).unwrap();
+        let first = scratch.store.resolve("app").unwrap().identity;
+        let compressed = common::archive_with(&[gzip(&layer)], &[common::hex(&layer)], "app");
+        scratch.load(&compressed).unwrap();
+        let second = scratch.store.resolve("app").unwrap().identity;
+        assert_eq!(first.id, second.id);
+        assert_ne!(first.digest, second.digest);
+        assert_eq!(scratch.store.images().unwrap().len(), 1);
+        scratch.store.recover(&Enter).unwrap();
+        assert_eq!(scratch.contents().iter().filter(|n| n.starts_with("blobs/")).count(), 3);
+        assert!(scratch.layers("app")[0].join("a").exists());
+    }
+}
+
 /// Yields bytes, then stops for good, as a pipe does whose writer hangs.
 struct Stuck<'a> {
     bytes: &'a [u8],

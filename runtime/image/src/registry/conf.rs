@@ -69,7 +69,7 @@ impl Registries {
 
     /// A later file wins: its search list replaces, its entries and aliases replace those of the same name.
     fn add(&mut self, text: &str, path: &Path) -> Result<(), ImageError> {
-        let bad = |why: String| ImageError::malformed(path.display().to_string(), why);
+        let bad = |why: String| ImageError::configuration(path, why);
         let file: FileFormat = toml::from_str(text).map_err(|e| bad(e.message().to_owned()))?;
         if let Some(list) = file.unqualified_search_registries {
             self.unqualified = list;

@@ -76,7 +76,7 @@ fn search_path() -> Vec<PathBuf> {
 }
 
 fn in_file(text: &str, path: &Path, reference: &Reference) -> Result<Option<Credentials>, ImageError> {
-    let bad = |why: String| ImageError::malformed(path.display().to_string(), why);
+    let bad = |why: String| ImageError::configuration(path, why);
     let file: FileFormat = serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
     for key in keys(reference) {
         let Some((_, auth)) = file.auths.iter().find(|(k, _)| normal_key(k) == key) else { continue };

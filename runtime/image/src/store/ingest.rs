@@ -2,6 +2,7 @@
 
 use super::lock::Lock;
 use super::record::{Record, RecordName, RecordParts};
+use super::sweep::unlink;
 use super::{BlobWriter, Store, Stored};
 use crate::config::{self, ImageConfig};
 use crate::digest::Digest;
@@ -154,6 +155,7 @@ impl<'a> Ingest<'a> {
             }
             stored.push(self.describe(image));
         }
+        self.drop_shadowed(&images)?;
         self.sync_names()?;
         for image in &stored {
             (self.work.progress)(&Event::Finished(image.identity.reference.clone()));
@@ -246,6 +248,20 @@ impl<'a> Ingest<'a> {
         let fail = || store_io::<rustix::io::Errno>("name the image", &path);
         rustix::fs::symlinkat(record_name(image).link_target(), CWD, &new).map_err(fail())?;
         rustix::fs::rename(&new, &path).map_err(fail())
+    }
+
+    /// The same configuration came before with another manifest, whose last name has just moved: nobody would miss it, and
+    /// `images` would list its id twice. Its layers are the new image's too; its blobs go with the next sweep.
+    fn drop_shadowed(&self, images: &[NewImage]) -> Result<(), ImageError> {
+        let named = self.store.names_by_record()?;
+        for image in images.iter().filter(|i| !i.names.is_empty()) {
+            let same_id = self.store.records_by_id(image.config_digest.hex())?;
+            for record in same_id.iter().filter(|r| !named.contains_key(r)) {
+                unlink(&self.store.record_path(record))?;
+                self.store.mark()?;
+            }
+        }
+        Ok(())
     }
 
     fn sync_names(&self) -> Result<(), ImageError> {

@@ -71,7 +71,7 @@ impl Store {
         Ok(())
     }
 
-    fn mark(&self) -> Result<(), ImageError> {
+    pub(super) fn mark(&self) -> Result<(), ImageError> {
         let path = self.tmp().join(MARKER);
         fs::File::create(&path).map(drop).map_err(store_io("write to the image store", &path))
     }

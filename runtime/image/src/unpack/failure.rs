@@ -1,6 +1,6 @@
 //! Failures of the unpacking process, as its caller will see them.
 
-use crate::error::step_for;
+use crate::error::{DAMAGED, step_for};
 use crate::tarball::TarError;
 use rlrun_spec::{Failure, Kind, Stage};
 use rustix::io::Errno;
@@ -28,7 +28,7 @@ impl At<'_> {
 
     /// The entry is not what a layer may hold.
     pub(super) fn hostile(&self, why: impl Into<String>) -> Failure {
-        Failure::new(Stage::Cli, Kind::Runtime, STEP, "unpack the layer", self.object()).why(why)
+        Failure::new(Stage::Cli, Kind::Runtime, STEP, "unpack the layer", self.object()).why(why).hint(DAMAGED)
     }
 
     pub(super) fn system(&self, errno: Errno) -> Failure {

@@ -110,23 +110,38 @@ pub struct Enter;
 
 impl InIdMap for Enter {
     fn run(&self, job: &[u8]) -> Result<Vec<u8>, Failure> {
-        let answer = tempfile::NamedTempFile::new().unwrap();
-        let mut child = unshare()
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", "common::inner_process", "--nocapture"])
-            .env(ANSWER, answer.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(job).unwrap();
-        let status = child.wait().unwrap();
-        let bytes = fs::read(answer.path()).unwrap();
-        match bytes.split_first() {
-            Some((b'+', answer)) => Ok(answer.to_vec()),
-            Some((b'-', failure)) => Err(serde_json::from_slice(failure).unwrap()),
-            _ => Err(Failure::new(Stage::Cli, Kind::Internal, "test", "enter", status.to_string())),
-        }
+        enter(unshare(), job)
+    }
+}
+
+/// As on hosts that grant no subordinate ids: only root is mapped.
+pub struct EnterSingle;
+
+impl InIdMap for EnterSingle {
+    fn run(&self, job: &[u8]) -> Result<Vec<u8>, Failure> {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--"]);
+        enter(command, job)
+    }
+}
+
+fn enter(mut command: Command, job: &[u8]) -> Result<Vec<u8>, Failure> {
+    let answer = tempfile::NamedTempFile::new().unwrap();
+    let mut child = command
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "common::inner_process", "--nocapture"])
+        .env(ANSWER, answer.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(job).unwrap();
+    let status = child.wait().unwrap();
+    let bytes = fs::read(answer.path()).unwrap();
+    match bytes.split_first() {
+        Some((b'+', answer)) => Ok(answer.to_vec()),
+        Some((b'-', failure)) => Err(serde_json::from_slice(failure).unwrap()),
+        _ => Err(Failure::new(Stage::Cli, Kind::Internal, "test", "enter", status.to_string())),
     }
 }
 

@@ -34,8 +34,8 @@ pub(super) enum Verify {
 
 /// How TLS is spoken to `host` (with its port, as the directories of certs.d are named).
 pub(super) fn config(host: &str, verify: Verify) -> Result<Arc<ClientConfig>, ImageError> {
-    let bad = |e: rustls::Error| ImageError::malformed(format!("TLS configuration for {host}"), e.to_string());
     let dirs = certs_dirs(host);
+    let bad = |e: rustls::Error| ImageError::configuration(Path::new("certs.d").join(host).as_path(), e.to_string());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
     let builder = builder.map_err(bad)?.dangerous();
@@ -63,7 +63,7 @@ fn named(dirs: &[PathBuf], provider: Arc<CryptoProvider>, host: &str) -> Result<
     }
     roots.add_parsable_certificates(own.iter().cloned());
     let named = Named::new(roots, provider, own);
-    named.map(Arc::new).map_err(|e| ImageError::malformed(format!("authorities for {host}"), e.to_string()))
+    named.map(Arc::new).map_err(|e| ImageError::configuration(Path::new("certs.d").join(host).as_path(), e.to_string()))
 }
 
 fn system_bundle() -> Option<PathBuf> {
@@ -91,7 +91,7 @@ fn files(dirs: &[PathBuf], extension: &str) -> Vec<PathBuf> {
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ImageError> {
     let pem = std::fs::read(path).map_err(store_io("read the certificates", path))?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    found.map_err(|e| ImageError::malformed(path.display().to_string(), e.to_string()))
+    found.map_err(|e| ImageError::configuration(path, e.to_string()))
 }
 
 type ClientCertificate = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
@@ -101,7 +101,6 @@ fn client_certificate(dirs: &[PathBuf]) -> Result<Option<ClientCertificate>, Ima
     let pair = |path: PathBuf| Some(path.with_extension("key")).filter(|key| key.exists()).map(|key| (path, key));
     let Some((path, key_path)) = files(dirs, "cert").into_iter().find_map(pair) else { return Ok(None) };
     let pem = std::fs::read(&key_path).map_err(store_io("read the key", &key_path))?;
-    let key = PrivateKeyDer::from_pem_slice(&pem)
-        .map_err(|e| ImageError::malformed(key_path.display().to_string(), e.to_string()))?;
+    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|e| ImageError::configuration(&key_path, e.to_string()))?;
     Ok(Some((certificates(&path)?, key)))
 }
