@@ -11,7 +11,8 @@ pub use crate::bindings::validate::exports::rlrun::policy::validate::Guest as Va
 
 /// Reads the settings into their place.
 pub fn init<S: Settings>(place: &OnceLock<S>, json: &str) -> Result<(), Vec<Diagnostic>> {
-    let wrong = |why: String| vec![finding("SETTINGS", Severity::High, format!("the settings are wrong: {why}")).into()];
+    let wrong =
+        |why: String| vec![finding("SETTINGS", Severity::High, format!("the settings are wrong: {why}")).into()];
     let settings = S::read(json).map_err(wrong)?;
     place.set(settings).map_err(|_| wrong("they were given twice".to_owned()))
 }

@@ -1,8 +1,9 @@
 //! Host paths that a container must not see, or not write.
 
 use crate::Settings;
-use rlrun_policy::pattern::{covers, glob, within};
+use rlrun_policy::pattern::{Relation, relation};
 use rlrun_policy::{Caller, Container, Diagnostic, Mount, Severity, finding};
+use std::borrow::Cow;
 
 /// Sockets through which an engine or the session takes orders: mounting one is mounting everything its owner has.
 const SOCKETS: [&str; 13] = [
@@ -55,11 +56,11 @@ const TREES: [&str; 17] = [
 ];
 
 /// The place itself and everything above it; single files below it are ordinary (`/etc/localtime`).
-const PLACES: [&str; 9] =
-    ["/dev", "/etc", "/home", "/run", "/usr", "/var", "/var/lib", "/var/log", "/run/user/*"];
+const PLACES: [&str; 9] = ["/dev", "/etc", "/home", "/run", "/usr", "/var", "/var/lib", "/var/log", "/run/user/*"];
 
 /// Secrets of a user, relative to their home directory.
 const HOME_SECRETS: [&str; 13] = [
+    ".ssh",
     ".aws",
     ".azure",
     ".bash_history",
@@ -71,7 +72,6 @@ const HOME_SECRETS: [&str; 13] = [
     ".kube",
     ".netrc",
     ".password-store",
-    ".ssh",
     ".bashrc",
 ];
 
@@ -86,25 +86,24 @@ pub(crate) fn check(settings: &Settings, container: &Container, caller: &Caller,
 
 fn judge(settings: &Settings, container: &Container, caller: &Caller, mount: &Mount) -> Option<Diagnostic> {
     // As written and as resolved: a symlink must not hide a place, nor a place be reached by the name of a symlink.
-    let spelled = [Some(mount.source.as_str()), mount.resolved_source.as_deref()];
-    let sources: Vec<String> = spelled.into_iter().flatten().map(canonical).collect();
-    let last = sources.last()?;
-    if settings.allow_mounts.iter().any(|allowed| covers(last, allowed) && within(last, allowed)) {
+    let written = canonical(&mount.source);
+    let resolved = mount.resolved_source.as_deref().map_or_else(|| written.clone(), canonical);
+    if settings.allow_mounts.iter().any(|allowed| relation(&resolved, allowed) == Relation::Same) {
         return None;
     }
     if is_engines_own_sysfs(container, mount) {
         return None;
     }
-    sources.iter().find_map(|source| {
-        socket(source).or_else(|| own(container, mount, source)).or_else(|| sensitive(caller, source))
-    })
+    let look =
+        |source: &str| socket(source).or_else(|| own(container, mount, source)).or_else(|| sensitive(caller, source));
+    look(&written).or_else(|| (resolved != written).then(|| look(&resolved)).flatten())
 }
 
 /// /var/run is /run wherever there is a /run (Filesystem Hierarchy Standard 3.0, 5.13).
-fn canonical(source: &str) -> String {
+fn canonical(source: &str) -> Cow<'_, str> {
     match source.strip_prefix("/var/run") {
-        Some(rest) if rest.is_empty() || rest.starts_with('/') => format!("/run{rest}"),
-        _ => source.to_owned(),
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => Cow::Owned(format!("/run{rest}")),
+        _ => Cow::Borrowed(source),
     }
 }
 
@@ -118,8 +117,15 @@ fn is_engines_own_sysfs(container: &Container, mount: &Mount) -> bool {
 
 fn socket(source: &str) -> Option<Diagnostic> {
     let name = source.rsplit('/').next().unwrap_or_default();
-    let is_socket = SOCKET_NAMES.contains(&name) || SOCKETS.iter().any(|s| within(source, s));
-    let shows = SOCKETS.iter().find(|s| covers(source, s));
+    let mut is_socket = SOCKET_NAMES.contains(&name);
+    let mut shows = None;
+    for socket in SOCKETS {
+        match relation(source, socket) {
+            Relation::Same | Relation::Below => is_socket = true,
+            Relation::Above => shows = Some(socket),
+            Relation::Apart => {}
+        }
+    }
     let message = match (is_socket, shows) {
         (true, _) => format!("{source} gives orders to a program outside the container"),
         // The root and /run show far more than sockets; `sensitive` says so.
@@ -139,20 +145,23 @@ fn own(container: &Container, mount: &Mount, source: &str) -> Option<Diagnostic>
     if mount.read_only {
         return None;
     }
-    let own = container.own_paths.iter().find(|own| within(source, own) || covers(source, own))?;
+    let own = container.own_paths.iter().find(|own| relation(source, own) != Relation::Apart)?;
     Some(
-        finding("BASE006", Severity::Critical, format!("{source} would let the container write {own}, which rlrun trusts"))
-            .help("mount it read-only, or a directory beside it")
-            .into(),
+        finding(
+            "BASE006",
+            Severity::Critical,
+            format!("{source} would let the container write {own}, which rlrun trusts"),
+        )
+        .help("mount it read-only, or a directory beside it")
+        .into(),
     )
 }
 
 fn sensitive(caller: &Caller, source: &str) -> Option<Diagnostic> {
-    let everywhere = TREES.iter().find(|place| within(source, place) || covers(source, place));
-    let here = PLACES.iter().find(|place| covers(source, place));
-    let secret = home_secret(caller, source);
-    let what = everywhere.or(here).map(|place| (*place).to_owned()).or(secret)?;
-    let message = if glob(&what, source) { format!("{source} is not for containers") } else { format!("{source} shows {what}") };
+    let message = match sensitive_place(caller, source)? {
+        (Relation::Above, place) => format!("{source} shows {place}"),
+        _ => format!("{source} is not for containers"),
+    };
     Some(
         finding("BASE005", Severity::High, message)
             .help("mount only the file or directory that is needed, or allow exactly this path with allow-mounts")
@@ -160,12 +169,25 @@ fn sensitive(caller: &Caller, source: &str) -> Option<Diagnostic> {
     )
 }
 
-fn home_secret(caller: &Caller, source: &str) -> Option<String> {
-    if caller.home.is_empty() {
+fn sensitive_place(caller: &Caller, source: &str) -> Option<(Relation, String)> {
+    let related = |place: &'static str| (relation(source, place), place);
+    let tree = TREES.into_iter().map(related).find(|(r, _)| *r != Relation::Apart);
+    let place = || PLACES.into_iter().map(related).find(|(r, _)| matches!(r, Relation::Above | Relation::Same));
+    let found = tree.or_else(place).map(|(relation, place)| (relation, place.to_owned()));
+    found.or_else(|| home_secret(caller, source))
+}
+
+fn home_secret(caller: &Caller, source: &str) -> Option<(Relation, String)> {
+    let home = caller.home.trim_end_matches('/');
+    if home.is_empty() {
         return None;
     }
-    HOME_SECRETS
-        .iter()
-        .map(|secret| format!("{}/{secret}", caller.home.trim_end_matches('/')))
-        .find(|place| within(source, place) || covers(source, place))
+    match relation(source, home) {
+        Relation::Apart => None,
+        Relation::Above | Relation::Same => Some((Relation::Above, format!("{home}/{}", HOME_SECRETS[0]))),
+        Relation::Below => HOME_SECRETS.into_iter().find_map(|secret| {
+            let place = format!("{home}/{secret}");
+            Some((relation(source, &place), place)).filter(|(r, _)| *r != Relation::Apart)
+        }),
+    }
 }

@@ -164,11 +164,12 @@ impl<'p> Session<'p> {
     }
 
     fn init(&mut self) -> Result<(), Refusal> {
+        let Some(settings) = &self.policy.settings else { return Ok(()) };
         let Some(indices) = &self.policy.hooks.lifecycle else { return Ok(()) };
         let id = &self.policy.id;
         let outcome = indices
             .load(&mut self.store, &self.instance)
-            .and_then(|guest| guest.call_init(&mut self.store, &self.policy.settings))
+            .and_then(|guest| guest.call_init(&mut self.store, settings))
             .map_err(|error| refusal(id, &error))?;
         match outcome {
             Ok(()) => Ok(()),
@@ -177,6 +178,11 @@ impl<'p> Session<'p> {
             }
             Err(found) => Err(Refusal { policy: id.clone(), diagnostics: answer::diagnostics(id, found)? }),
         }
+    }
+
+    /// The instance after `init`, for whoever wants to keep its state.
+    pub(crate) fn into_parts(self) -> (Store<State>, Instance) {
+        (self.store, self.instance)
     }
 
     /// Fuel that instantiation and settings have used.

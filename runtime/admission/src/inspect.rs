@@ -34,7 +34,7 @@ pub struct Inspection {
     pub unasked: Vec<String>,
     /// Its settings as JSON.
     pub settings: String,
-    /// Fuel for instantiation and `lifecycle.init`.
+    /// Fuel for instantiation, and for `lifecycle.init` where its outcome is not kept with the code.
     pub init_fuel: u64,
     /// Why it does not accept its settings; empty when it does.
     pub problems: Vec<Diagnostic>,
@@ -57,7 +57,8 @@ fn listed(loader: &mut Loader, found: Found) -> Listed {
         Origin::Builtin(_) => None,
         Origin::File { path, .. } => Some(path.clone()),
     };
-    let outcome = loader.load(found).map(|policy| inspect(loader, &policy));
+    let settings = found.settings.clone();
+    let outcome = loader.load(found).and_then(|policy| Ok(inspect(loader, &policy, settings.json()?)));
     Listed { name, tier, path, outcome }
 }
 
@@ -71,13 +72,14 @@ pub fn check(file: &Path, settings: Option<&Path>, sources: &Sources) -> Result<
     if let Some(path) = settings {
         found.settings = sources::named_settings(path)?;
     }
+    let settings = found.settings.json()?;
     let policy = loader.load(found)?;
-    let inspection = inspect(&loader, &policy);
+    let inspection = inspect(&loader, &policy, settings);
     loader.finish();
     Ok(inspection)
 }
 
-fn inspect(loader: &Loader, policy: &Policy) -> Inspection {
+fn inspect(loader: &Loader, policy: &Policy, settings: String) -> Inspection {
     let ty = policy.pre.component().component_type();
     let interfaces = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect::<Vec<_>>();
     let exports = interfaces(ty.exports(&loader.engine).map(|(name, _)| name).collect());
@@ -92,7 +94,7 @@ fn inspect(loader: &Loader, policy: &Policy) -> Inspection {
         // Types reach nothing.
         capabilities: imports.into_iter().filter(|i| !i.starts_with("rlrun:policy/types@")).collect(),
         unasked: exports.into_iter().filter(|e| !Hook::ALL.iter().any(|hook| hook.interface() == e)).collect(),
-        settings: policy.settings.clone(),
+        settings,
         init_fuel,
         problems,
     }

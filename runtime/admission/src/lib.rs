@@ -36,6 +36,7 @@ mod limits;
 mod policy;
 mod request;
 mod set;
+pub mod set_up;
 mod sources;
 
 pub use error::LoadError;

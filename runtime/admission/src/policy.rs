@@ -66,8 +66,8 @@ pub(crate) struct Policy {
     pub(crate) id: PolicyId,
     pub(crate) pre: InstancePre<State>,
     pub(crate) hooks: Hooks,
-    /// JSON, `{}` when there are none.
-    pub(crate) settings: String,
+    /// JSON, `{}` when there are none; absent when the code already holds the state after `init`.
+    pub(crate) settings: Option<String>,
     /// Where `data.get` looks.
     pub(crate) data: Option<PathBuf>,
 }
@@ -81,7 +81,7 @@ impl Policy {
         linker: &Linker<State>,
         component: &Component,
         id: PolicyId,
-        settings: String,
+        settings: Option<String>,
         data: Option<PathBuf>,
     ) -> Result<Self, LoadError> {
         let pre = linker.instantiate_pre(component).map_err(|error| unlinkable(component, linker, &id.name, &error))?;
@@ -96,7 +96,7 @@ impl Policy {
                 hint: Some(format!("export one of: {}", known.join(", "))),
             });
         }
-        if policy.settings != "{}" && !policy.has(Hook::Lifecycle) {
+        if policy.settings.as_deref().is_some_and(|s| s != "{}") && !policy.has(Hook::Lifecycle) {
             let why = "has settings but exports no rlrun:policy/lifecycle to take them";
             return Err(LoadError::not_a_policy(&policy.id.name, why));
         }

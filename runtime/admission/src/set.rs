@@ -1,9 +1,9 @@
 //! The policies that have to be asked, and the asking.
 
 use crate::bindings::rlrun::policy::types as wit;
-use crate::code::{Cache, Digest, TrustedCode, compile, load};
+use crate::code::{Cache, Digest, State, TrustedCode, compile, load};
 use crate::error::LoadError;
-use crate::evaluate::{Session, State, abstention, denial};
+use crate::evaluate::{self, Session, abstention, denial};
 use crate::host::HostSide;
 use crate::policy::{Hook, Policy};
 use crate::sources::{Found, LogLine, Origin, Sources};
@@ -186,7 +186,7 @@ impl PolicySet {
 /// Makes policies of what was found, through the cache.
 pub(crate) struct Loader {
     pub(crate) engine: Engine,
-    linker: Linker<State>,
+    linker: Linker<evaluate::State>,
     cache: Option<Cache>,
     policyc: PathBuf,
     target: String,
@@ -197,9 +197,7 @@ impl Loader {
     pub(crate) fn new(sources: &Sources) -> Result<Self, LoadError> {
         let broken = |e: wasmtime::Error| LoadError::Engine(format!("{e:#}"));
         let engine = engine::engine().map_err(broken)?;
-        let mut linker = Linker::new(&engine);
-        crate::bindings::Asked::add_to_linker::<_, HasSelf<_>>(&mut linker, |state: &mut State| state)
-            .map_err(broken)?;
+        let linker = linker(&engine).map_err(broken)?;
         let mut notices = Vec::new();
         let cache = match Cache::open(&sources.cache_dir) {
             Ok(cache) => Some(cache),
@@ -215,9 +213,9 @@ impl Loader {
 
     pub(crate) fn load(&mut self, found: Found) -> Result<Policy, LoadError> {
         let digest = self.digest(&found)?;
-        let component = self.component(&found, &digest)?;
+        let (component, settings) = self.component(&found, &digest)?;
         let id = PolicyId { name: found.name, digest: format!("sha256:{digest}"), tier: found.tier };
-        Policy::link(&self.linker, &component, id, found.settings, found.data)
+        Policy::link(&self.linker, &component, id, settings, found.data)
     }
 
     fn digest(&mut self, found: &Found) -> Result<Digest, LoadError> {
@@ -237,32 +235,37 @@ impl Loader {
         }
     }
 
-    fn component(&mut self, found: &Found, digest: &Digest) -> Result<Component, LoadError> {
-        let key = format!("{digest}-{}", self.target);
-        let cached = self.cache.as_mut().and_then(|cache| cache.find(&key));
-        // An error means another engine or another processor, whatever the name says: compile anew.
-        if let Some(component) = cached.and_then(|code| load(&self.engine, code).ok()) {
-            return Ok(component);
+    /// The code, and the settings that are still to be given to it.
+    fn component(&mut self, found: &Found, digest: &Digest) -> Result<(Component, Option<String>), LoadError> {
+        let key = format!("{digest}-{}-{}", found.settings.digest(), self.target);
+        for state in [State::SetUp, State::Plain] {
+            let cached = self.cache.as_mut().and_then(|cache| cache.find(&state.named(&key)));
+            // An error means another engine or another processor, whatever the name says: compile anew.
+            if let Some(component) = cached.and_then(|code| load(&self.engine, code).ok()) {
+                return Ok((component, state.settings(&found.settings)?));
+            }
         }
-        let mut code = self.compile(found, digest)?;
+        let (mut code, state) = self.compile(found, digest)?;
         if let Some(cache) = &mut self.cache
-            && let Err(error) = cache.store(&key, &mut code)
+            && let Err(error) = cache.store(&state.named(&key), &mut code)
         {
             self.notices.push(format!("the compiled policy {} cannot be kept: {error}", found.name));
         }
-        load(&self.engine, code).map_err(|e| LoadError::not_a_policy(&found.name, format!("{e:#}")))
+        let component = load(&self.engine, code).map_err(|e| LoadError::not_a_policy(&found.name, format!("{e:#}")))?;
+        Ok((component, state.settings(&found.settings)?))
     }
 
-    /// The bytes that are compiled are the bytes that were hashed: a file could be replaced in between.
-    fn compile(&self, found: &Found, digest: &Digest) -> Result<TrustedCode, LoadError> {
+    fn compile(&self, found: &Found, digest: &Digest) -> Result<(TrustedCode, State), LoadError> {
+        let settings = found.settings.json()?;
         match &found.wasm {
-            Origin::Builtin(builtin) => compile(&self.policyc, &found.name, builtin.wasm),
+            Origin::Builtin(builtin) => compile(&self.policyc, &found.name, builtin.wasm, &settings),
             Origin::File { path, checked } => {
                 let bytes = reread(path, checked)?;
+                // The bytes that are compiled are the bytes that were hashed: a file can be written in between.
                 if Digest::of(&bytes) != *digest {
                     return Err(LoadError::not_a_policy(&found.name, "the file is changing"));
                 }
-                compile(&self.policyc, &found.name, &bytes)
+                compile(&self.policyc, &found.name, &bytes, &settings)
             }
         }
     }
@@ -274,6 +277,13 @@ impl Loader {
         }
         std::mem::take(&mut self.notices)
     }
+}
+
+/// Everything that a policy may import.
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<evaluate::State>> {
+    let mut linker = Linker::new(engine);
+    crate::bindings::Asked::add_to_linker::<_, HasSelf<_>>(&mut linker, |state: &mut evaluate::State| state)?;
+    Ok(linker)
 }
 
 fn reread(path: &Path, checked: &file::Checked) -> Result<Vec<u8>, LoadError> {

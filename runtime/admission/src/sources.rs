@@ -1,5 +1,6 @@
 //! Where policies come from: the three tiers, and what each directory holds.
 
+use crate::code::Digest;
 use crate::error::LoadError;
 use crate::file::{self, Checked, Trust};
 use crate::limits;
@@ -99,9 +100,38 @@ pub(crate) struct Found {
     pub(crate) name: String,
     pub(crate) tier: Tier,
     pub(crate) wasm: Origin,
-    /// JSON.
-    pub(crate) settings: String,
+    pub(crate) settings: Settings,
     pub(crate) data: Option<PathBuf>,
+}
+
+/// Settings as written, TOML. They are parsed only when the policy has not been set up with them before.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    path: PathBuf,
+    text: String,
+}
+
+impl Settings {
+    /// None when the file does not exist.
+    fn read(path: PathBuf, trust: Trust) -> Result<Option<Self>, LoadError> {
+        let text = file::read_text(&path, trust, limits::SETTINGS_BYTES)?;
+        Ok(text.map(|text| Settings { path, text }))
+    }
+
+    /// The same text means the same settings.
+    pub(crate) fn digest(&self) -> Digest {
+        Digest::of(self.text.as_bytes())
+    }
+
+    /// As a policy gets them.
+    ///
+    /// # Errors
+    /// When they are not TOML.
+    pub(crate) fn json(&self) -> Result<String, LoadError> {
+        let invalid = |why: String| LoadError::Settings { path: self.path.clone(), why };
+        let table: toml::Table = toml::from_str(&self.text).map_err(|e: toml::de::Error| invalid(e.to_string()))?;
+        serde_json::to_string(&table).map_err(|e| invalid(e.to_string()))
+    }
 }
 
 /// Where the bytes of a policy are.
@@ -182,13 +212,11 @@ impl Directory {
     fn found(&self, name: &str, tier: Tier, wasm: Origin) -> Result<Found, LoadError> {
         // Beside NAME.wasm the settings belong to that file, not to a builtin policy of the same name.
         let own = matches!(wasm, Origin::File { .. }) || !self.wasm.contains(name);
-        let settings = if own && self.toml.contains(name) { self.settings(name)? } else { "{}".to_owned() };
+        let path = self.path.join(format!("{name}.toml"));
+        let read = if own && self.toml.contains(name) { Settings::read(path, self.trust)? } else { None };
+        let settings = read.unwrap_or_default();
         let data = (own && self.data.contains(name)).then(|| self.path.join(format!("{name}.data")));
         Ok(Found { name: name.to_owned(), tier, wasm, settings, data })
-    }
-
-    fn settings(&self, name: &str) -> Result<String, LoadError> {
-        settings(&self.path.join(format!("{name}.toml")), self.trust)
     }
 
     /// Builtin policies that the administrator requires, or has settings for. What else is required must be here.
@@ -238,23 +266,12 @@ pub(crate) fn named(path: &Path) -> Result<Found, LoadError> {
     let checked = file::open(path, Trust::Named)?.ok_or_else(gone)?;
     let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
     let data = Some(path.with_extension("data")).filter(|p| p.is_dir());
-    let settings = settings(&path.with_extension("toml"), Trust::Named)?;
+    let settings = Settings::read(path.with_extension("toml"), Trust::Named)?.unwrap_or_default();
     Ok(Found { name, tier: Tier::User, wasm: Origin::File { path: path.to_owned(), checked }, settings, data })
 }
 
 /// A settings file that the user named; it has to exist.
-pub(crate) fn named_settings(path: &Path) -> Result<String, LoadError> {
-    if path.exists() {
-        settings(path, Trust::Named)
-    } else {
-        Err(LoadError::Unreadable { path: path.to_owned(), source: rustix::io::Errno::NOENT.into() })
-    }
-}
-
-/// Settings as JSON, `{}` when the file does not exist.
-fn settings(path: &Path, trust: Trust) -> Result<String, LoadError> {
-    let Some(text) = file::read_text(path, trust, limits::SETTINGS_BYTES)? else { return Ok("{}".to_owned()) };
-    let invalid = |why: String| LoadError::Settings { path: path.to_owned(), why };
-    let table: toml::Table = toml::from_str(&text).map_err(|e: toml::de::Error| invalid(e.to_string()))?;
-    serde_json::to_string(&table).map_err(|e| invalid(e.to_string()))
+pub(crate) fn named_settings(path: &Path) -> Result<Settings, LoadError> {
+    let gone = || LoadError::Unreadable { path: path.to_owned(), source: rustix::io::Errno::NOENT.into() };
+    Settings::read(path.to_owned(), Trust::Named)?.ok_or_else(gone)
 }

@@ -1,19 +1,23 @@
-//! `rlrun-policyc`: a policy on standard input, machine code on standard output.
+//! `rlrun-policyc`: a policy and its settings on standard input, machine code on standard output.
 //!
 //! Its input is untrusted and a compiler is a large program, so the process gives everything up before it reads the
-//! first byte: it can open no file and no socket, start no process, use a bounded amount of memory and time. It
-//! never runs what it compiles. Exit status 2: the input is not a policy, standard error says why.
+//! first byte: it can open no file and no socket, start no process, use a bounded amount of memory and time. Of the
+//! policy it runs `lifecycle.init` and nothing else, in the sandbox and under the limits of an evaluation, to keep
+//! the state after it with the code. Exit status 2: the input is not a policy, standard error says why; 3: the code
+//! is good and `init` still has to be called.
 
 mod confine;
 mod encode;
+mod snapshot;
 
+use rlrun_admission::code::{EXIT_PLAIN, EXIT_REFUSED, split_frame};
 use std::borrow::Cow;
 use std::io::{Read as _, Write as _};
 use std::process::ExitCode;
 use wasmtime::{Engine, OptLevel};
 
-/// Bytes of a policy; admission refuses larger ones before.
-const INPUT_BYTES: u64 = 64 << 20;
+/// Bytes of a policy and its settings; admission refuses larger ones before.
+const INPUT_BYTES: u64 = 66 << 20;
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -25,12 +29,19 @@ enum Error {
     Own(String),
 }
 
+/// Whether the code holds the state after `init`.
+enum Compiled {
+    SetUp,
+    Plain,
+}
+
 fn main() -> ExitCode {
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Compiled::SetUp) => ExitCode::SUCCESS,
+        Ok(Compiled::Plain) => ExitCode::from(EXIT_PLAIN),
         Err(Error::Refused(why)) => {
             eprintln!("{why}");
-            ExitCode::from(rlrun_admission::code::EXIT_REFUSED)
+            ExitCode::from(EXIT_REFUSED)
         }
         Err(Error::Own(why)) => {
             eprintln!("{why}");
@@ -39,7 +50,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<(), Error> {
+fn run() -> Result<Compiled, Error> {
     let own = |what: &str, why: &dyn std::fmt::Display| Error::Own(format!("{what}: {why}"));
     confine::confine().map_err(|e| own("confine the compiler", &e))?;
     let mut input = Vec::new();
@@ -47,18 +58,39 @@ fn run() -> Result<(), Error> {
     if u64::try_from(input.len()).is_ok_and(|len| len > INPUT_BYTES) {
         return Err(Error::Refused(format!("is larger than {INPUT_BYTES} bytes")));
     }
-    let code = compile(&input)?;
-    std::io::stdout().write_all(&code).map_err(|e| own("write the code", &e))
+    let (settings, wasm) = split_frame(&input).ok_or_else(|| Error::Own("the input is cut off".to_owned()))?;
+    let component = encode::component(wasm).map_err(Error::Refused)?;
+    let (component, compiled) = match snapshot::after_init(&component, settings) {
+        Some(after) => (Cow::Owned(after), Compiled::SetUp),
+        None => (component, Compiled::Plain),
+    };
+    let code = engine(Purpose::Keep)?
+        .precompile_component(&component)
+        .map_err(|e| Error::Refused(format!("is not valid: {}", one_line(&e))))?;
+    std::io::stdout().write_all(&code).map_err(|e| own("write the code", &e))?;
+    Ok(compiled)
 }
 
-fn compile(input: &[u8]) -> Result<Vec<u8>, Error> {
-    let component: Cow<'_, [u8]> = encode::component(input).map_err(Error::Refused)?;
+/// What the code is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// To be kept, and run by admission.
+    Keep,
+    /// To be run once, here.
+    Run,
+}
+
+fn engine(purpose: Purpose) -> Result<Engine, Error> {
     let mut config = rlrun_admission::engine::config();
-    config.cranelift_opt_level(OptLevel::Speed);
     // A NaN's bits would otherwise depend on the processor.
     config.cranelift_nan_canonicalization(true);
-    let engine = Engine::new(&config).map_err(|e| Error::Own(format!("{e:#}")))?;
-    engine.precompile_component(&component).map_err(|e| Error::Refused(format!("is not valid: {}", one_line(&e))))
+    match purpose {
+        Purpose::Keep => config.cranelift_opt_level(OptLevel::Speed),
+        // Compiling it well would take longer than running it badly. And no descriptor can be opened here, so memory
+        // images cannot come from a memfd.
+        Purpose::Run => config.cranelift_opt_level(OptLevel::None).memory_init_cow(false),
+    };
+    Engine::new(&config).map_err(|e| Error::Own(format!("{e:#}")))
 }
 
 fn one_line(error: &wasmtime::Error) -> String {

@@ -1,7 +1,8 @@
 //! Runs the compiler, a child process that confines itself before it reads its input.
 
-use super::EXIT_REFUSED;
 use super::load::TrustedCode;
+use super::state::State;
+use super::{EXIT_PLAIN, EXIT_REFUSED, input_frame};
 use crate::error::LoadError;
 use rustix::fs::{MemfdFlags, SealFlags};
 use std::fs::File;
@@ -10,13 +11,18 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-/// Compiles a component, or a core module that holds its WIT, to machine code.
+/// Compiles a component, or a core module that holds its WIT, to machine code; set up with its settings if it can be.
 ///
 /// # Errors
 /// [`LoadError::NotAPolicy`] when the input is at fault, [`LoadError::Compiler`] when the compiler is.
-pub(crate) fn compile(policyc: &Path, name: &str, wasm: &[u8]) -> Result<TrustedCode, LoadError> {
+pub(crate) fn compile(
+    policyc: &Path,
+    name: &str,
+    wasm: &[u8],
+    settings: &str,
+) -> Result<(TrustedCode, State), LoadError> {
     let broken = |why: String| LoadError::Compiler { path: policyc.to_owned(), why };
-    let input = input(wasm).map_err(|e| broken(e.to_string()))?;
+    let input = input(&input_frame(settings, wasm)).map_err(|e| broken(e.to_string()))?;
     let output = memfd("rlrun-policy-code").map_err(|e| broken(e.to_string()))?;
     let to_child = output.try_clone().map_err(|e| broken(e.to_string()))?;
     let run = Command::new(policyc)
@@ -27,13 +33,15 @@ pub(crate) fn compile(policyc: &Path, name: &str, wasm: &[u8]) -> Result<Trusted
         .spawn()
         .and_then(std::process::Child::wait_with_output)
         .map_err(|e| broken(format!("cannot be started: {e}")))?;
-    if !run.status.success() {
-        return Err(failed(policyc, name, &run));
-    }
+    let state = match run.status.code() {
+        Some(0) => State::SetUp,
+        Some(code) if code == i32::from(EXIT_PLAIN) => State::Plain,
+        _ => return Err(failed(policyc, name, &run)),
+    };
     // The child is gone; from here on nobody can write it, this process included.
     rustix::fs::fcntl_add_seals(&output, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)
         .map_err(|e| broken(e.to_string()))?;
-    Ok(TrustedCode::vouch_for(output))
+    Ok((TrustedCode::vouch_for(output), state))
 }
 
 fn failed(policyc: &Path, name: &str, run: &Output) -> LoadError {
@@ -56,9 +64,9 @@ mod libc_signal {
     pub(super) const XCPU: i32 = 24;
 }
 
-fn input(wasm: &[u8]) -> std::io::Result<Stdio> {
+fn input(frame: &[u8]) -> std::io::Result<Stdio> {
     let mut file = memfd("rlrun-policy")?;
-    file.write_all(wasm)?;
+    file.write_all(frame)?;
     file.rewind()?;
     Ok(Stdio::from(file))
 }
