@@ -6,7 +6,7 @@ mod images;
 mod policy;
 mod run;
 
-use crate::arguments::images::{ImagesArgs, ImportArgs, LoadArgs, PullArgs, RmiArgs};
+use crate::arguments::images::{ImagesArgs, ImportArgs, LoadArgs, PullArgs, RmArgs, RmiArgs};
 use crate::arguments::read_as_podman_does;
 use crate::report;
 use clap::error::ErrorKind;
@@ -37,7 +37,7 @@ const fn verb(
     Verb { name, about, define, run }
 }
 
-const VERBS: [Verb; 12] = [
+const VERBS: [Verb; 13] = [
     verb("run", "Run a command in a new container", |c| run::define(c, "run"), run::run),
     verb("plan", "Print what `run` would do, as JSON; run nothing", |c| run::define(c, "plan"), run::plan),
     verb("load", "Load images from an archive", with::<LoadArgs>, images::load),
@@ -45,6 +45,7 @@ const VERBS: [Verb; 12] = [
     verb("pull", "Fetch images from a registry", with::<PullArgs>, images::pull),
     verb("images", "List images", with::<ImagesArgs>, images::list),
     verb("rmi", "Remove images", with::<RmiArgs>, images::remove),
+    verb("rm", "Remove containers that have ended", with::<RmArgs>, images::remove_containers),
     verb("doctor", "Tell what this host offers, and how to mend what is missing", |c| c, documents::doctor),
     verb("policy", "List and check policies", policy::define, policy::policy),
     verb("completion", "Print a completion script", with::<documents::CompletionArgs>, documents::completion),

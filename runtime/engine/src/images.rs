@@ -9,7 +9,7 @@ use crate::policies::{self, Choice};
 use crate::record;
 use crate::request::{Fetch, Pull, PullOptions};
 use rlrun_admission::{Hook, PolicySet};
-use rlrun_image::{Event, ImageError, Limits, Reference, ResolvedImage, Work};
+use rlrun_image::{Event, ImageError, Limits, Reference, Work};
 use rlrun_spec::container::UserNamespace;
 use rlrun_spec::policy::{Denied, ImageFacts, PullRequest};
 use rlrun_spec::{Caller, Failure, HostFacts, Kind, Stage};
@@ -123,7 +123,7 @@ impl Workshop {
         name: &str,
         fetch: &Fetch,
         progress: Listener<'_>,
-    ) -> Result<ResolvedImage, Failure> {
+    ) -> Result<(), Failure> {
         let pulled = match fetch.when {
             Pull::Never => Ok(()),
             Pull::Missing if self.store.has(name)? => Ok(()),
@@ -134,10 +134,10 @@ impl Workshop {
         match pulled {
             Err(failure) if fetch.when == Pull::Newer && failure.kind != Kind::Denied && self.store.has(name)? => {
                 crate::warn(&format!("the image is used as it is: {failure}"));
+                Ok(())
             }
-            other => other?,
+            other => other,
         }
-        Ok(self.store.resolve(name)?)
     }
 
     fn pull_asking(
@@ -220,6 +220,14 @@ impl Workshop {
             size_bytes: summary.map_or(0, |s| s.size),
             history: Vec::new(),
         })
+    }
+
+    /// `rlrun rm`.
+    ///
+    /// # Errors
+    /// When there is no such container, or it runs.
+    pub fn remove_container(&self, word: &str) -> Result<(), Failure> {
+        record::remove(&self.place, word, &mut |directory| self.jobs.remove(directory))
     }
 
     /// `rlrun rmi`.

@@ -5,7 +5,7 @@ use crate::config::{self, Built, seccomp};
 use crate::host::cause::Surroundings;
 use crate::host::idmap::{self, IdPlan};
 use crate::host::probe;
-use crate::images::{Store, Workshop, caller};
+use crate::images::{Listener, Store, Workshop, caller};
 use crate::place::Place;
 use crate::policies::{self, Choice};
 use crate::request::{Pull, RunRequest, StorageDriver};
@@ -49,10 +49,10 @@ pub struct Prepared {
 }
 
 /// Whether a missing image may be fetched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fetching {
-    /// As the request says.
-    Allowed,
+#[derive(Clone, Copy)]
+pub enum Fetching<'a> {
+    /// As the request says; progress goes here.
+    Allowed(Listener<'a>),
     /// Never: a plan leaves nothing behind.
     Forbidden,
 }
@@ -65,7 +65,7 @@ pub fn prepare(
     place: &Place,
     request: &RunRequest,
     names: (&str, &str),
-    fetching: Fetching,
+    fetching: Fetching<'_>,
     marks: &mut Marks,
 ) -> Result<Prepared, Failure> {
     let host = probe(&place.data);
@@ -95,22 +95,25 @@ fn resolve(
     place: &Place,
     store: &Store,
     request: &RunRequest,
-    fetching: Fetching,
+    fetching: Fetching<'_>,
     policies: &PolicySet,
     host: &HostFacts,
     pin: Pin,
 ) -> Result<(ResolvedImage, Pin), Failure> {
     let fetch = &request.launching.fetch;
-    let local = fetching == Fetching::Forbidden || matches!(fetch.when, Pull::Never | Pull::Missing);
-    if local {
+    let listener = match fetching {
+        Fetching::Forbidden => return Ok((store.resolve(&request.image)?, pin)),
+        Fetching::Allowed(listener) => listener,
+    };
+    if matches!(fetch.when, Pull::Never | Pull::Missing) {
         match store.resolve(&request.image) {
-            Err(ImageError::Unknown { .. }) if fetching == Fetching::Allowed && fetch.when == Pull::Missing => {}
+            Err(ImageError::Unknown { .. }) if fetch.when == Pull::Missing => {}
             other => return Ok((other?, pin)),
         }
     }
     drop(pin);
     let workshop = Workshop::of_host(place.clone(), host.clone())?;
-    workshop.fetch(policies, &request.image, fetch, &|_| {})?;
+    workshop.fetch(policies, &request.image, fetch, listener)?;
     let pin = store.pin()?;
     Ok((store.resolve(&request.image)?, pin))
 }

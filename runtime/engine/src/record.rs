@@ -219,6 +219,48 @@ fn drop_link(link: &Path) -> Result<(), Failure> {
     }
 }
 
+/// `rlrun rm`: removes a container that has ended, by name, id or the beginning of one. Returns what was written.
+///
+/// # Errors
+/// When there is no such container, it runs, or its files cannot be removed.
+pub fn remove(place: &Place, word: &str, remove: &mut dyn FnMut(&Path) -> Result<(), Failure>) -> Result<(), Failure> {
+    let about =
+        |why: &str| Failure::new(Stage::Cli, Kind::Usage, "remove-container", "remove the container", word).why(why);
+    let names = place.data.join("names");
+    let none = || about("no such container").hint(format!("ls {} shows the names that are there", names.display()));
+    let id = id_of(place, word).ok_or_else(none)?;
+    let directory = place.data.join("containers").join(&id);
+    // Held while its files go, so that no other command takes it for living or for dead.
+    let lock = File::open(directory.join("lock")).map_err(|_| none())?;
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Err(about("it is running").hint("end it first: the process that runs it is `rlrun-supervisor`"));
+    }
+    let document: Option<Known> =
+        fs::read(directory.join(CONFIG)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    clear(&directory, remove)?;
+    drop_link(&place.data.join("live").join(&id))?;
+    match document {
+        Some(known) => drop_link(&place.data.join("names").join(known.name)),
+        // It never got so far as to have a record; a name without a container is free.
+        None => Ok(()),
+    }
+}
+
+/// The id that a name or the beginning of exactly one id stands for.
+fn id_of(place: &Place, word: &str) -> Option<String> {
+    if word.is_empty() || word.contains('/') || word.starts_with('.') {
+        return None;
+    }
+    if let Ok(target) = fs::read_link(place.data.join("names").join(word)) {
+        return Some(target.file_name()?.to_str()?.to_owned());
+    }
+    let entries = fs::read_dir(place.data.join("containers")).ok()?;
+    let mut fitting =
+        entries.flatten().filter_map(|e| e.file_name().into_string().ok()).filter(|id| id.starts_with(word));
+    let id = fitting.next()?;
+    fitting.next().is_none().then_some(id)
+}
+
 /// The name of a container that was made from the image with this id, for `rmi`.
 #[must_use]
 pub fn user_of_image(place: &Place, image_id: &str) -> Option<String> {
@@ -328,5 +370,20 @@ mod tests {
         record.write(CONFIG, format!(r#"{{"name":"web","image":{image},"spec":{{}}}}"#).as_bytes()).unwrap();
         assert_eq!(user_of_image(&place, "sha256:1").as_deref(), Some("web"));
         assert_eq!(user_of_image(&place, "sha256:2"), None);
+    }
+
+    #[test]
+    fn an_ended_container_is_removed_and_a_living_one_is_not() {
+        let (_dir, place) = place();
+        let mut record = create(&place, "aabb", "web", Remains::Record).unwrap();
+        record.write(CONFIG, br#"{"name":"web","image":null}"#).unwrap();
+        let living = remove(&place, "web", &mut nothing_foreign).unwrap_err();
+        assert!(living.to_string().contains("it is running"), "{living}");
+        drop(record.hand_over().unwrap());
+        for wrong in ["", ".", "../names", "x", "aac"] {
+            assert!(remove(&place, wrong, &mut nothing_foreign).is_err(), "{wrong}");
+        }
+        remove(&place, "aa", &mut nothing_foreign).unwrap();
+        assert!(is_empty(&place));
     }
 }

@@ -1,6 +1,7 @@
 //! `rlrun run`: decide, record, seal, become the supervisor.
 
 use crate::id_map_job::IdMapJobs;
+use crate::images::Listener;
 use crate::names;
 use crate::place::{Place, own_program};
 use crate::prepare::{Fetching, Prepared, prepare};
@@ -37,24 +38,31 @@ struct Document<'a> {
 ///
 /// # Errors
 /// With whatever stopped the start; nothing is left behind then.
-pub fn run(place: &Place, request: &RunRequest, mut marks: Marks) -> Result<Infallible, Failure> {
+pub fn run(
+    place: &Place,
+    request: &RunRequest,
+    progress: Listener<'_>,
+    mut marks: Marks,
+) -> Result<Infallible, Failure> {
     sweep(place);
     let id = names::container_id()?;
     let name = request.name.clone().unwrap_or_else(|| names::free_name(place, &id));
-    let prepared = prepare(place, request, (&id, &name), Fetching::Allowed, &mut marks)?;
+    let prepared = prepare(place, request, (&id, &name), Fetching::Allowed(progress), &mut marks)?;
     for warning in &prepared.warnings {
         crate::warn(warning);
     }
     let supervisor = own_program("rlrun-supervisor")?;
     let remains = if request.launching.remove { Remains::Nothing } else { Remains::Record };
     let mut record = record::create(place, &id, &name, remains)?;
+    marks.mark("cli: name claimed");
     record.write(CONFIG, &document(request, &prepared)?)?;
+    marks.mark("cli: record written");
     let cidfile = request.launching.cidfile.as_deref().map(|path| Cidfile::write(path, &id)).transpose()?;
     if prepared.storage.driver == StorageDriver::Copy {
         copy_layers(&prepared, &record)?;
     }
     let mut facts = prepared.facts(place, request, &record.directory)?;
-    marks.mark("cli: recorded");
+    marks.mark("cli: launch decided");
     facts.trace_marks = marks.into_inner();
     let plan = SealedPlan::seal(&prepared.admitted, facts).map_err(|e| unsupported(&e.to_string(), &request.image))?;
     drop(prepared);

@@ -1,4 +1,4 @@
-//! `load`, `import`, `pull`, `images` and `rmi`.
+//! `load`, `import`, `pull`, `images`, `rmi` and `rm`.
 
 use clap::{Args, ValueEnum};
 use rlrun_engine::request::PullOptions;
@@ -105,4 +105,12 @@ pub(crate) struct RmiArgs {
     /// An id with all its names
     #[arg(short, long)]
     pub(crate) force: bool,
+}
+
+/// `rlrun rm`.
+#[derive(Args, Debug)]
+pub(crate) struct RmArgs {
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub(crate) containers: Vec<String>,
 }

@@ -145,7 +145,6 @@ const VERBS: &[&str] = &[
     "push",
     "rename",
     "restart",
-    "rm",
     "save",
     "search",
     "secret",

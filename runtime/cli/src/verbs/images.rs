@@ -1,18 +1,19 @@
-//! `load`, `import`, `pull`, `images` and `rmi`: names and ids on standard output, progress on a terminal only.
+//! `load`, `import`, `pull`, `images`, `rmi` and `rm`: names and ids on standard output, progress on a terminal only.
 
 use super::{Outcome, place, read};
-use crate::arguments::images::{Format, ImagesArgs, ImportArgs, LoadArgs, PullArgs, RmiArgs};
+use crate::arguments::images::{Format, ImagesArgs, ImportArgs, LoadArgs, PullArgs, RmArgs, RmiArgs};
 use crate::report;
 use crate::table::{ago, columns, now, seconds_of, size};
 use clap::ArgMatches;
 use rlrun_engine::images::{self, ImageSummary, Progress, RemoveMode, Stored, Workshop};
 use rlrun_engine::trace::Marks;
+use rlrun_spec::Failure;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 
 /// What is told while something long goes on.
-fn progress(quiet: bool) -> impl Fn(&Progress) + Sync {
+pub(super) fn progress(quiet: bool) -> impl Fn(&Progress) + Sync {
     let told = !quiet && std::io::stderr().is_terminal();
     move |event| {
         if told && let Some(line) = line(event) {
@@ -77,14 +78,27 @@ pub(super) fn remove(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: RmiArgs = read(matches)?;
     let workshop = Workshop::open(place()?)?;
     let mode = if args.force { RemoveMode::Force } else { RemoveMode::Normal };
+    each(&args.images, |name| {
+        let removed = workshop.remove(name, mode)?;
+        let untagged = removed.untagged.iter().map(|name| format!("Untagged: {name}\n"));
+        let deleted = removed.deleted.iter().map(|id| format!("Deleted: {}\n", hex(id)));
+        Ok(untagged.chain(deleted).collect())
+    })
+}
+
+pub(super) fn remove_containers(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: RmArgs = read(matches)?;
+    let workshop = Workshop::open(place()?)?;
+    let remove = |name: &String| workshop.remove_container(name).map(|()| format!("{name}\n"));
+    each(&args.containers, remove)
+}
+
+/// Does something to each name; the first failure is the verb's, and the others are done all the same.
+fn each(names: &[String], act: impl Fn(&String) -> Result<String, Failure>) -> Outcome {
     let (mut text, mut failed) = (String::new(), None);
-    for name in &args.images {
-        match workshop.remove(name, mode) {
-            Ok(removed) => {
-                text.extend(removed.untagged.iter().map(|name| format!("Untagged: {name}\n")));
-                text.extend(removed.deleted.iter().map(|id| format!("Deleted: {}\n", hex(id))));
-            }
-            // The others are removed all the same; the first failure is the verb's.
+    for name in names {
+        match act(name) {
+            Ok(said) => text.push_str(&said),
             Err(failure) => {
                 let code = report::failure(&failure);
                 failed.get_or_insert(code);

@@ -1,5 +1,6 @@
 //! `run` and `plan`.
 
+use super::images::progress;
 use super::{Outcome, place, read};
 use crate::arguments::run::RunArgs;
 use crate::report;
@@ -16,7 +17,7 @@ pub(super) fn define(command: Command, verb: &str) -> Command {
 pub(super) fn run(matches: &mut ArgMatches, mut marks: Marks) -> Outcome {
     let request = read::<RunArgs>(matches)?.request()?;
     marks.mark("cli: request made");
-    let never = rlrun_engine::run::run(&place()?, &request, marks)?;
+    let never = rlrun_engine::run::run(&place()?, &request, &progress(false), marks)?;
     match never {}
 }
 

@@ -207,4 +207,14 @@ mod tests {
         assert_eq!(find("5:6", none).unwrap().gid, 6);
         assert!(find("root", none).is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn hostile_files_name_no_impossible_ids(passwd in "([a-z0-9:/-]{0,30}\n){0,5}", group in "([a-z0-9:,]{0,20}\n){0,5}", words in "[a-z0-9:]{0,6}") {
+            if let Ok(account) = find(&words, Files { passwd: &passwd, group: &group }) {
+                proptest::prop_assert!(account.uid != u32::MAX && account.gid != u32::MAX);
+                proptest::prop_assert!(account.home.starts_with('/') && !account.groups.contains(&u32::MAX));
+            }
+        }
+    }
 }

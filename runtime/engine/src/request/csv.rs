@@ -56,4 +56,12 @@ mod tests {
             assert!(fields(bad).is_none(), "{bad}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_quoted_comes_back(wanted in proptest::collection::vec("[a-z,\"= ]{0,6}", 1..5)) {
+            let line: Vec<String> = wanted.iter().map(|f| format!("\"{}\"", f.replace('"', "\"\""))).collect();
+            proptest::prop_assert_eq!(fields(&line.join(",")).unwrap(), wanted);
+        }
+    }
 }

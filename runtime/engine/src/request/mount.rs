@@ -339,4 +339,23 @@ mod tests {
             assert!(mount(bad).is_err(), "{bad}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_words_lead_into_proc_or_onto_the_root(source in "[./a]{0,6}", path in "[/.a-dnop]{0,14}", options in "[a-z,=:]{0,9}") {
+            for request in [volume(&format!("{source}:{path}:{options}")), tmpfs(&format!("{path}:{options}")),
+                mount(&format!("type=bind,src={source},dst={path},{options}"))].into_iter().flatten() {
+                let clean = request.destination();
+                let parts: Vec<&str> = clean.split('/').skip(1).collect();
+                proptest::prop_assert!(clean.starts_with('/') && !parts.iter().any(|p| matches!(*p, "" | "." | "..")), "{clean}");
+                proptest::prop_assert!(parts[0] != "proc", "{clean}");
+            }
+        }
+
+        #[test]
+        fn any_words_are_read_without_panic(word in ".{0,40}") {
+            drop((volume(&word), tmpfs(&word), mount(&word), super::super::security::request(std::slice::from_ref(&word))));
+            drop((super::super::limits::cpus(&word), super::super::limits::ulimit(&word), bytes(&word)));
+        }
+    }
 }
