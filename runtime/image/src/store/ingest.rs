@@ -1,21 +1,17 @@
 //! One command that adds images: everything is made in a directory of its own, then appears by renames.
 
 use super::lock::Lock;
-use super::record::{Record, RecordName, RecordParts};
-use super::sweep::unlink;
-use super::{BlobWriter, Store, Stored};
+use super::{BlobWriter, Store};
 use crate::config::{self, ImageConfig};
 use crate::digest::Digest;
 use crate::error::{ImageError, store_io};
 use crate::reference::Reference;
-use crate::unpack::{self, ImageFacts, Job, LayerFacts, LayerJob, RemoveJob, UnpackJob, UnpackReply};
+use crate::unpack::{self, Job, LayerFacts, LayerJob, RemoveJob, UnpackJob, UnpackReply};
 use crate::work::{Event, Work};
-use rlrun_spec::ImageIdentity;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::Mode;
 use sha2::{Digest as _, Sha256};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A layer that has arrived.
@@ -42,10 +38,10 @@ pub(crate) struct NewImage {
 /// A running command that adds to the store.
 pub(crate) struct Ingest<'a> {
     pub(crate) work: &'a Work<'a>,
-    store: &'a Store,
-    dir: PathBuf,
+    pub(super) store: &'a Store,
+    pub(super) dir: PathBuf,
     /// Layers that are extracted into this command's directory.
-    staged: RefCell<BTreeMap<String, LayerFacts>>,
+    pub(super) staged: RefCell<BTreeMap<String, LayerFacts>>,
     _lock: Lock,
 }
 
@@ -110,7 +106,7 @@ impl<'a> Ingest<'a> {
     }
 
     /// None when the layer is extracted already, here or in the store.
-    fn layer_job(&self, layer: &NewLayer, chain_id: &Digest) -> Result<Option<LayerJob>, ImageError> {
+    pub(super) fn layer_job(&self, layer: &NewLayer, chain_id: &Digest) -> Result<Option<LayerJob>, ImageError> {
         let id = layer_dir(chain_id);
         if self.staged.borrow().contains_key(&id) || self.store.has_layer(&id, chain_id)? {
             return Ok(None);
@@ -120,7 +116,11 @@ impl<'a> Ingest<'a> {
         Ok(Some(LayerJob { id, blob, diff_id: layer.diff_id.clone(), chain_id: chain_id.clone() }))
     }
 
-    fn run_unpack(&self, extract: Vec<LayerJob>, finish: Vec<Vec<String>>) -> Result<UnpackReply, ImageError> {
+    pub(super) fn run_unpack(
+        &self,
+        extract: Vec<LayerJob>,
+        finish: Vec<Vec<String>>,
+    ) -> Result<UnpackReply, ImageError> {
         let ids: Vec<String> = extract.iter().map(|l| l.id.clone()).collect();
         let job = Job::Unpack(UnpackJob {
             stage: self.stage(),
@@ -134,160 +134,6 @@ impl<'a> Ingest<'a> {
             .map_err(|e| ImageError::malformed("the answer of the unpacking process", e.to_string()))?;
         self.staged.borrow_mut().extend(ids.into_iter().zip(reply.extracted.iter().cloned()));
         Ok(reply)
-    }
-
-    /// Makes the images visible: layers, blobs, records, names, in this order.
-    pub(crate) fn commit(self, images: Vec<NewImage>) -> Result<Vec<Stored>, ImageError> {
-        let known = images.iter().map(|i| self.known(i)).collect::<Result<Vec<_>, _>>()?;
-        let fresh: Vec<&NewImage> = images.iter().zip(&known).filter(|(_, k)| !**k).map(|(i, _)| i).collect();
-        if !fresh.is_empty() {
-            let facts = self.finish_layers(&fresh)?;
-            fresh.iter().try_for_each(|image| self.keep_blobs(image))?;
-            self.sync()?;
-            for (image, facts) in fresh.iter().zip(facts) {
-                self.write_record(image, facts)?;
-            }
-        }
-        let mut stored = Vec::new();
-        for image in &images {
-            for name in &image.names {
-                self.link(name, image)?;
-            }
-            stored.push(self.describe(image));
-        }
-        self.drop_shadowed(&images)?;
-        self.sync_names()?;
-        for image in &stored {
-            (self.work.progress)(&Event::Finished(image.identity.reference.clone()));
-        }
-        Ok(stored)
-    }
-
-    /// The image is in the store with all its layers.
-    fn known(&self, image: &NewImage) -> Result<bool, ImageError> {
-        let path = self.store.record_path(&record_name(image));
-        let record = match Record::read(&path) {
-            Ok(Some(record)) => record,
-            // A record that cannot be read is written anew.
-            Ok(None) | Err(ImageError::Malformed { .. }) => return Ok(false),
-            Err(e) => return Err(e),
-        };
-        Ok(record.layers.iter().all(|l| self.store.layers().join(l).is_dir()))
-    }
-
-    fn finish_layers(&self, images: &[&NewImage]) -> Result<Vec<ImageFacts>, ImageError> {
-        let mut extract = Vec::new();
-        let mut seen = BTreeSet::new();
-        let mut finish = Vec::new();
-        for image in images {
-            let chain = chain_ids(&image.layers);
-            for (layer, chain_id) in image.layers.iter().zip(&chain) {
-                let job = self.layer_job(layer, chain_id)?;
-                extract.extend(job.filter(|j| seen.insert(j.id.clone())));
-            }
-            finish.push(chain.iter().rev().map(layer_dir).collect());
-        }
-        if !extract.is_empty() {
-            (self.work.progress)(&Event::Unpacking { layers: extract.len() });
-        }
-        Ok(self.run_unpack(extract, finish)?.images)
-    }
-
-    /// Only what an image is made of: archives have further files.
-    fn keep_blobs(&self, image: &NewImage) -> Result<(), ImageError> {
-        for digest in blobs(image) {
-            let from = self.dir.join(digest.hex());
-            match std::fs::rename(&from, self.store.blobs().join(digest.hex())) {
-                // It is in the store, or an image of the same command has it too.
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-                other => other.map_err(store_io("write a blob", &from))?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Layers and blobs reach the disk before a record speaks of them. One syncfs(2), because an fsync(2) for each of
-    /// 100,000 files takes minutes.
-    fn sync(&self) -> Result<(), ImageError> {
-        let fail = || store_io::<rustix::io::Errno>("write the image to disk", self.store.root());
-        let dir = open_dir(self.store.root()).map_err(fail())?;
-        rustix::fs::syncfs(&dir).map_err(fail())
-    }
-
-    fn write_record(&self, image: &NewImage, facts: ImageFacts) -> Result<(), ImageError> {
-        use std::io::Write as _;
-        let name = record_name(image);
-        let chain = chain_ids(&image.layers);
-        let mut layers: Vec<String> = chain.iter().rev().map(layer_dir).collect();
-        let hidden_layers = layers.split_off(facts.visible.min(layers.len()));
-        let record = Record::new(RecordParts {
-            name: name.clone(),
-            config: image.config.clone(),
-            layers,
-            hidden_layers,
-            blobs: blobs(image),
-            size: image.layers.iter().map(|l| l.size).sum(),
-            added: std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_secs()),
-            passwd: facts.passwd,
-            group: facts.group,
-        });
-        let bytes = serde_json::to_vec(&record)
-            .map_err(|e| ImageError::malformed(image.config_digest.as_str(), format!("image record: {e}")))?;
-        let path = self.incoming("record");
-        let fail = || store_io::<std::io::Error>("write the image record", &path);
-        let mut file = File::create_new(&path).map_err(fail())?;
-        file.write_all(&bytes).map_err(fail())?;
-        file.sync_all().map_err(fail())?;
-        std::fs::rename(&path, self.store.record_path(&name)).map_err(fail())
-    }
-
-    fn link(&self, name: &Reference, image: &NewImage) -> Result<(), ImageError> {
-        let file = name.file_name();
-        let new = self.dir.join("link");
-        let path = self.store.refs().join(&file);
-        let fail = || store_io::<rustix::io::Errno>("name the image", &path);
-        rustix::fs::symlinkat(record_name(image).link_target(), CWD, &new).map_err(fail())?;
-        rustix::fs::rename(&new, &path).map_err(fail())
-    }
-
-    /// The same configuration came before with another manifest, whose last name has just moved: nobody would miss it, and
-    /// `images` would list its id twice. Its layers are the new image's too; its blobs go with the next sweep.
-    fn drop_shadowed(&self, images: &[NewImage]) -> Result<(), ImageError> {
-        let named = self.store.names_by_record()?;
-        for image in images.iter().filter(|i| !i.names.is_empty()) {
-            let same_id = self.store.records_by_id(image.config_digest.hex())?;
-            for record in same_id.iter().filter(|r| !named.contains_key(r)) {
-                unlink(&self.store.record_path(record))?;
-                self.store.mark()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn sync_names(&self) -> Result<(), ImageError> {
-        for dir in [self.store.images_dir(), self.store.refs()] {
-            let fail = || store_io::<rustix::io::Errno>("write the image to disk", &dir);
-            rustix::fs::fsync(open_dir(&dir).map_err(fail())?).map_err(fail())?;
-        }
-        Ok(())
-    }
-
-    fn describe(&self, image: &NewImage) -> Stored {
-        let ids: Vec<String> = chain_ids(&image.layers).iter().map(layer_dir).collect();
-        let staged = self.staged.borrow();
-        let fresh = || ids.iter().filter_map(|id| staged.get(id));
-        let names: Vec<String> = image.names.iter().map(ToString::to_string).collect();
-        Stored {
-            identity: ImageIdentity {
-                reference: names.first().cloned().unwrap_or_else(|| image.config_digest.to_string()),
-                digest: image.manifest.to_string(),
-                id: image.config_digest.to_string(),
-                platform: image.config.platform(),
-            },
-            names,
-            skipped_devices: fresh().map(|f| f.skipped_devices).sum(),
-            squashed_owners: fresh().map(|f| f.squashed_owners).sum(),
-        }
     }
 }
 
@@ -321,19 +167,6 @@ impl Store {
         // 128 bits of two chain ids are equal: somebody made them so.
         Err(ImageError::mismatch(format!("layer {id}"), chain_id, &facts.chain_id))
     }
-}
-
-fn blobs(image: &NewImage) -> Vec<Digest> {
-    let layers = image.layers.iter().map(|l| &l.digest);
-    [&image.manifest, &image.config_digest].into_iter().chain(layers).chain(&image.others).cloned().collect()
-}
-
-fn record_name(image: &NewImage) -> RecordName {
-    RecordName { id: image.config_digest.clone(), manifest: image.manifest.clone() }
-}
-
-fn open_dir(path: &Path) -> Result<std::os::fd::OwnedFd, rustix::io::Errno> {
-    rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// A layer's directory: the first 128 bits of its chain id, so that a hundred of them fit into the page that mount(2)

@@ -7,7 +7,8 @@ use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-/// While it lives, no image is removed. Hold it from [`Store::resolve`] until the container's record is on disk.
+/// While it lives, no image is removed. Hold it from [`Store::resolve`] until the container's record is on disk, and not
+/// while images are added or removed: those wait for it.
 #[derive(Debug)]
 pub struct Pin {
     _lock: Option<OwnedFd>,

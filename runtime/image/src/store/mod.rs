@@ -14,6 +14,7 @@
 //! this image" and its removal one step against a starting container, which holds a [`Pin`].
 
 mod blob;
+mod commit;
 mod ingest;
 mod lock;
 mod lookup;
