@@ -49,6 +49,8 @@ pub enum Advice {
         /// usermod(8) knows the account.
         local_account: bool,
     },
+    /// Give the caller's uid a name; useradd(8) grants subordinate ids with it.
+    CreateAccount(u32),
     /// Install a package.
     Install(Package, Distro),
     /// Give a helper its set-user-ID bit back.
@@ -64,6 +66,7 @@ impl fmt::Display for Advice {
             Advice::AddSubordinateIds { grant, user, first, count, local_account } => {
                 f.write_str(&add_ids(*grant, user, *first, *count, *local_account))
             }
+            Advice::CreateAccount(uid) => write!(f, "sudo useradd --uid {uid} user{uid}"),
             Advice::Install(package, distro) => f.write_str(&package.install(*distro)),
             Advice::MakeSetuid(path) => {
                 let path = path.display();

@@ -52,6 +52,9 @@ pub enum Cause {
     /// The host allows the caller no user namespace.
     #[error("{}", blocked(*.0))]
     UsernsBlocked(UsernsBlock),
+    /// The caller is nobody: newuidmap(1) serves only users with an account.
+    #[error("uid {0} has no account, and newuidmap serves none without one")]
+    NoAccount(u32),
     /// A file grants nothing.
     #[error("{} grants {user} no subordinate ids", kind.file())]
     NoRange {
@@ -138,11 +141,18 @@ impl Surroundings {
 }
 
 impl Cause {
+    /// The caller has no account. The probe calls a user without a name by its uid.
+    #[must_use]
+    pub fn nobody(host: &HostFacts) -> Option<Cause> {
+        (!host.local_account && host.user == host.uid.to_string()).then_some(Cause::NoAccount(host.uid))
+    }
+
     /// What mends it.
     #[must_use]
     pub fn advice(&self, host: &HostFacts, around: &Surroundings) -> Advice {
         match self {
             Cause::UsernsBlocked(block) => hint::for_userns_block(*block),
+            Cause::NoAccount(uid) => Advice::CreateAccount(*uid),
             Cause::HelperMissing { .. } => Advice::Install(Package::Uidmap, around.distro),
             Cause::HelperPowerless { path, why } => hint::for_powerless(path.clone(), *why),
             Cause::NotMapped { reason: Some(reason), .. } => reason.advice(host, around),

@@ -50,6 +50,9 @@ pub fn plan(host: &HostFacts, mode: &UserNamespace) -> Result<IdPlan, Cause> {
 
 /// Both helpers, or the first thing that stands in their way.
 fn writer(host: &HostFacts) -> Result<MapWriter, Cause> {
+    if let Some(cause) = Cause::nobody(host) {
+        return Err(cause);
+    }
     for (kind, ranges) in [(IdKind::User, &host.subuids), (IdKind::Group, &host.subgids)] {
         if ranges.is_empty() {
             return Err(Cause::NoRange { kind, user: host.user.clone() });

@@ -58,6 +58,7 @@ const DOCTOR: &str = "rlrun doctor tells what forbids it on this host";
 const TOO_MANY_NAMESPACES: &str = "a limit of user.max_*_namespaces (sysctl -a) or 32 nested user namespaces is \
     reached: end other containers, or sudo sysctl -w user.max_user_namespaces=28633";
 const TOO_MANY_PROCESSES: &str = "ulimit -u is reached: end other processes of this user or raise the limit";
+const NO_SUCH_COMMAND: &str = "name a command that the image has; --entrypoint replaces the image's own";
 const NO_FILTERS: &str =
     "boot a kernel with CONFIG_SECCOMP_FILTER=y; --security-opt seccomp=unconfined does without the filter";
 const SPACE: &str = "rlrun images and rlrun rmi free space; RLRUN_DATA_HOME names a store on another file system";
@@ -165,11 +166,7 @@ pub const ROWS: &[Row] = &[
     Row { step: "exec-supervisor", errnos: &[], advice: REINSTALL },
     Row { step: "own-program", errnos: &[], advice: REINSTALL },
     // The payload.
-    Row {
-        step: "exec",
-        errnos: &[ENOENT],
-        advice: "name a command that the image has; --entrypoint replaces the image's own",
-    },
+    Row { step: "exec", errnos: &[ENOENT], advice: NO_SUCH_COMMAND },
     Row {
         step: "exec",
         errnos: &[EACCES, EPERM],
@@ -185,6 +182,7 @@ pub const ROWS: &[Row] = &[
         errnos: &[ELOOP],
         advice: "a symlink in the image leads back to itself: name the program by its real path",
     },
+    Row { step: "exec", errnos: &[], advice: NO_SUCH_COMMAND },
     Row {
         step: "confine-working-directory",
         errnos: &[ENOENT, ENOTDIR],

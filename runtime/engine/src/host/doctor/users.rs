@@ -49,7 +49,8 @@ fn ranges(name: &'static str, kind: IdKind, ranges: &[IdRange], grants: &Grants,
     }
     let advice = |cause: &Cause| cause.advice(&survey.host, &survey.around);
     if ranges.is_empty() {
-        let cause = Cause::NoRange { kind, user: survey.host.user.clone() };
+        let no_range = || Cause::NoRange { kind, user: survey.host.user.clone() };
+        let cause = Cause::nobody(&survey.host).unwrap_or_else(no_range);
         let fix = advice(&cause);
         return Check::warn(name, cause.to_string() + &faulty(grants), ONE_USER).fix(fix);
     }

@@ -84,6 +84,10 @@ fn each_failure_names_its_one_cause_and_the_command_that_mends_it() {
             host.subgids.clear();
             host.local_account = false;
         }),
+        said(|host| {
+            host.local_account = false;
+            host.user = "1500".to_owned();
+        }),
         said(|host| host.newuidmap = Helper::Missing),
         said(|host| {
             host.newuidmap = Helper::Unprivileged { path: "/usr/bin/newuidmap".into(), why: Powerless::NoNewPrivs };
