@@ -21,7 +21,7 @@ pub(crate) fn root(launch: &Launch) -> PathBuf {
 /// Mounts it.
 pub(crate) fn mount(launch: &Launch) -> Result<(), Failure> {
     match &launch.facts.rootfs {
-        Rootfs::Overlay { lowers } => overlay(lowers, &launch.facts.container_dir),
+        Rootfs::Overlay { lowers } => overlay(lowers, &launch.facts.container_dir, launch.facts.remove),
         Rootfs::FuseOverlay { lowers, binary, uids, gids } => {
             fuse(lowers, &launch.facts.container_dir, binary, uids, gids)
         }
@@ -59,13 +59,15 @@ fn escape(path: &Path) -> String {
     text
 }
 
-fn overlay(lowers: &[PathBuf], container: &Path) -> Result<(), Failure> {
+fn overlay(lowers: &[PathBuf], container: &Path, removed_at_the_end: bool) -> Result<(), Failure> {
     let merged = container.join("merged");
     let object = merged.display().to_string();
     let (parent, lowerdir) = lowerdir(lowers);
     let (upper, work) = (escape(&container.join("upper")), escape(&container.join("work")));
     // userxattr: the attributes an unprivileged mounter may set (5.11).
-    let options = format!("userxattr,lowerdir={lowerdir},upperdir={upper},workdir={work}");
+    // volatile: unmounting syncs the whole file system below otherwise, for a layer that nobody will see again (5.10).
+    let volatile = if removed_at_the_end { ",volatile" } else { "" };
+    let options = format!("userxattr,lowerdir={lowerdir},upperdir={upper},workdir={work}{volatile}");
     if options.len() >= 4096 {
         let why = format!("{} layers need {} bytes of mount options and 4095 fit", lowers.len(), options.len());
         return Err(failed(Kind::Runtime, "mount-overlay", "mount the root file system", object, why));
