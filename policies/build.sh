@@ -9,6 +9,7 @@ mkdir -p "$target/policies"
 target=$(cd "$target" && pwd)
 
 environment=$("$here/toolchain.sh")
+# shellcheck source=/dev/null
 . "$environment"
 
 cd "$here"
