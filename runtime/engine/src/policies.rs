@@ -2,7 +2,7 @@
 
 use crate::place::{Place, own_program};
 use crate::request::{Baseline, Launching};
-use rlrun_admission::{Builtin, PolicySet, Sources, Switch};
+use rlrun_admission::{Builtin, LoadError, PolicySet, Sources, Switch};
 use rlrun_spec::policy::PolicyId;
 use rlrun_spec::{Failure, Kind, Stage};
 use std::path::{Path, PathBuf};
@@ -64,11 +64,23 @@ fn log(policy: &PolicyId, level: &str, message: &str) {
 /// # Errors
 /// When one cannot be loaded: nothing may start without its word.
 pub fn load(place: &Place, choice: Choice) -> Result<PolicySet, Failure> {
-    let set = PolicySet::load(&sources(place, choice)?).map_err(|e| e.failure())?;
+    let files = choice.files.clone();
+    let set = PolicySet::load(&sources(place, choice)?).map_err(|e| with_path(&e, &files))?;
     for notice in set.notices() {
         eprintln!("warning: {notice}");
     }
     Ok(set)
+}
+
+/// A policy that the user named by its file is told by its file.
+fn with_path(error: &LoadError, files: &[PathBuf]) -> Failure {
+    let mut failure = error.failure();
+    if let LoadError::NotAPolicy { name, .. } = error
+        && let Some(path) = files.iter().find(|f| f.file_stem().is_some_and(|stem| stem == name.as_str()))
+    {
+        failure.object = path.display().to_string();
+    }
+    failure
 }
 
 /// `rlrun policy ls`: all of them, with those that cannot be loaded.
@@ -85,5 +97,5 @@ pub fn list(place: &Place) -> Result<Vec<Listed>, Failure> {
 /// When it is not a policy that can be asked.
 pub fn check(place: &Place, file: &Path, settings: Option<&Path>) -> Result<Inspection, Failure> {
     let choice = Choice { files: Vec::new(), baseline: Baseline::Off };
-    rlrun_admission::check(file, settings, &sources(place, choice)?).map_err(|e| e.failure())
+    rlrun_admission::check(file, settings, &sources(place, choice)?).map_err(|e| with_path(&e, &[file.to_owned()]))
 }
