@@ -1,5 +1,6 @@
 //! Which cgroup hierarchy there is and which controllers the caller may use (cgroups(7)).
 
+use super::text;
 use rlrun_spec::host::Cgroup;
 use rustix::fs::Access;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
 #[must_use]
 pub fn probe(uid: u32) -> Cgroup {
     if rustix::fs::statfs(MOUNT).is_ok_and(|fs| fs.f_type == CGROUP2_SUPER_MAGIC) {
-        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let own = text::small("/proc/self/cgroup").unwrap_or_default();
         return Cgroup::V2 { delegated: delegated(Path::new(MOUNT), &own, uid) };
     }
     // Version 1 hierarchies stand below a tmpfs; an empty directory has none.
@@ -26,7 +27,7 @@ fn delegated(mount: &Path, own: &str, uid: u32) -> Vec<String> {
     let manager = PathBuf::from(format!("user.slice/user-{uid}.slice/user@{uid}.service"));
     let writable = |dir: &PathBuf| rustix::fs::access(dir.join("cgroup.procs"), Access::WRITE_OK).is_ok();
     let group = own.into_iter().chain([manager]).map(|group| mount.join(group)).find(writable);
-    let controllers = group.and_then(|dir| std::fs::read_to_string(dir.join("cgroup.controllers")).ok());
+    let controllers = group.and_then(|dir| text::small(dir.join("cgroup.controllers")));
     controllers.unwrap_or_default().split_whitespace().map(str::to_owned).collect()
 }
 

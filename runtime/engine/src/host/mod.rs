@@ -12,6 +12,7 @@ pub mod overlay;
 mod probe;
 pub mod programs;
 pub mod subid;
+mod text;
 mod userns;
 
 pub use probe::probe;

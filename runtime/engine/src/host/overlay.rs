@@ -2,6 +2,7 @@
 //! missing modules and odd file systems tell only when it is tried. The verdict is kept beside the store, for this
 //! kernel, so that a run reads one small file.
 
+use super::text;
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use rustix::fs::{CWD, Mode};
@@ -33,7 +34,7 @@ pub enum Trial {
 /// The verdict of an earlier trial under this kernel.
 #[must_use]
 pub fn known_verdict(store: &Path) -> Option<bool> {
-    let text = fs::read_to_string(store.join(VERDICT)).ok()?;
+    let text = text::small(store.join(VERDICT))?;
     let (release, verdict) = text.trim_end().split_once(' ')?;
     (release == self::release()).then_some(verdict == "yes")
 }

@@ -4,7 +4,7 @@ use super::account::{self, Account};
 use super::cause::IdKind;
 use super::filesystem::FileSystem;
 use super::programs::Search;
-use super::{cgroup, getsubids, overlay, subid, userns};
+use super::{cgroup, getsubids, overlay, subid, text, userns};
 use rlrun_spec::{HostFacts, IdRange};
 use rustix::fs::{Mode, OFlags};
 use std::path::Path;
@@ -48,7 +48,7 @@ fn subordinate(kind: IdKind, account: &Account, uid: u32, own: u32) -> Vec<IdRan
         IdKind::User => "/proc/self/uid_map",
         IdKind::Group => "/proc/self/gid_map",
     };
-    let known = std::fs::read_to_string(map).map(|map| subid::known_ids(&map)).unwrap_or_default();
+    let known = text::small(map).map(|map| subid::known_ids(&map)).unwrap_or_default();
     subid::usable(&granted, own, &known)
 }
 
@@ -65,8 +65,8 @@ fn kernel(release: &str) -> (u32, u32) {
 
 /// The sysctl came with Linux 4.11; before, and where IPv4 is off, the limit was 1024 (ip(7)).
 fn unprivileged_port_start() -> u16 {
-    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
-    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
+    let start = text::small("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    start.and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
 }
 
 #[cfg(test)]

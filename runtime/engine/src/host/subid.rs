@@ -201,7 +201,8 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
     };
-    let mut text = Vec::new();
+    // One read for all but the largest files.
+    let mut text = Vec::with_capacity(4096);
     file.take(MAX_FILE + 1).read_to_end(&mut text)?;
     if text.len() as u64 > MAX_FILE {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 64 MiB"));

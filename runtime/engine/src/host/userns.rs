@@ -20,7 +20,7 @@ impl Switches {
     /// Reads them from a proc file system.
     #[must_use]
     pub fn read(proc: &Path) -> Self {
-        let text = |path: &str| std::fs::read_to_string(proc.join(path)).ok().map(|text| text.trim().to_owned());
+        let text = |path: &str| super::text::small(proc.join(path)).map(|text| text.trim().to_owned());
         let apparmor_restricts = text("sys/kernel/apparmor_restrict_unprivileged_userns");
         Switches {
             max_user_namespaces: text("sys/user/max_user_namespaces"),
