@@ -6,6 +6,7 @@ pub mod mounts;
 pub mod paths;
 pub mod process;
 pub mod seccomp;
+pub mod ulimits;
 pub mod user;
 
 use crate::host::cause::Surroundings;
@@ -78,6 +79,7 @@ pub fn build(inputs: Inputs<'_>) -> Result<Built, Failure> {
             .why("only the network slirp4netns publishes ports")
             .hint("leave out --network, or -p"));
     }
+    ulimits::check(&request.limits.ulimits)?;
     let account = account(inputs)?;
     let caps = capabilities(inputs);
     let mounts = mounts::plan(request, &inputs.image.config, inputs.host, &inputs.ids.maps)?;
