@@ -1,18 +1,7 @@
 //! What users and hosts get wrong. Each gives one error with its hint and the right code, and leaves the store as it was.
 //! Archives and registries are in `images` and `pull`, volumes and ports with their features.
 
-use rlrun_tests::{BASE, Case, Invocation, Output, case};
-
-/// rlrun in a mount namespace of root's own that `prepare`, a shell script, has changed first.
-fn on_changed_host(case: &Case, prepare: &str, args: &[&str]) -> Invocation {
-    let user = case.user();
-    let (uid, gid) = (user.uid.to_string(), user.gid.to_string());
-    let script = format!("set -e; {prepare}; exec setpriv --reuid {uid} --regid {gid} --clear-groups -- \"$@\"");
-    let program = case.program();
-    case.invoke_as_root("/usr/bin/unshare".as_ref())
-        .args(["--mount", "sh", "-c", &script, "sh", program.to_str().unwrap()])
-        .args(args)
-}
+use rlrun_tests::{BASE, Case, Output, case};
 
 const RUN: [&str; 5] = ["run", "--rm", "--network", "none", BASE];
 
@@ -52,10 +41,10 @@ fn without_dev_net_tun_the_network_is_refused_with_the_command_to_run() {
             "chmod 0666 /dev/net/tun",
         ),
     ] {
-        let out = on_changed_host(&case, prepare, &["run", "--rm", BASE, "true"]).run();
+        let out = case.on_changed_host(prepare, &["run", "--rm", BASE, "true"]).run();
         out.refused(125, "/dev/net/tun").complains(words);
         // Without a network it is not needed.
-        on_changed_host(&case, prepare, &with_run(&[], &["true"])).run().ok();
+        case.on_changed_host(prepare, &with_run(&[], &["true"])).run().ok();
     }
 }
 
@@ -63,16 +52,16 @@ fn without_dev_net_tun_the_network_is_refused_with_the_command_to_run() {
 fn without_dev_fuse_the_driver_that_needs_it_is_refused_and_others_work() {
     let case = case!(Userns, Fuse, Root);
     let prepare = "mount --bind /dev/null /dev/fuse; umount /dev/fuse; touch /run/rlrun-no-fuse; mount --bind /run/rlrun-no-fuse /dev/fuse";
-    let out = on_changed_host(&case, prepare, &with_run(&["--storage-driver", "fuse-overlayfs"], &["true"])).run();
+    let out = case.on_changed_host(prepare, &with_run(&["--storage-driver", "fuse-overlayfs"], &["true"])).run();
     out.refused(125, "/dev/fuse");
-    on_changed_host(&case, prepare, &with_run(&[], &["true"])).run().ok();
+    case.on_changed_host(prepare, &with_run(&[], &["true"])).run().ok();
 }
 
 #[test]
 fn without_slirp4netns_the_package_is_named() {
     let case = case!(Userns, Slirp, Root);
     let path = "touch /run/no-such-program; mount --bind /run/no-such-program /usr/bin/slirp4netns";
-    on_changed_host(&case, path, &["run", "--rm", BASE, "true"]).run().refused(125, "slirp4netns").complains("install");
+    case.on_changed_host(path, &["run", "--rm", BASE, "true"]).run().refused(125, "slirp4netns").complains("install");
 }
 
 #[test]
@@ -94,7 +83,7 @@ fn a_fallback_directory_that_was_planted_is_not_used() {
     // In a private /tmp, so that nothing real is touched: a directory of somebody else, and a link.
     for plant in [format!("mkdir -m 0777 {path}"), format!("ln -s /etc {path}")] {
         let prepare = format!("mount -t tmpfs -o mode=1777 none /tmp; {plant}");
-        let out = on_changed_host(&case, &prepare, &["run", "--rm", BASE, "true"]).without_env("XDG_RUNTIME_DIR").run();
+        let out = case.on_changed_host(&prepare, &["run", "--rm", BASE, "true"]).without_env("XDG_RUNTIME_DIR").run();
         // Refused, or served from somewhere else: never from the planted place.
         if out.exit != rlrun_tests::Exit::Code(0) {
             out.refused(125, &path);

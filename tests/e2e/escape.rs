@@ -77,7 +77,7 @@ fn no_descriptor_leaks_in() {
     let list = out.ok().out();
     assert!(!list.contains("secret"), "{list}");
     // 0, 1, 2 and the directory that ls itself reads.
-    assert_eq!(list.lines().filter(|line| line.contains("->")).count(), 4, "{list}");
+    assert_eq!(list.lines().filter(|line| line.starts_with('l')).count(), 4, "{list}");
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn no_descriptor_leaks_into_a_terminal_container_or_an_init() {
     let case = case!(Userns);
     for options in [&["--init"][..], &["-t"], &["-i"]] {
         let list = case.run_base(options, ["ls", "-l", "/proc/self/fd"]).ok().out();
-        assert_eq!(list.lines().filter(|line| line.contains("->")).count(), 4, "{options:?}: {list}");
+        assert_eq!(list.lines().filter(|line| line.starts_with('l')).count(), 4, "{options:?}: {list}");
     }
     let list = case.run_base(&["--init"], ["ls", "-l", "/proc/1/fd"]).out();
     assert!(!list.contains("/proc") && !list.contains("memfd") && !list.contains(" /home"), "{list}");
@@ -123,7 +123,7 @@ fn masked_paths_cannot_be_uncovered_with_sys_admin_either() {
     let case = case!(Userns);
     // A mount that came from another namespace is locked: mount_namespaces(7).
     let options = ["--policy-baseline=off", "--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined"];
-    let out = case.run_base(&options, ["probe", "mounts", "/proc/kcore"]);
+    let out = case.run_base(&options, ["probe", "mounts", "/proc/sys"]);
     if out.exit != rlrun_tests::Exit::Code(0) {
         // There is no way to ask for it: better still.
         return;
@@ -175,7 +175,8 @@ fn sysctls_cannot_be_written() {
     for name in
         ["kernel/core_pattern", "kernel/hostname", "vm/drop_caches", "net/ipv4/ip_forward", "user/max_user_namespaces"]
     {
-        case.in_base(["probe", "open", &format!("/proc/sys/{name}"), "w"]).ok().says("EROFS");
+        let answer = case.in_base(["probe", "open", &format!("/proc/sys/{name}"), "w"]).ok().out();
+        assert!(answer.ends_with("EROFS\n") || answer.ends_with("EACCES\n"), "{answer}");
     }
 }
 

@@ -196,17 +196,17 @@ fn a_wrong_digest_is_refused_and_changes_nothing() {
     };
     // A layer whose bytes are not what its name, or the configuration's diff-id, says.
     let docker = small("localhost/wrong:1", "x").docker_archive().change(|name| name.ends_with("layer.tar"), flip);
-    load(&case, &docker.bytes()).refused(125, "digest");
+    load(&case, &docker.bytes()).refused(125, "sha256:");
     let oci = small("localhost/wrong:1", "x").oci_archive("", |data| data.to_vec());
     let oci = oci.change(
         |name| name.starts_with("blobs/"),
         |data| if data.len() > 100_000 { flip(data) } else { data.to_vec() },
     );
-    load(&case, &oci.bytes()).refused(125, "digest");
+    load(&case, &oci.bytes()).refused(125, "sha256:");
     let mut lying = small("localhost/wrong:1", "x");
     lying.diff_ids = Some(vec![rlrun_tests::digest(b"a"), rlrun_tests::digest(b"b")]);
-    load(&case, &lying.docker_archive().bytes()).refused(125, "digest");
-    load(&case, &lying.oci_archive("+gzip", gzip).bytes()).refused(125, "digest");
+    load(&case, &lying.docker_archive().bytes()).refused(125, "sha256:");
+    load(&case, &lying.oci_archive("+gzip", gzip).bytes()).refused(125, "sha256:");
     assert_eq!(store(&case), before);
 }
 

@@ -58,25 +58,13 @@ fn doctor_finds_nothing_to_mend_on_a_provisioned_host() {
 
 #[test]
 fn doctor_and_a_failure_give_the_same_advice() {
-    let case = case!(Userns, Slirp);
-    let path = case.make_dir("tools").display().to_string() + ":/bin";
-    let tools = ["newuidmap", "newgidmap"];
-    for tool in tools {
-        std::os::unix::fs::symlink(format!("/usr/bin/{tool}"), case.directory().join("tools").join(tool)).unwrap();
-    }
-    if std::path::Path::new("/bin/slirp4netns").exists() {
-        // A merged /usr: there is no PATH that has the rest and not slirp4netns.
-        let path = case.directory().join("tools").display().to_string();
-        let failure = case.rlrun(["run", "--rm", BASE, "true"]).env("PATH", &path).run();
-        let failure = failure.refused(125, "slirp4netns").err();
-        let hint =
-            failure.lines().find(|line| line.starts_with("hint: ")).unwrap().trim_start_matches("hint: ").to_owned();
-        let doctor = case.rlrun(["doctor"]).env("PATH", &path).run().out();
-        assert!(doctor.contains(&hint), "doctor does not say {hint:?}: {doctor}");
-        return;
-    }
-    let failure = case.rlrun(["run", "--rm", BASE, "true"]).env("PATH", &path).run();
-    failure.refused(125, "slirp4netns");
+    let case = case!(Userns, Slirp, Root);
+    let prepare = "touch /run/rlrun-not-a-program; mount --bind /run/rlrun-not-a-program /usr/bin/slirp4netns";
+    let failure = case.on_changed_host(prepare, &["run", "--rm", BASE, "true"]).run();
+    let failure = failure.refused(125, "slirp4netns").err();
+    let hint = failure.lines().find_map(|line| line.strip_prefix("hint: ")).unwrap();
+    let doctor = case.on_changed_host(prepare, &["doctor"]).run().out();
+    assert!(doctor.contains(hint), "doctor does not say {hint:?}: {doctor}");
 }
 
 #[test]

@@ -54,6 +54,7 @@ static HOST: Mutex<()> = Mutex::new(());
 /// A user of its own, with exactly the given lines in /etc/subuid and /etc/subgid.
 struct Guest {
     name: String,
+    lines: String,
     _lock: std::sync::MutexGuard<'static, ()>,
     _across_processes: nix::fcntl::Flock<std::fs::File>,
 }
@@ -73,7 +74,7 @@ impl Guest {
             let before = std::fs::read_to_string(file).unwrap();
             replace(file, &format!("{lines}{before}"));
         }
-        Guest { name, _lock: lock, _across_processes: across }
+        Guest { name, lines, _lock: lock, _across_processes: across }
     }
 
     fn case(&self) -> Case {
@@ -88,11 +89,7 @@ impl Drop for Guest {
     fn drop(&mut self) {
         for file in ["/etc/subuid", "/etc/subgid"] {
             let now = std::fs::read_to_string(file).unwrap();
-            let kept: String = now
-                .lines()
-                .filter(|line| !line.contains("GUEST") && !line.starts_with(&self.name))
-                .map(|line| format!("{line}\n"))
-                .collect();
+            let kept = now.replacen(&self.lines, "", 1);
             replace(file, &kept);
         }
         run("userdel", &[&self.name]);
@@ -160,12 +157,19 @@ fn hostile_lines_are_skipped_and_good_ones_used() {
 #[test]
 fn a_helper_without_its_privilege_is_named() {
     let case = case!(Userns, Root);
-    // A newuidmap without set-user-ID, found first.
+    // In a mount namespace of root's own, where the helpers have lost their set-user-ID bit.
     let tools = case.make_dir("tools");
+    let mut prepare = String::from("true");
     for helper in ["newuidmap", "newgidmap"] {
         std::fs::copy(format!("/usr/bin/{helper}"), tools.join(helper)).unwrap();
+        prepare += &format!("; mount --bind {}/{helper} /usr/bin/{helper}", tools.display());
     }
-    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", tools.display());
-    let out = case.base(&["-u", "app"], ["true"]).env("PATH", path).run();
-    out.refused(125, "newuidmap").complains("chmod u+s");
+    let run = |options: &[&str]| {
+        let mut args = vec!["run", "--rm", "--network", "none"];
+        args.extend(options);
+        args.extend([rlrun_tests::BASE, "true"]);
+        case.on_changed_host(&prepare, &args).run()
+    };
+    run(&["-u", "app"]).refused(125, "1000").complains("chmod u+s");
+    run(&[]).ok().complains("newuidmap");
 }

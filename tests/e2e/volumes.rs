@@ -132,7 +132,7 @@ fn a_tmpfs_is_empty_writable_and_private() {
         [
             "sh",
             "-c",
-            "ls -A /scratch; stat -c %a /scratch; df -k /scratch | tail -1; head -c 2000000 /dev/zero > /scratch/x",
+            "ls -A /scratch; stat -c %a /scratch; df -k /scratch | tail -1; dd if=/dev/zero of=/scratch/x bs=64k count=40",
         ],
     )
     .code(1)

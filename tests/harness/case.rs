@@ -169,6 +169,18 @@ impl Case {
         Invocation { identity: None, ..self.invoke(program) }
     }
 
+    /// rlrun in a mount namespace of root's own that `prepare`, a shell script, has changed first.
+    pub fn on_changed_host(&self, prepare: &str, args: &[&str]) -> Invocation {
+        let script = format!(
+            "set -e; {prepare}; exec setpriv --reuid {} --regid {} --clear-groups -- \"$@\"",
+            self.user.uid, self.user.gid
+        );
+        let program = self.program();
+        self.invoke_as_root("/usr/bin/unshare".as_ref())
+            .args(["--mount", "sh", "-c", &script, "sh", program.to_str().unwrap()])
+            .args(args)
+    }
+
     /// Runs rlrun to its end.
     pub fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
         self.rlrun(args).run()

@@ -52,6 +52,11 @@ pub fn serve(ip: IpAddr, answer: impl Fn(&str, &str) -> Reply + Send + Sync + 's
 
 fn converse(client: TcpStream, answer: &(dyn Fn(&str, &str) -> Reply + Send + Sync)) {
     let mut reader = BufReader::new(client.try_clone().unwrap());
+    // The first byte of a TLS handshake: say what every server says that expects HTTP.
+    if reader.fill_buf().is_ok_and(|bytes| bytes.first() == Some(&0x16)) {
+        drop((&client).write_all(b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\n"));
+        return;
+    }
     while let Some((method, path)) = request(&mut reader) {
         let reply = answer(&method, &path);
         let claimed = reply.body.len() + if reply.truncated { 1000 } else { 0 };
