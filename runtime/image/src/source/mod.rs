@@ -14,7 +14,7 @@ use std::io::Read;
 
 impl Store {
     /// Fetches an image from a registry. A short name is looked for where registries.conf(5) says, else on docker.io.
-    /// Nothing is transferred that the store has; an unchanged tag costs one request.
+    /// Nothing is transferred that the store has; an unchanged tag costs two small requests.
     ///
     /// # Errors
     /// [`ImageError`] with what is wrong; the store is as it was.
