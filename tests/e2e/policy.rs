@@ -141,7 +141,8 @@ fn policies_work_with_an_empty_cache() {
 /// `--policy` with the policy that misbehaves in this way.
 fn hostile(case: &Case, how: &str) -> rlrun_tests::Output {
     let built = std::env::var("RLRUN_HOSTILE_POLICY").expect("make test says where the hostile policy is");
-    let directory = format!("hostile-{}", std::fs::read_dir(case.directory()).unwrap().count());
+    let free = |name: &String| !case.directory().join(name).exists();
+    let directory = (0..).map(|n| format!("hostile-{n}")).find(free).unwrap();
     case.make_dir(&directory);
     let policy = case.make_file(&format!("{directory}/hostile.wasm"), std::fs::read(built).unwrap());
     case.make_file(&format!("{directory}/hostile.toml"), format!("how = \"{how}\"\n"));

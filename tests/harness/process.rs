@@ -388,7 +388,7 @@ impl Output {
     pub fn refused(&self, code: i32, why: &str) -> &Self {
         self.code(code).complains(why);
         let err = self.err();
-        if err.matches("Error: ").count() != 1 {
+        if err.lines().filter(|line| line.starts_with("Error: ")).count() != 1 {
             self.fail("expected exactly one `Error: ` line");
         }
         if !err.lines().any(|line| line.starts_with("hint: ") && line.len() > "hint: ".len()) {

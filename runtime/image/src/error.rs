@@ -54,7 +54,7 @@ pub enum ImageError {
         why: String,
     },
     /// Content is not what its digest or size promises.
-    #[error("verify the content: {object}: expected {expected}, got {actual}")]
+    #[error("verify the content: {object}: expected digest {expected}, got {actual}")]
     Mismatch {
         /// Blob, layer or manifest.
         object: String,
@@ -187,7 +187,7 @@ impl From<ImageError> for Failure {
                 "verify the content",
                 object,
             )
-            .why(format!("expected {expected}, got {actual}"))
+            .why(format!("expected digest {expected}, got {actual}"))
             .hint("the content was changed or damaged on its way: fetch or write it again, and distrust its source"),
             ImageError::Malformed { object, why } => {
                 new(Kind::Runtime, "image-malformed", "read the image", object).why(why).hint(DAMAGED)

@@ -62,7 +62,7 @@ impl Client {
         let mut client = Client::new(endpoint, credentials, "https", Some(verify))?;
         let probe = client.agent.get(format!("{}/v2/", client.base)).call();
         match probe {
-            Err(e) if transport != Transport::Verified && is_plain_http(&e) => {
+            Err(e) if transport != Transport::Verified && (is_plain_http(&e) || hung_up(&e)) => {
                 client = Client::new(endpoint, client.credentials, "http", None)?;
             }
             Err(e) if !is_lost(&e) => return Err(client.unreachable(&e)),
@@ -326,6 +326,12 @@ fn is_no_such_host(error: &ureq::Error) -> bool {
 /// The server answered a TLS hello with something that is not TLS.
 fn is_plain_http(error: &ureq::Error) -> bool {
     error.to_string().contains("corrupt message")
+}
+
+/// The server took a TLS hello for a request that it cannot read, and closed. Only where plain http is allowed anyway:
+/// elsewhere it is a connection that broke.
+fn hung_up(error: &ureq::Error) -> bool {
+    matches!(error, ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::UnexpectedEof)
 }
 
 #[cfg(test)]
