@@ -135,6 +135,11 @@ pub const ROWS: &[Row] = &[
         advice: "the image lacks the destination and nothing can be made there: leave the outer mount writable, or choose a destination that exists",
     },
     Row {
+        step: "mount-target",
+        errnos: &[],
+        advice: "choose a destination that is neither / nor inside /proc; a link of the image may lead there",
+    },
+    Row {
         step: "sysctl",
         errnos: &[],
         advice: "only a namespace's own can be set: net.*, kernel.shm*, kernel.msg*, kernel.sem, fs.mqueue.*",
@@ -196,6 +201,11 @@ pub const ROWS: &[Row] = &[
     // Network.
     Row { step: "slirp-start", errnos: &[ENOENT, EACCES], advice: DEV_NET_TUN },
     Row { step: "slirp-start", errnos: &[], advice: "--network none or --network host does without slirp4netns" },
+    Row {
+        step: "slirp-run",
+        errnos: &[],
+        advice: "`slirp4netns --version` tells whether it works; --network none does without it",
+    },
     Row {
         step: "slirp-port",
         errnos: &[EADDRINUSE],
