@@ -241,13 +241,15 @@ fn slirp_is_sandboxed_and_ends_with_the_container() {
 }
 
 #[test]
-fn a_slirp_that_dies_does_not_take_the_container_with_it_silently() {
-    let case = case!(Userns, Slirp);
+fn the_death_of_the_network_helper_is_never_silent() {
+    let case = case!(Userns, Slirp).keeping_containers();
     let container = spawn(&case, &[], &["probe", "wait"]);
     let slirp = rlrun_tests::payload_of(container.running.pid, "slirp4netns");
     nix::sys::signal::kill(slirp, Signal::SIGKILL).unwrap();
-    let warned = until(10, || container.stderr_so_far().contains("slirp4netns").then_some(()));
-    assert!(warned.is_some() || !container.running.alive(), "the network died and nobody said so");
-    stop(container);
-    drop(case.keeping_containers());
+    let told = until(10, || container.stderr_so_far().contains("slirp4netns").then_some(()));
+    assert!(told.is_some(), "the network died and nobody said so");
+    if container.running.alive() {
+        container.signal(Signal::SIGKILL);
+    }
+    container.finish();
 }

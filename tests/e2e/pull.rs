@@ -125,7 +125,7 @@ fn a_layer_with_other_bytes_is_refused() {
     let body = &mut replies.get_mut(&path).unwrap().body;
     let last = body.len() - 1;
     body[last] ^= 1;
-    refused_pull(&case, replies, "digest");
+    refused_pull(&case, replies, "sha256:");
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn a_manifest_that_is_not_the_digest_asked_for_is_refused() {
     let fake = FakeRegistry::serving(replies);
     let host = fake.reference().split('/').next().unwrap().to_owned();
     allow_plain_http(&case, &host);
-    case.run(["pull", &format!("{host}/app@{wanted}")]).refused(125, "digest");
+    case.run(["pull", &format!("{host}/app@{wanted}")]).refused(125, "sha256:");
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn errors_and_nonsense_of_a_registry_are_told() {
     refused_pull(&case, with(Reply::ok(kind, "{}")), "");
     refused_pull(&case, with(Reply::ok(kind, vec![b' '; 64 << 20])), "");
     refused_pull(&case, with(Reply { status: 500, ..Reply::not_found() }), "500");
-    refused_pull(&case, with(Reply { status: 401, ..Reply::not_found() }), "401");
+    refused_pull(&case, with(Reply { status: 401, ..Reply::not_found() }), "login");
     let itself = Reply {
         status: 302,
         headers: vec![("Location".to_owned(), "/v2/app/manifests/1".to_owned())],

@@ -162,6 +162,7 @@ fn a_helper_without_its_privilege_is_named() {
     let mut prepare = String::from("true");
     for helper in ["newuidmap", "newgidmap"] {
         std::fs::copy(format!("/usr/bin/{helper}"), tools.join(helper)).unwrap();
+        std::fs::set_permissions(tools.join(helper), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         prepare += &format!("; mount --bind {}/{helper} /usr/bin/{helper}", tools.display());
     }
     let run = |options: &[&str]| {
