@@ -37,7 +37,8 @@ rlrun() {
 # show COMMAND...: prints it as a user would type it, then runs it.
 show() {
     printf '\n\033[1m$'
-    printf ' %q' "$@"
+    local word
+    for word; do case $word in *[!A-Za-z0-9/:=._-]*) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac; done
     printf '\033[0m\n'
     "$@"
 }
@@ -77,7 +78,7 @@ start_server() {
 
 refused() {
     local code=0
-    show "$@" || code=$?
+    show "$@" 2>&1 || code=$?
     printf '(exit code %s)\n' "$code"
     [ "$code" = 125 ] || { echo 'demo: this should have been refused with exit code 125' >&2; exit 1; }
 }
@@ -90,10 +91,9 @@ show rlrun import "$work/rootfs.tar" "$IMAGE"
 show rlrun images
 
 title 'Inside: root of its own user namespace, on an overlay'
-show rlrun run --rm --network none "$IMAGE" sh -c '
-    echo "I am $(id)"
-    echo "ids inside, outside, count:"; cat /proc/self/uid_map
-    echo "the root file system:"; grep " / " /proc/mounts | cut -c1-100'
+# shellcheck disable=SC2016 # for the shell inside
+show rlrun run --rm --network none "$IMAGE" sh -c \
+    'echo "I am $(id)"; echo "ids inside, outside, count:"; cat /proc/self/uid_map; grep " / " /proc/mounts | cut -c1-60'
 
 title 'A page over the slirp4netns network'
 address=$(host_address)

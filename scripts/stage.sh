@@ -28,3 +28,14 @@ for policy in "$policies"/*.wasm; do
     [ -e "$policy" ] || continue
     put 0644 "$policy" "$stage/share/rlrun/policies/${policy##*/}"
 done
+
+# What clap knows of the commands, for man(1) and the shells.
+documents=$stage/.documents
+if [ ! -e "$documents" ] || [ "$stage/bin/rlrun" -nt "$documents" ]; then
+    mkdir -p "$stage"/share/{man/man1,bash-completion/completions,zsh/site-functions,fish/vendor_completions.d}
+    "$stage/bin/rlrun" man "$stage/share/man/man1"
+    "$stage/bin/rlrun" completion bash >"$stage/share/bash-completion/completions/rlrun"
+    "$stage/bin/rlrun" completion zsh >"$stage/share/zsh/site-functions/_rlrun"
+    "$stage/bin/rlrun" completion fish >"$stage/share/fish/vendor_completions.d/rlrun.fish"
+    touch "$documents"
+fi
