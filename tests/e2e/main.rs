@@ -6,6 +6,7 @@ mod confinement;
 mod escape;
 mod faults;
 mod hostile_layers;
+mod image_verbs;
 mod images;
 mod introspection;
 mod network;

@@ -2,6 +2,7 @@
 //! into a request.
 
 pub(crate) mod images;
+pub(crate) mod list;
 pub(crate) mod not_yet;
 pub(crate) mod run;
 
@@ -10,7 +11,7 @@ use clap::{Arg, ArgAction, Command};
 /// Reads options as podman and docker do: `--flag` may be written `--flag=true` and `--flag=false`, and the word after
 /// an option that takes a value is its value, whatever it looks like.
 pub(crate) fn read_as_podman_does(command: Command) -> Command {
-    command.mut_args(|arg: Arg| match arg.get_action() {
+    command.mut_subcommands(read_as_podman_does).mut_args(|arg: Arg| match arg.get_action() {
         ArgAction::SetTrue => {
             let off_by_default = arg.get_default_values().is_empty();
             let arg = if off_by_default { arg.default_value("false") } else { arg };

@@ -1,6 +1,7 @@
 //! `rlrun`: parse, dispatch, render. Nothing is decided here.
 
 mod arguments;
+mod format;
 mod report;
 mod table;
 mod verbs;

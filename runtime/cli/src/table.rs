@@ -21,6 +21,32 @@ pub(crate) fn columns(rows: &[Vec<String>]) -> String {
     text
 }
 
+/// Lines of cells separated by tabs as podman aligns them: two blanks apart, and no column but the last is narrower than 12.
+pub(crate) fn aligned(text: &str) -> String {
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split('\t').collect()).collect();
+    let mut widths: Vec<usize> = Vec::new();
+    for row in &rows {
+        for (column, cell) in row.iter().enumerate().take(row.len() - 1) {
+            let width = (cell.chars().count() + 2).max(12);
+            match widths.get_mut(column) {
+                Some(known) => *known = width.max(*known),
+                None => widths.push(width),
+            }
+        }
+    }
+    let mut out = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = widths.get(column).copied().unwrap_or_default();
+            line.push_str(&format!("{cell:width$}"));
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
 /// Bytes in decimal units with three significant digits: `4.46 MB`.
 pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
@@ -120,6 +146,12 @@ mod tests {
     fn columns_line_up_and_end_clean() {
         let rows = [vec!["A".to_owned(), "LONGER".to_owned()], vec!["äöü".to_owned(), "x".to_owned()]];
         assert_eq!(columns(&rows), "A    LONGER\näöü  x\n");
+    }
+
+    #[test]
+    fn cells_line_up_as_podman_has_them() {
+        assert_eq!(aligned("A\tB\nlonger than twelve\tx\n"), "A                   B\nlonger than twelve  x\n");
+        assert_eq!(aligned("A\tB\tC\nä\ty\n"), "A           B           C\nä           y\n");
     }
 
     #[test]

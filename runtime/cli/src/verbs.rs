@@ -21,8 +21,11 @@ use std::process::ExitCode;
 type Outcome = Result<ExitCode, Failure>;
 
 /// One verb.
+#[derive(Clone, Copy)]
 struct Verb {
     name: &'static str,
+    /// Other names, which help does not show.
+    aliases: &'static [&'static str],
     about: &'static str,
     define: fn(Command) -> Command,
     run: fn(&mut ArgMatches, Marks) -> Outcome,
@@ -34,10 +37,48 @@ const fn verb(
     define: fn(Command) -> Command,
     run: fn(&mut ArgMatches, Marks) -> Outcome,
 ) -> Verb {
-    Verb { name, about, define, run }
+    Verb { name, aliases: &[], about, define, run }
 }
 
-const VERBS: [Verb; 13] = [
+impl Verb {
+    const fn known_as(self, aliases: &'static [&'static str]) -> Self {
+        Verb { aliases, ..self }
+    }
+
+    fn is_called(&self, word: &str) -> bool {
+        self.name == word || self.aliases.contains(&word)
+    }
+
+    fn bare(&self) -> Command {
+        Command::new(self.name).aliases(self.aliases).args_override_self(true)
+    }
+
+    /// With its arguments.
+    fn full(&self) -> Command {
+        // The text last, because the doc comment of a struct of arguments is its own.
+        (self.define)(self.bare()).about(self.about)
+    }
+}
+
+/// A verb that only groups others: `rlrun image ls`.
+fn group(command: Command, verbs: &[Verb]) -> Command {
+    command
+        .subcommands(verbs.iter().map(Verb::full))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+}
+
+fn run_in_group(verbs: &[Verb], matches: &mut ArgMatches, marks: Marks) -> Outcome {
+    let Some((name, mut matches)) = matches.remove_subcommand() else { return Ok(ExitCode::SUCCESS) };
+    match verbs.iter().find(|verb| verb.name == name) {
+        Some(verb) => (verb.run)(&mut matches, marks),
+        // Clap lets no other through.
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+const VERBS: [Verb; 14] = [
     verb("run", "Run a command in a new container", |c| run::define(c, "run"), run::run),
     verb("plan", "Print what `run` would do, as JSON; run nothing", |c| run::define(c, "plan"), run::plan),
     verb("load", "Load images from an archive", with::<LoadArgs>, images::load),
@@ -45,6 +86,7 @@ const VERBS: [Verb; 13] = [
     verb("pull", "Fetch images from a registry", with::<PullArgs>, images::pull),
     verb("images", "List images", with::<ImagesArgs>, images::list),
     verb("rmi", "Remove images", with::<RmiArgs>, images::remove),
+    verb("image", "Work with images", |c| group(c, &images::VERBS), |m, marks| run_in_group(&images::VERBS, m, marks)),
     verb("rm", "Remove containers that have ended", with::<RmArgs>, images::remove_containers),
     verb("doctor", "Tell what this host offers, and how to mend what is missing", |c| c, documents::doctor),
     verb("policy", "List and check policies", policy::define, policy::policy),
@@ -85,14 +127,12 @@ enum Purpose {
 
 fn command(filled: Filled<'_>, purpose: Purpose) -> Command {
     let define = |verb: &Verb| {
-        let bare = Command::new(verb.name).hide(verb.name == MAN).args_override_self(true);
         let full = match filled {
-            Filled::Only(name) if name != verb.name => bare,
-            Filled::Only(_) | Filled::All => (verb.define)(bare),
+            Filled::Only(name) if !verb.is_called(name) => verb.bare().about(verb.about),
+            Filled::Only(_) | Filled::All => verb.full(),
         };
         let command = if purpose == Purpose::Reading { read_as_podman_does(full) } else { full };
-        // Last, because the doc comment of a struct of arguments is its own.
-        command.about(verb.about)
+        command.hide(verb.name == MAN)
     };
     Command::new("rlrun")
         .about("A rootless, daemonless container engine with programmable policies")
@@ -112,7 +152,7 @@ fn shown() -> Command {
 pub(crate) fn dispatch(words: impl Iterator<Item = OsString>, mut marks: Marks) -> Outcome {
     let words: Vec<OsString> = words.collect();
     let first = words.get(1).and_then(|w| w.to_str()).unwrap_or_default();
-    let verb = VERBS.iter().find(|v| v.name == first);
+    let verb = VERBS.iter().find(|v| v.is_called(first));
     let mut matches = match command(Filled::Only(first), Purpose::Reading).try_get_matches_from(&words) {
         Ok(matches) => matches,
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {

@@ -17,7 +17,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-pub use rlrun_image::{Event as Progress, ImageSummary, RemoveMode, Removed, Store, Stored};
+pub use rlrun_image::{Event as Progress, ImageDetails, ImageSummary, RemoveMode, Removed, Store, Stored};
 
 /// The step of failures about ids that the map lacks; set where layers are unpacked.
 const STEP_ID: &str = "unpack-id";
@@ -256,6 +256,22 @@ pub fn list(place: &Place, name: Option<&str>) -> Result<Vec<ImageSummary>, Fail
         }
     }
     Ok(all)
+}
+
+/// `rlrun image inspect` and its kin: one image with its documents. Reads only.
+///
+/// # Errors
+/// When there is no such image, or the store cannot be read.
+pub fn details(place: &Place, name: &str) -> Result<ImageDetails, Failure> {
+    Ok(Store::new(&place.data).details(name)?)
+}
+
+/// `rlrun image exists`.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn exists(place: &Place, name: &str) -> Result<bool, Failure> {
+    Ok(Store::new(&place.data).has(name)?)
 }
 
 fn warnings_of(stored: &Stored) -> Vec<String> {

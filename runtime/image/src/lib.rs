@@ -48,6 +48,6 @@ pub use error::ImageError;
 pub use limits::Limits;
 pub use options::PullOptions;
 pub use reference::Reference;
-pub use store::{ImageSummary, Pin, RemoveMode, Removed, ResolvedImage, Store, Stored};
+pub use store::{ImageDetails, ImageSummary, Pin, RemoveMode, Removed, ResolvedImage, Store, Stored};
 pub use unpack::{copy_rootfs_job, inner_main};
 pub use work::{Event, InIdMap, Work};

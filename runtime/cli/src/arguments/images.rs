@@ -1,5 +1,6 @@
 //! `load`, `import`, `pull`, `images`, `rmi` and `rm`.
 
+use super::list::ListArgs;
 use clap::{Args, ValueEnum};
 use rlrun_engine::request::PullOptions;
 use std::path::PathBuf;
@@ -63,37 +64,47 @@ pub(crate) struct PullArgs {
     pub(crate) quiet: bool,
 }
 
-/// `--format`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// Columns.
-    #[default]
-    Table,
-    /// A JSON array.
-    Json,
-}
-
 /// `rlrun images`.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub(crate) struct ImagesArgs {
     /// Only images of this name
     #[arg(value_name = "IMAGE")]
     pub(crate) name: Option<String>,
-    /// Only ids
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+    /// As podman has it; rlrun keeps no intermediate images that it could hide
     #[arg(short, long)]
-    pub(crate) quiet: bool,
-    /// Whole ids and digests
-    #[arg(long)]
-    pub(crate) no_trunc: bool,
+    pub(crate) all: bool,
     /// Digests too
     #[arg(long)]
     pub(crate) digests: bool,
-    /// No heading
-    #[arg(short = 'n', long)]
-    pub(crate) noheading: bool,
-    /// How to print
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) format: Format,
+    /// created, id, repository, size or tag
+    #[arg(long, value_name = "BY", default_value = "created")]
+    pub(crate) sort: Sort,
+}
+
+/// What a list of images is sorted by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sort {
+    /// Newest first.
+    #[default]
+    Created,
+    /// By id.
+    Id,
+    /// By name.
+    Repository,
+    /// Smallest first.
+    Size,
+    /// By tag.
+    Tag,
+}
+
+/// A verb about one image.
+#[derive(Args, Debug)]
+pub(crate) struct NameArgs {
+    /// Name or id
+    #[arg(value_name = "IMAGE")]
+    pub(crate) name: String,
 }
 
 /// `rlrun rmi`.

@@ -124,7 +124,6 @@ const VERBS: &[&str] = &[
     "generate",
     "healthcheck",
     "history",
-    "image",
     "info",
     "init",
     "inspect",

@@ -44,6 +44,29 @@ pub struct ImageSummary {
     pub size: u64,
     /// `linux/amd64`.
     pub platform: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// It is in an additional store, which this user's commands only read.
+    pub read_only: bool,
+}
+
+impl ImageSummary {
+    pub(super) fn new(record: &Record, mut references: Vec<Reference>) -> Self {
+        references.sort_by_cached_key(ToString::to_string);
+        let (tags, digests) = references.into_iter().partition::<Vec<_>, _>(|r| r.tag().is_some());
+        ImageSummary {
+            names: tags.iter().map(ToString::to_string).collect(),
+            digests: digests.iter().map(ToString::to_string).collect(),
+            id: record.id.to_string(),
+            digest: record.manifest.to_string(),
+            created: record.config.created.clone(),
+            added: record.added,
+            size: record.size,
+            platform: record.config.platform(),
+            labels: record.config.labels.clone(),
+            read_only: false,
+        }
+    }
 }
 
 /// The shortest id prefix that is taken for one.
@@ -167,19 +190,7 @@ impl Store {
         let mut rows = Vec::new();
         for record_name in self.record_names()? {
             let Some(record) = Record::read(&self.record_path(&record_name))? else { continue };
-            let mut references = names.remove(&record_name).unwrap_or_default();
-            references.sort_by_cached_key(ToString::to_string);
-            let (tags, digests) = references.into_iter().partition::<Vec<_>, _>(|r| r.tag().is_some());
-            rows.push(ImageSummary {
-                names: tags.iter().map(ToString::to_string).collect(),
-                digests: digests.iter().map(ToString::to_string).collect(),
-                id: record.id.to_string(),
-                digest: record.manifest.to_string(),
-                created: record.config.created.clone(),
-                added: record.added,
-                size: record.size,
-                platform: record.config.platform(),
-            });
+            rows.push(ImageSummary::new(&record, names.remove(&record_name).unwrap_or_default()));
         }
         rows.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
         Ok(rows)

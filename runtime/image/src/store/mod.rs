@@ -15,6 +15,7 @@
 
 mod blob;
 mod commit;
+mod details;
 mod ingest;
 mod lock;
 mod lookup;
@@ -22,6 +23,7 @@ mod record;
 mod remove;
 mod sweep;
 
+pub use details::ImageDetails;
 pub use lock::Pin;
 pub use lookup::{ImageSummary, ResolvedImage};
 pub use remove::{RemoveMode, Removed};

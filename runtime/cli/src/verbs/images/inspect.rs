@@ -1,0 +1,46 @@
+//! `image inspect`: what podman shows of an image, under the same names.
+
+use super::hex;
+use super::list::created;
+use rlrun_engine::images::ImageDetails;
+use serde_json::{Value, json};
+
+/// One element of the array.
+pub(super) fn document(image: &ImageDetails) -> Value {
+    let ImageDetails { summary, config, manifest, layers } = image;
+    let text = |key: &str| config.get(key).and_then(Value::as_str).unwrap_or_default();
+    let inner = config.get("config").filter(|c| c.is_object()).cloned().unwrap_or_else(|| json!({}));
+    let path = |index: usize| layers.get(index).map(|p| p.display().to_string()).unwrap_or_default();
+    let lower: Vec<String> = (1..layers.len()).map(path).collect();
+    json!({
+        "Id": hex(&summary.id),
+        "Digest": summary.digest,
+        "RepoTags": summary.names,
+        "RepoDigests": summary.digests,
+        "NamesHistory": summary.names,
+        "Parent": "",
+        "Comment": last_comment(config),
+        "Created": config.get("created").cloned().unwrap_or_else(|| json!(created(summary))),
+        "Author": text("author"),
+        "Architecture": text("architecture"),
+        "Variant": text("variant"),
+        "Os": text("os"),
+        "Version": text("docker_version"),
+        "User": inner.get("User").cloned().unwrap_or_else(|| json!("")),
+        "Labels": summary.labels,
+        "Annotations": manifest.get("annotations").cloned().unwrap_or_else(|| json!({})),
+        "ManifestType": manifest.get("mediaType").cloned().unwrap_or(Value::Null),
+        "Config": inner,
+        "RootFS": {"Type": "layers", "Layers": config.pointer("/rootfs/diff_ids").cloned().unwrap_or_else(|| json!([]))},
+        "History": config.get("history").cloned().unwrap_or_else(|| json!([])),
+        "GraphDriver": {"Name": "overlay", "Data": {"UpperDir": path(0), "LowerDir": lower.join(":")}},
+        "Size": summary.size,
+        "VirtualSize": summary.size,
+        "Healthcheck": config.pointer("/config/Healthcheck").cloned().unwrap_or(Value::Null),
+    })
+}
+
+fn last_comment(config: &Value) -> &str {
+    let history = config.get("history").and_then(Value::as_array);
+    history.and_then(|h| h.last()?.get("comment")?.as_str()).unwrap_or_default()
+}

@@ -1,0 +1,287 @@
+//! `images`: which ones, in which order, and their columns.
+
+use super::{hex, short};
+use crate::arguments::images::{ImagesArgs, Sort};
+use crate::format::{Filters, Format, Heading, Row, label_fits};
+use crate::table::{ago, seconds_of, size};
+use rlrun_engine::images::{self, ImageSummary};
+use rlrun_engine::place::Place;
+use rlrun_spec::Failure;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+const FILTERS: &[&str] =
+    &["after", "before", "dangling", "digest", "id", "label", "label!", "readonly", "reference", "since", "until"];
+const HEADINGS: &[(&str, &str)] = &[("Id", "IMAGE ID"), ("CreatedSince", "CREATED"), ("Created", "CREATED")];
+
+/// What `rlrun images` prints.
+pub(super) fn list(place: &Place, args: &ImagesArgs, now: u64) -> Result<String, Failure> {
+    let all = images::list(place, args.name.as_deref())?;
+    let mut all = chosen(all, &args.list.filter, now, &|name| Ok(images::details(place, name)?.summary))?;
+    all.sort_by(|a, b| order(args.sort, a, b).then_with(|| a.names.cmp(&b.names)));
+    if args.list.quiet {
+        return Ok(ids(&all, args.list.no_trunc));
+    }
+    let columns = if args.digests {
+        "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.Id}}\t{{.CreatedSince}}\t{{.Size}}"
+    } else {
+        "{{.Repository}}\t{{.Tag}}\t{{.Id}}\t{{.CreatedSince}}\t{{.Size}}"
+    };
+    let format = Format::parse(args.list.format.as_deref(), columns)?;
+    let rows: Vec<Row> = match format {
+        // One document an image, and one row a name.
+        Format::Json => all.iter().map(|i| Row { document: document(i), fields: Value::Null }).collect(),
+        Format::Lines(_) | Format::Table(_) => all.iter().flat_map(|i| rows(i, args.list.no_trunc, now)).collect(),
+    };
+    format.list(&rows, HEADINGS, Heading::from(args.list.noheading))
+}
+
+type Find<'a> = &'a dyn Fn(&str) -> Result<ImageSummary, Failure>;
+
+/// The images that fit all filters. `find` looks up the images that a filter names.
+pub(super) fn chosen(
+    mut all: Vec<ImageSummary>,
+    words: &[String],
+    now: u64,
+    find: Find<'_>,
+) -> Result<Vec<ImageSummary>, Failure> {
+    let filters = Filters::parse(words, FILTERS)?;
+    let dangling = filters.truth("dangling")?;
+    let read_only = filters.truth("readonly")?;
+    let until = filters.moments("until", now)?;
+    let ages = |key| filters.values(key).map(|name| find(name).map(|i| created(&i))).collect::<Result<Vec<_>, _>>();
+    let (before, mut since) = (ages("before")?, ages("since")?);
+    since.extend(ages("after")?);
+    all.retain(|image| {
+        let labels = || image.labels.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+        let names = || image.names.iter().chain(&image.digests);
+        let dangles = image.names.is_empty();
+        dangling.is_none_or(|wanted| wanted == dangles)
+            && read_only.is_none_or(|wanted| wanted == image.read_only)
+            && until.iter().all(|moment| created(image) < *moment)
+            && before.iter().all(|moment| created(image) < *moment)
+            && since.iter().all(|moment| created(image) > *moment)
+            && filters.any("id", |id| hex(&image.id).starts_with(hex(id)))
+            && filters.any("digest", |digest| hex(&image.digest).starts_with(hex(digest)))
+            && filters.all("label", |word| label_fits(word, labels()))
+            && filters.all("label!", |word| !label_fits(word, labels()))
+            && filters.any("reference", |pattern| names().any(|name| is_meant(pattern, name)))
+    });
+    Ok(all)
+}
+
+/// Whether a reference is what a pattern means: the whole name, or its end after a slash; each with or without its tag.
+fn is_meant(pattern: &str, name: &str) -> bool {
+    let bare = name.split('@').next().unwrap_or(name);
+    let bare = bare.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(bare, |(bare, _)| bare);
+    let ends = |text: &str| {
+        let starts = text.match_indices('/').map(|(at, _)| at + 1);
+        std::iter::once(0).chain(starts).any(|at| glob(pattern.as_bytes(), &text.as_bytes()[at..]))
+    };
+    ends(name) || ends(bare)
+}
+
+/// `*` is anything but a slash, `?` one such character; linear in what it can try (two pointers).
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    // Where the last star was, and how much it has taken.
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(b'?') if text[t] != b'/' => (p, t) = (p + 1, t + 1),
+            Some(c) if *c == text[t] => (p, t) = (p + 1, t + 1),
+            _ => match star {
+                Some((at, taken)) if text[taken] != b'/' => {
+                    star = Some((at, taken + 1));
+                    (p, t) = (at + 1, taken + 1);
+                }
+                _ => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|c| *c == b'*')
+}
+
+fn order(by: Sort, a: &ImageSummary, b: &ImageSummary) -> std::cmp::Ordering {
+    let tag = |i: &ImageSummary| i.names.first().and_then(|n| n.rsplit_once(':')).map(|(_, tag)| tag.to_owned());
+    match by {
+        Sort::Created => created(b).cmp(&created(a)),
+        Sort::Id => a.id.cmp(&b.id),
+        Sort::Repository => a.names.cmp(&b.names),
+        Sort::Size => a.size.cmp(&b.size),
+        Sort::Tag => tag(a).cmp(&tag(b)),
+    }
+}
+
+/// When it was made; when it came, if the image does not say.
+pub(super) fn created(image: &ImageSummary) -> u64 {
+    image.created.as_deref().and_then(seconds_of).unwrap_or(image.added)
+}
+
+fn id(image: &ImageSummary, whole: bool) -> String {
+    if whole { image.id.clone() } else { short(&image.id).to_owned() }
+}
+
+fn ids(all: &[ImageSummary], whole: bool) -> String {
+    let mut told = BTreeSet::new();
+    all.iter().map(|image| id(image, whole)).filter(|id| told.insert(id.clone())).map(|id| id + "\n").collect()
+}
+
+/// Repository and tag of each name; one row of `<none>` for an image without any.
+fn names(image: &ImageSummary) -> Vec<(String, String)> {
+    let none = || "<none>".to_owned();
+    let tagged = image.names.iter().filter_map(|name| name.rsplit_once(':'));
+    let mut all: Vec<_> = tagged.map(|(repository, tag)| (repository.to_owned(), tag.to_owned())).collect();
+    if all.is_empty() {
+        let repository = image.digests.first().and_then(|d| d.split_once('@')).map(|(r, _)| r.to_owned());
+        all.push((repository.unwrap_or_else(none), none()));
+    }
+    all
+}
+
+fn rows(image: &ImageSummary, whole: bool, now: u64) -> Vec<Row> {
+    let since = ago(created(image), now);
+    let row = |(repository, tag): (String, String)| {
+        let mut fields = document(image);
+        let texts = [
+            ("Repository", json!(repository)),
+            ("Tag", json!(tag)),
+            ("Id", json!(id(image, whole))),
+            ("Created", json!(since)),
+            ("CreatedSince", json!(since)),
+            ("CreatedTime", json!(image.created)),
+            ("Size", json!(size(image.size))),
+            ("VirtualSize", json!(size(image.size))),
+        ];
+        if let Value::Object(fields) = &mut fields {
+            fields.extend(texts.map(|(name, value)| (name.to_owned(), value)));
+        }
+        Row { document: Value::Null, fields }
+    };
+    names(image).into_iter().map(row).collect()
+}
+
+/// Field names as in `podman images --format json`.
+fn document(image: &ImageSummary) -> Value {
+    json!({
+        "Id": hex(&image.id),
+        "Names": image.names,
+        "RepoTags": image.names,
+        "RepoDigests": image.digests,
+        "Digest": image.digest,
+        "Dangling": image.names.is_empty(),
+        "Created": created(image),
+        "CreatedAt": image.created,
+        "Size": image.size,
+        "VirtualSize": image.size,
+        "Labels": image.labels,
+        "ReadOnly": image.read_only,
+        "Platform": image.platform,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn image(names: &[&str], digests: &[&str]) -> ImageSummary {
+        ImageSummary {
+            names: names.iter().map(|n| (*n).to_owned()).collect(),
+            digests: digests.iter().map(|d| (*d).to_owned()).collect(),
+            id: format!("sha256:{}", "ab".repeat(32)),
+            digest: format!("sha256:{}", "cd".repeat(32)),
+            created: Some("1970-01-02T00:00:00Z".to_owned()),
+            added: 5,
+            size: 4_456_789,
+            platform: "linux/amd64".to_owned(),
+            labels: [("team".to_owned(), "red".to_owned())].into(),
+            read_only: false,
+        }
+    }
+
+    fn fits(words: &[&str]) -> usize {
+        let words: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
+        let all = vec![image(&["localhost:5000/team/app:1", "docker.io/library/b:latest"], &[]), image(&[], &[])];
+        let other = |_: &str| Ok(ImageSummary { created: None, added: 90_000, ..image(&[], &[]) });
+        chosen(all, &words, 100_000, &other).unwrap().len()
+    }
+
+    #[test]
+    fn filters_choose_as_podmans_do() {
+        for (words, count) in [
+            (&[][..], 2),
+            (&["dangling=true"], 1),
+            (&["dangling=false", "label=team"], 1),
+            (&["label=team=red"], 2),
+            (&["label=team=blue"], 0),
+            (&["label!=team"], 0),
+            (&["id=abab"], 2),
+            (&["id=cd"], 0),
+            (&["digest=sha256:cdcd"], 2),
+            (&["before=x"], 2),
+            (&["since=x"], 0),
+            (&["until=1h"], 2),
+            (&["until=24h"], 0),
+            (&["reference=app"], 1),
+            (&["reference=team/app:1"], 1),
+            (&["reference=app:2"], 0),
+            (&["reference=*p", "reference=b"], 1),
+            (&["reference=localhost:5000/*/a??"], 1),
+            (&["reference=localhost*"], 0),
+        ] {
+            assert_eq!(fits(words), count, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn one_row_a_name_and_one_without() {
+        let all = [
+            image(&["localhost:5000/a:1", "docker.io/library/b:latest"], &[]),
+            image(&[], &["quay.io/c@sha256:1"]),
+            image(&[], &[]),
+        ];
+        let rows: Vec<Row> = all.iter().flat_map(|i| rows(i, false, 3 * 86_400)).collect();
+        let format = Format::parse(None, "{{.Repository}}\t{{.Tag}}\t{{.Id}}\t{{.CreatedSince}}\t{{.Size}}").unwrap();
+        let want = "\
+REPOSITORY           TAG         IMAGE ID      CREATED     SIZE
+localhost:5000/a     1           abababababab  2 days ago  4.45 MB
+docker.io/library/b  latest      abababababab  2 days ago  4.45 MB
+quay.io/c            <none>      abababababab  2 days ago  4.45 MB
+<none>               <none>      abababababab  2 days ago  4.45 MB
+";
+        assert_eq!(format.list(&rows, HEADINGS, Heading::Shown).unwrap(), want);
+    }
+
+    #[test]
+    fn ids_are_told_once() {
+        let all = [image(&["a:1"], &[]), image(&["b:1"], &[])];
+        assert_eq!(ids(&all, false), "abababababab\n");
+        assert_eq!(ids(&all, true).trim(), format!("sha256:{}", "ab".repeat(32)));
+    }
+
+    #[test]
+    fn json_has_podmans_names() {
+        let value = document(&image(&["a:1"], &[]));
+        assert_eq!((&value["Created"], &value["Names"][0]), (&json!(86_400), &json!("a:1")));
+    }
+
+    proptest! {
+        #[test]
+        fn a_pattern_without_wildcards_means_itself(text in "[a-c/]{0,8}", other in "[a-c/]{0,8}") {
+            prop_assert!(glob(text.as_bytes(), text.as_bytes()));
+            prop_assert_eq!(glob(text.as_bytes(), other.as_bytes()), text == other);
+        }
+
+        #[test]
+        fn stars_stand_for_what_has_no_slash(before in "[a-c]{0,4}", inside in "[a-c/]{0,6}", after in "[a-c]{0,4}") {
+            let pattern = format!("{before}*{after}");
+            let text = format!("{before}{inside}{after}");
+            prop_assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), !inside.contains('/'));
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! `load`, `import`, `pull`, `images`, `rmi` and `rm`: names and ids on standard output, progress on a terminal only.
+
+mod inspect;
+mod list;
+
+use super::{Outcome, Verb, place, read, verb, with};
+use crate::arguments::images::{ImagesArgs, ImportArgs, LoadArgs, NameArgs, PullArgs, RmArgs, RmiArgs};
+use crate::arguments::list::InspectArgs;
+use crate::format::inspected;
+use crate::report;
+use crate::table::{now, size};
+use clap::ArgMatches;
+use rlrun_engine::images::{self, Progress, RemoveMode, Stored, Workshop};
+use rlrun_engine::trace::Marks;
+use rlrun_spec::Failure;
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+/// The verbs of `rlrun image`; those with a name of their own beside it have it in podman too.
+pub(super) const VERBS: [Verb; 7] = [
+    verb("exists", "Tell by the exit code whether an image is there", with::<NameArgs>, exists),
+    verb("import", "Make an image of a root file system archive", with::<ImportArgs>, import),
+    verb("inspect", "Print all about images, as JSON", with::<InspectArgs>, inspect),
+    verb("load", "Load images from an archive", with::<LoadArgs>, load),
+    verb("ls", "List images", with::<ImagesArgs>, list).known_as(&["list"]),
+    verb("pull", "Fetch images from a registry", with::<PullArgs>, pull),
+    verb("rm", "Remove images", with::<RmiArgs>, remove).known_as(&["remove"]),
+];
+
+/// What is told while something long goes on.
+pub(super) fn progress(quiet: bool) -> impl Fn(&Progress) + Sync {
+    let told = !quiet && std::io::stderr().is_terminal();
+    move |event| {
+        if told && let Some(line) = line(event) {
+            eprintln!("{line}");
+        }
+    }
+}
+
+fn line(event: &Progress) -> Option<String> {
+    match event {
+        Progress::Trying(reference) => Some(format!("Trying to pull {reference}...")),
+        Progress::BlobStarted { name, size: 0 } => Some(format!("Copying blob {}", short(name))),
+        Progress::BlobStarted { name, size: bytes } => Some(format!("Copying blob {} ({})", short(name), size(*bytes))),
+        Progress::Present(name) => Some(format!("Copying blob {} skipped: already exists", short(name))),
+        Progress::Unpacking { layers: 1 } => Some("Unpacking 1 layer".to_owned()),
+        Progress::Unpacking { layers } => Some(format!("Unpacking {layers} layers")),
+        Progress::BlobProgress { .. } | Progress::BlobDone(_) | Progress::Finished(_) => None,
+    }
+}
+
+/// The digest's first twelve digits.
+fn short(digest: &str) -> &str {
+    let hex = hex(digest);
+    hex.get(..12).unwrap_or(hex)
+}
+
+fn hex(digest: &str) -> &str {
+    digest.strip_prefix("sha256:").unwrap_or(digest)
+}
+
+pub(super) fn load(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: LoadArgs = read(matches)?;
+    let loaded = Workshop::open(place()?)?.load(args.input.as_deref(), &progress(args.quiet))?;
+    let names = |image: &Stored| match image.names.is_empty() {
+        true => vec![image.identity.id.clone()],
+        false => image.names.clone(),
+    };
+    let lines = loaded.iter().flat_map(names).map(|name| format!("Loaded image: {name}\n"));
+    report::print(&if args.quiet { String::new() } else { lines.collect() })
+}
+
+pub(super) fn import(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: ImportArgs = read(matches)?;
+    let image = Workshop::open(place()?)?.import(&args.file, args.name.as_deref(), &progress(args.quiet))?;
+    report::print(&format!("{}\n", image.identity.id))
+}
+
+pub(super) fn pull(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: PullArgs = read(matches)?;
+    let workshop = Workshop::open(place()?)?;
+    let options = args.fetch.into();
+    let mut ids = String::new();
+    for name in &args.images {
+        let image = workshop.pull(name, &options, &progress(args.quiet))?;
+        ids.push_str(hex(&image.identity.id));
+        ids.push('\n');
+    }
+    report::print(&ids)
+}
+
+pub(super) fn remove(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: RmiArgs = read(matches)?;
+    let workshop = Workshop::open(place()?)?;
+    let mode = if args.force { RemoveMode::Force } else { RemoveMode::Normal };
+    each(&args.images, |name| {
+        let removed = workshop.remove(name, mode)?;
+        let untagged = removed.untagged.iter().map(|name| format!("Untagged: {name}\n"));
+        let deleted = removed.deleted.iter().map(|id| format!("Deleted: {}\n", hex(id)));
+        Ok(untagged.chain(deleted).collect())
+    })
+}
+
+pub(super) fn remove_containers(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: RmArgs = read(matches)?;
+    let workshop = Workshop::open(place()?)?;
+    let remove = |name: &String| workshop.remove_container(name).map(|()| format!("{name}\n"));
+    each(&args.containers, remove)
+}
+
+/// Does something to each name; the first failure is the verb's, and the others are done all the same.
+fn each(names: &[String], act: impl Fn(&String) -> Result<String, Failure>) -> Outcome {
+    let (mut text, mut failed) = (String::new(), None);
+    for name in names {
+        match act(name) {
+            Ok(said) => text.push_str(&said),
+            Err(failure) => {
+                let code = report::failure(&failure);
+                failed.get_or_insert(code);
+            }
+        }
+    }
+    let printed = report::print(&text)?;
+    Ok(failed.unwrap_or(printed))
+}
+
+pub(super) fn list(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: ImagesArgs = read(matches)?;
+    report::print(&list::list(&place()?, &args, now())?)
+}
+
+pub(super) fn inspect(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: InspectArgs = read(matches)?;
+    let place = place()?;
+    let (mut documents, mut failed) = (Vec::new(), None);
+    for name in &args.names {
+        match images::details(&place, name) {
+            Ok(image) => documents.push(inspect::document(&image)),
+            Err(failure) => failed = Some(report::failure(&failure)),
+        }
+    }
+    let printed = report::print(&inspected(args.format.as_deref(), &documents)?)?;
+    Ok(failed.unwrap_or(printed))
+}
+
+/// Says by its exit code alone whether there is such an image.
+pub(super) fn exists(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: NameArgs = read(matches)?;
+    Ok(ExitCode::from(u8::from(!images::exists(&place()?, &args.name)?)))
+}
