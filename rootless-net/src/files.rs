@@ -3,6 +3,7 @@
 use crate::error::NetError;
 use crate::slirp;
 use rlrun_spec::container::NetworkMode;
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 /// Longest host name, and longest label of one (RFC 1035, 2.3.4).
@@ -10,7 +11,7 @@ const NAME_BYTES: usize = 253;
 const LABEL_BYTES: usize = 63;
 
 /// `--dns`, `--dns-search` and `--dns-option`. What is empty is taken from the host.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dns {
     /// Name servers.
     pub servers: Vec<IpAddr>,
@@ -21,7 +22,7 @@ pub struct Dns {
 }
 
 /// `--add-host name[;name...]:address`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddHost {
     /// Names.
     pub names: Vec<String>,
@@ -30,7 +31,7 @@ pub struct AddHost {
 }
 
 /// The address of an [`AddHost`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HostAddress {
     /// This one.
     Ip(IpAddr),

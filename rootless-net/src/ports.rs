@@ -3,10 +3,11 @@
 use crate::error::NetError;
 use nix::errno::Errno;
 use rlrun_spec::container::{PortMapping, Protocol};
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
 /// One port that the user wants published; a range makes several.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortRequest {
     /// Host address; every IPv4 address of the host when absent.
     pub host_ip: Option<IpAddr>,

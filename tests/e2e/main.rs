@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod confinement;
+mod detach;
 mod escape;
 mod faults;
 mod hostile_layers;

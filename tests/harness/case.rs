@@ -5,6 +5,9 @@ use crate::needs::{Need, all_met};
 use crate::process::{Invocation, Output, Spawned, default_deadline};
 use crate::root::{Root, install, write};
 use crate::user::Ordinary;
+use crate::wait::until;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -153,6 +156,7 @@ impl Case {
             env: Vec::new(),
             stdin: Vec::new(),
             leak: None,
+            keep: false,
             deadline: default_deadline(),
             cwd: "/".into(),
         };
@@ -208,6 +212,42 @@ impl Case {
         spawned
     }
 
+    /// `rlrun run -d --network none OPTIONS BASE COMMAND`: the id that it printed.
+    #[track_caller]
+    pub fn detached<S: AsRef<OsStr>>(&self, options: &[&str], command: impl IntoIterator<Item = S>) -> String {
+        let run = self.rlrun(["run", "-d", "--network", "none"]).args(options).args([crate::BASE]).args(command);
+        let out = run.leaving_processes().run();
+        let id = out.ok().out().trim_end().to_owned();
+        if id.len() != 64 || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
+            out.fail("expected an id");
+        }
+        id
+    }
+
+    /// The supervisors of this case's containers: the processes that hold a lock below its home.
+    pub fn supervisors(&self) -> Vec<Pid> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
+            // Descriptor 4 is the lock (launch contract); whatever ended meanwhile has none.
+            if std::fs::read_link(entry.path().join("fd/4")).is_ok_and(|file| file.starts_with(self.data())) {
+                found.push(Pid::from_raw(pid));
+            }
+        }
+        found
+    }
+
+    /// Ends what runs in the background; the kernel ends everything below a supervisor with it.
+    fn end_supervisors(&self) {
+        let left = until(10, || {
+            for pid in self.supervisors() {
+                drop(kill(pid, Signal::SIGKILL));
+            }
+            self.supervisors().is_empty().then_some(())
+        });
+        assert!(left.is_some(), "supervisors that cannot be killed: {:?}", self.supervisors());
+    }
+
     /// Fails when an ended container left a record, a claim on a name, a mount or a file in the runtime directory.
     #[track_caller]
     pub fn assert_nothing_left(&self) {
@@ -258,6 +298,7 @@ impl Drop for Case {
         if !self.temporary {
             return;
         }
+        self.end_supervisors();
         if std::thread::panicking() {
             println!("the failed test's files are in {}", self.directory.display());
             return;

@@ -33,6 +33,7 @@ pub struct Invocation {
     pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) stdin: Vec<u8>,
     pub(crate) leak: Option<PathBuf>,
+    pub(crate) keep: bool,
     pub(crate) deadline: u64,
     pub(crate) cwd: PathBuf,
 }
@@ -77,6 +78,13 @@ impl Invocation {
     #[must_use]
     pub fn leaking(mut self, file: &Path) -> Self {
         self.leak = Some(file.to_owned());
+        self
+    }
+
+    /// What it leaves running is meant to run on; the case ends it when it is dropped.
+    #[must_use]
+    pub fn leaving_processes(mut self) -> Self {
+        self.keep = true;
         self
     }
 
@@ -133,6 +141,9 @@ impl Invocation {
         }
         if terminal {
             command.arg("-t");
+        }
+        if self.keep {
+            command.arg("-k");
         }
         if let Some(file) = &self.leak {
             command.arg("-l").arg(file);

@@ -1,7 +1,7 @@
 /*
  * Runs one command for a test and answers the question the test cannot: did it leave a process behind?
  *
- *   warden -s SOCKET [-u UID -g GID] [-t] [-l FILE] [-d SECONDS] -- COMMAND...
+ *   warden -s SOCKET [-u UID -g GID] [-t] [-k] [-l FILE] [-d SECONDS] -- COMMAND...
  *
  * The warden is a child subreaper (prctl(2)), so whatever the command leaves running becomes its child. It writes lines to
  * SOCKET: `pid N`, then `exit N`, `signal N` or `timeout`, then `left PID NAME` for each process still there after the
@@ -9,6 +9,7 @@
  *
  *   -t   the command gets a session of its own with standard input as its controlling terminal
  *   -l   the command inherits FILE, opened for reading and writing, as descriptor 9
+ *   -k   what the command leaves running is meant to: nobody looks for it and nobody kills it
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -152,7 +153,7 @@ static int reap(pid_t main_pid, int *main_ended)
     return pid < 0 && errno == ECHILD;
 }
 
-static void watch(pid_t main_pid, int signals, long deadline)
+static void watch(pid_t main_pid, int signals, long deadline, int keep)
 {
     int main_ended = 0, abandoned = 0;
     long ended_at = 0;
@@ -162,6 +163,10 @@ static void watch(pid_t main_pid, int signals, long deadline)
     for (;;) {
         if (reap(main_pid, &main_ended))
             break;
+        if (main_ended && keep) {
+            dprintf(control, "done 0\n");
+            return;
+        }
         if (main_ended && !ended_at) {
             ended_at = now_ms();
             deadline = ended_at + GRACE_MS;
@@ -191,17 +196,18 @@ int main(int argc, char **argv)
 {
     struct identity id = { 0 };
     const char *leak = NULL, *socket_path = NULL;
-    int option, terminal = 0;
+    int option, terminal = 0, keep = 0;
     long seconds = 60;
     sigset_t child;
     pid_t pid;
 
-    while ((option = getopt(argc, argv, "+s:u:g:tl:d:")) != -1) {
+    while ((option = getopt(argc, argv, "+s:u:g:tkl:d:")) != -1) {
         switch (option) {
         case 's': socket_path = optarg; break;
         case 'u': id.uid = (uid_t)atoi(optarg); id.given = 1; break;
         case 'g': id.gid = (gid_t)atoi(optarg); break;
         case 't': terminal = 1; break;
+        case 'k': keep = 1; break;
         case 'l': leak = optarg; break;
         case 'd': seconds = atol(optarg); break;
         default: return EXEC_FAILED;
@@ -214,7 +220,7 @@ int main(int argc, char **argv)
     connect_control(socket_path);
     umask(022);
     signal(SIGPIPE, SIG_IGN);
-    if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+    if (!keep && prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
         die("become a subreaper");
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
@@ -236,6 +242,6 @@ int main(int argc, char **argv)
     dup2(null, 1);
     dup2(null, 2);
     dprintf(control, "pid %d\n", pid);
-    watch(pid, signals, now_ms() + seconds * 1000);
+    watch(pid, signals, now_ms() + seconds * 1000, keep);
     return 0;
 }

@@ -3,6 +3,7 @@
 //! Everything is decided here and nothing is confined here: the sandbox accepts only the sealed plan.
 
 pub mod config;
+pub mod containers;
 pub mod host;
 pub mod id_map_job;
 pub mod images;

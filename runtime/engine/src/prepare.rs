@@ -8,6 +8,7 @@ use crate::host::probe;
 use crate::images::{Listener, Store, Workshop, caller};
 use crate::place::Place;
 use crate::policies::{self, Choice};
+use crate::request::life::LogRequest;
 use crate::request::{Pull, RunRequest, StorageDriver};
 use crate::storage::{self, Storage};
 use crate::trace::Marks;
@@ -15,6 +16,7 @@ use rlrun_admission::PolicySet;
 use rlrun_image::{ImageError, Pin, ResolvedImage};
 use rlrun_net::files as net_files;
 use rlrun_spec::container::{NetworkMode, UserNamespace};
+use rlrun_spec::life::{DEFAULT_STOP_SECONDS, Life, Log};
 use rlrun_spec::plan::{LaunchFacts, Rootfs, Slirp};
 use rlrun_spec::policy::Admitted;
 use rlrun_spec::{Failure, HostFacts, Kind, Stage};
@@ -177,6 +179,8 @@ impl Prepared {
             name_link: place.data.join("names").join(&parts.name),
             live_link: place.data.join("live").join(&parts.id),
             remove: request.launching.remove,
+            remove_unstarted: true,
+            life: self.life(request, directory),
             seccomp_unconfined: seccomp_filters.is_empty(),
             seccomp_filters,
             slirp,
@@ -184,6 +188,26 @@ impl Prepared {
             trace: request.launching.trace,
             trace_marks: Vec::new(),
         })
+    }
+
+    /// How it lives. Its log is kept unless it is to leave nothing and somebody watches it anyway.
+    #[must_use]
+    pub fn life(&self, request: &RunRequest, directory: &Path) -> Life {
+        let life = &request.launching.life;
+        let watched = request.launching.remove && !life.detach;
+        let log = match (&life.log, watched) {
+            (None, true) | (Some(LogRequest::None), _) => Log::None,
+            (None, false) => log_file(&LogRequest::default(), directory),
+            (Some(file), _) => log_file(file, directory),
+        };
+        Life {
+            detached: life.detach,
+            log,
+            restart: life.restart,
+            stop_signal: self.stop_signal,
+            stop_seconds: life.stop_seconds.unwrap_or(DEFAULT_STOP_SECONDS),
+            timeout_seconds: life.timeout_seconds,
+        }
     }
 
     /// The profile's filters, then the one that policies asked for.
@@ -247,6 +271,17 @@ impl Prepared {
         files.extend(self.account_files.iter().cloned());
         files.retain(|(path, _)| !request.mounts.iter().any(|m| m.destination() == path));
         Ok(files)
+    }
+}
+
+fn log_file(request: &LogRequest, directory: &Path) -> Log {
+    match request {
+        LogRequest::None => Log::None,
+        LogRequest::File { path, max_size, max_file } => Log::File {
+            path: path.clone().unwrap_or_else(|| directory.join("ctr.log")),
+            max_size: *max_size,
+            max_file: *max_file,
+        },
     }
 }
 

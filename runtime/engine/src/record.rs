@@ -1,14 +1,20 @@
 //! What is kept of a container: a directory, a claim on a name, and a sign of life.
 //!
-//! * `<data>/containers/<id>/`: `lock` (flocked as long as somebody looks after the container), `config.json`, `keep`
-//!   (without it the container leaves nothing behind), and the directories of its root file system.
+//! * `<data>/containers/<id>/`: `lock` (held as long as somebody looks after the container, [`lock`]), `record` (what was
+//!   asked for and decided, [`file`]), `state` (what its supervisor says, [`rlrun_spec::State`]), `keep` (without it the
+//!   container leaves nothing behind), `ctr.log` (its output), and the directories of its root file system.
 //! * `<data>/names/<name>`: a link to it. Making the link claims the name; the kernel lets one of two win.
 //! * `<data>/live/<id>`: a link from before the directory exists until its clean end. What is there with a free lock
 //!   was killed, and [`sweep`] cleans it. Containers that rest cost nothing here.
 
+pub mod file;
+pub mod lock;
+
+pub use file::{Details, Mounted, RECORD, Summary};
+
+use crate::containers::directory_of;
 use crate::place::Place;
 use rlrun_spec::{Failure, Kind, Stage};
-use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::fd::OwnedFd;
@@ -20,16 +26,6 @@ use std::time::{Duration, SystemTime};
 const SWEEP_AT_MOST: usize = 32;
 /// A sign of life without a lock is a command between two system calls, unless it is as old as this.
 const UNBORN: Duration = Duration::from_secs(60);
-
-/// The record's file with everything that was decided.
-pub const CONFIG: &str = "config.json";
-
-/// What of it other commands ask about.
-#[derive(serde::Deserialize)]
-struct Known {
-    name: String,
-    image: Option<rlrun_spec::ImageIdentity>,
-}
 
 /// What remains of the container when it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +49,7 @@ pub struct Record {
     lock: Option<OwnedFd>,
 }
 
-fn failed(step: &str, operation: &str, object: &Path, error: &std::io::Error) -> Failure {
+pub(crate) fn failed(step: &str, operation: &str, object: &Path, error: &std::io::Error) -> Failure {
     let failure = Failure::new(Stage::Cli, Kind::Runtime, step, operation, object.display().to_string());
     match error.raw_os_error() {
         Some(errno) => failure.errno(errno),
@@ -73,9 +69,9 @@ pub fn create(place: &Place, id: &str, name: &str, remains: Remains) -> Result<R
     let target = Path::new("../containers").join(id);
     symlink(&target, &record.live_link)
         .map_err(|e| failed("data-dir", "record the container in", &record.live_link, &e))?;
-    record.lock = Some(
-        lock(&record.directory).map_err(|e| failed("data-dir", "record the container in", &record.directory, &e))?,
-    );
+    let locked = DirBuilder::new().mode(0o700).create(&record.directory).and_then(|()| lock::create(&record.directory));
+    record.lock =
+        Some(locked.map_err(|e| failed("data-dir", "record the container in", &record.directory, &e))?.into());
     for sub in ["merged", "upper", "work"] {
         let path = record.directory.join(sub);
         DirBuilder::new().mode(0o755).create(&path).map_err(|e| failed("data-dir", "make", &path, &e))?;
@@ -85,16 +81,6 @@ pub fn create(place: &Place, id: &str, name: &str, remains: Remains) -> Result<R
     }
     claim(&target, &record.name_link, name)?;
     Ok(record)
-}
-
-/// A locked file appears under its final name locked already: nobody can find it and think its owner dead.
-fn lock(directory: &Path) -> std::io::Result<OwnedFd> {
-    DirBuilder::new().mode(0o700).create(directory)?;
-    let temporary = directory.join("lock.new");
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-    fs::rename(&temporary, directory.join("lock"))?;
-    Ok(file.into())
 }
 
 /// A name whose container is gone (its directory was removed, its link not yet) is free.
@@ -226,39 +212,26 @@ fn drop_link(link: &Path) -> Result<(), Failure> {
 pub fn remove(place: &Place, word: &str, remove: &mut dyn FnMut(&Path) -> Result<(), Failure>) -> Result<(), Failure> {
     let about =
         |why: &str| Failure::new(Stage::Cli, Kind::Usage, "remove-container", "remove the container", word).why(why);
-    let names = place.data.join("names");
-    let none = || about("no such container").hint(format!("ls {} shows the names that are there", names.display()));
-    let id = id_of(place, word).ok_or_else(none)?;
-    let directory = place.data.join("containers").join(&id);
+    let directory = directory_of(place, word)?;
     // Held while its files go, so that no other command takes it for living or for dead.
-    let lock = File::open(directory.join("lock")).map_err(|_| none())?;
-    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return Err(about("it is running").hint("end it first: the process that runs it is `rlrun-supervisor`"));
-    }
-    let document: Option<Known> =
-        fs::read(directory.join(CONFIG)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let lock = match lock::take(&directory) {
+        Ok(Some(lock)) => lock,
+        Ok(None) => {
+            return Err(about("it is running").hint("end it first: the process that runs it is `rlrun-supervisor`"));
+        }
+        Err(e) => return Err(failed("remove-container", "lock", &directory, &e)),
+    };
+    let summary = Summary::read(&directory);
     clear(&directory, remove)?;
-    drop_link(&place.data.join("live").join(&id))?;
-    match document {
-        Some(known) => drop_link(&place.data.join("names").join(known.name)),
+    drop(lock);
+    if let Some(id) = directory.file_name() {
+        drop_link(&place.data.join("live").join(id))?;
+    }
+    match summary {
+        Ok(summary) => drop_link(&place.data.join("names").join(summary.name)),
         // It never got so far as to have a record; a name without a container is free.
-        None => Ok(()),
+        Err(_) => Ok(()),
     }
-}
-
-/// The id that a name or the beginning of exactly one id stands for.
-fn id_of(place: &Place, word: &str) -> Option<String> {
-    if word.is_empty() || word.contains('/') || word.starts_with('.') {
-        return None;
-    }
-    if let Ok(target) = fs::read_link(place.data.join("names").join(word)) {
-        return Some(target.file_name()?.to_str()?.to_owned());
-    }
-    let entries = fs::read_dir(place.data.join("containers")).ok()?;
-    let mut fitting =
-        entries.flatten().filter_map(|e| e.file_name().into_string().ok()).filter(|id| id.starts_with(word));
-    let id = fitting.next()?;
-    fitting.next().is_none().then_some(id)
 }
 
 /// The name of a container that was made from the image with this id, for `rmi`.
@@ -267,9 +240,8 @@ pub fn user_of_image(place: &Place, image_id: &str) -> Option<String> {
     let containers = fs::read_dir(place.data.join("containers")).ok()?;
     containers.flatten().find_map(|entry| {
         // A container without a record is one that is going away.
-        let text = fs::read(entry.path().join(CONFIG)).ok()?;
-        let known: Known = serde_json::from_slice(&text).ok()?;
-        (known.image?.id == image_id).then_some(known.name)
+        let summary = Summary::read(&entry.path()).ok()?;
+        (summary.image?.id == image_id).then_some(summary.name)
     })
 }
 
@@ -282,15 +254,14 @@ enum Orphan {
 
 /// None while somebody looks after it.
 fn orphaned(directory: &Path, link: &Path) -> Option<Orphan> {
-    let lock = match File::open(directory.join("lock")) {
-        Ok(lock) => lock,
+    let lock = match lock::take(directory) {
+        Ok(lock) => lock?,
         Err(_) => {
             let age = fs::symlink_metadata(link).ok()?.modified().ok()?;
             let old = SystemTime::now().duration_since(age).is_ok_and(|age| age > UNBORN);
             return old.then_some(Orphan::Garbage(None));
         }
     };
-    flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
     if directory.join("keep").exists() { Some(Orphan::Resting) } else { Some(Orphan::Garbage(Some(lock))) }
 }
 
@@ -366,8 +337,8 @@ mod tests {
         let (_dir, place) = place();
         assert_eq!(user_of_image(&place, "sha256:1"), None);
         let record = create(&place, "aa", "web", Remains::Nothing).unwrap();
-        let image = r#"{"reference":"r","digest":"d","id":"sha256:1","platform":"p"}"#;
-        record.write(CONFIG, format!(r#"{{"name":"web","image":{image},"spec":{{}}}}"#).as_bytes()).unwrap();
+        let summary = file::tests::summary("aa", "web", Some("sha256:1"));
+        record.write(RECORD, &file::render(&summary, &()).unwrap()).unwrap();
         assert_eq!(user_of_image(&place, "sha256:1").as_deref(), Some("web"));
         assert_eq!(user_of_image(&place, "sha256:2"), None);
     }
@@ -376,7 +347,7 @@ mod tests {
     fn an_ended_container_is_removed_and_a_living_one_is_not() {
         let (_dir, place) = place();
         let mut record = create(&place, "aabb", "web", Remains::Record).unwrap();
-        record.write(CONFIG, br#"{"name":"web","image":null}"#).unwrap();
+        record.write(RECORD, &file::render(&file::tests::summary("aabb", "web", None), &()).unwrap()).unwrap();
         let living = remove(&place, "web", &mut nothing_foreign).unwrap_err();
         assert!(living.to_string().contains("it is running"), "{living}");
         drop(record.hand_over().unwrap());

@@ -5,6 +5,7 @@ pub mod capability;
 pub mod csv;
 pub mod env;
 pub mod labels;
+pub mod life;
 pub mod limits;
 pub mod mount;
 pub mod network;
@@ -16,6 +17,7 @@ use rlrun_net::files::{AddHost, Dns};
 use rlrun_net::ports::PortRequest;
 use rlrun_spec::container::{NetworkMode, UserNamespace};
 use rlrun_spec::{Failure, Kind, Stage};
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// A word of the command line that cannot be taken as it is.
@@ -55,7 +57,7 @@ impl From<Invalid> for Failure {
 }
 
 /// When and how an image is fetched.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fetch {
     /// `--pull`.
     pub when: Pull,
@@ -64,7 +66,7 @@ pub struct Fetch {
 }
 
 /// `--pull`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Pull {
     /// Ask the registry every time.
     Always,
@@ -78,7 +80,7 @@ pub enum Pull {
 }
 
 /// `--limits`: what happens to a resource limit that this host cannot enforce.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LimitsLevel {
     /// The container does not start.
     Require,
@@ -88,7 +90,7 @@ pub enum LimitsLevel {
 }
 
 /// Whether the built-in `baseline` policy is asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Baseline {
     /// It is.
     #[default]
@@ -98,7 +100,7 @@ pub enum Baseline {
 }
 
 /// `--read-only` and its tmpfs mounts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReadOnly {
     /// The root file system is writable.
     #[default]
@@ -110,7 +112,7 @@ pub enum ReadOnly {
 }
 
 /// `--storage-driver`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StorageDriver {
     /// The kernel's overlay.
     Overlay,
@@ -147,7 +149,7 @@ impl std::fmt::Display for StorageDriver {
 }
 
 /// The network words of the command line.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
     /// `--network`.
     pub mode: NetworkMode,
@@ -160,7 +162,7 @@ pub struct Network {
 }
 
 /// How a container is launched, beside what it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launching {
     /// `--rm`.
     pub remove: bool,
@@ -176,10 +178,12 @@ pub struct Launching {
     pub baseline: Baseline,
     /// `--trace`.
     pub trace: bool,
+    /// How it lives.
+    pub life: life::LifeRequest,
 }
 
 /// `rlrun run` and `rlrun plan`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunRequest {
     /// The image as the user wrote it.
     pub image: String,
@@ -236,7 +240,7 @@ pub struct RunRequest {
 }
 
 /// `--userns`: like [`UserNamespace`], with the ids of `keep-id` still open.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UserNamespaceRequest {
     /// Container root is the caller.
     #[default]

@@ -1,49 +1,45 @@
-//! `rlrun run`: decide, record, seal, become the supervisor.
+//! `rlrun run`: decide, record, seal, become the supervisor or, with `-d`, start one.
 
 use crate::id_map_job::IdMapJobs;
 use crate::images::Listener;
 use crate::names;
 use crate::place::{Place, own_program};
 use crate::prepare::{Fetching, Prepared, prepare};
-use crate::record::{self, CONFIG, Record, Remains};
+use crate::record::{self, Mounted, RECORD, Record, Remains, Summary};
+use crate::request::mount::MountRequest;
 use crate::request::{RunRequest, StorageDriver};
 use crate::trace::Marks;
 use rlrun_image::InIdMap as _;
 use rlrun_spec::policy::Answer;
-use rlrun_spec::{ContainerSpec, Failure, ImageIdentity, Kind, SealedPlan, Stage};
+use rlrun_spec::{ContainerSpec, Failure, Kind, SealedPlan, Stage};
 use serde::Serialize;
-use std::convert::Infallible;
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// `config.json` of a record: everything that was decided about a container.
+/// [`record::Details`], borrowed.
 #[derive(Serialize)]
-struct Document<'a> {
-    id: &'a str,
-    name: &'a str,
-    /// Nanoseconds since the epoch.
-    created: u128,
-    image: &'a ImageIdentity,
-    labels: &'a [(String, String)],
-    stop_signal: i32,
-    remove: bool,
+struct Details<'a> {
+    request: &'a RunRequest,
     spec: &'a ContainerSpec,
     verdicts: &'a [Answer],
 }
 
-/// Runs a container in the foreground. On success this process is the supervisor from here on and ends with the
-/// payload's exit code; it returns only on failure.
+/// How a start went.
+#[derive(Debug)]
+pub enum Started {
+    /// In the background; this is its id.
+    Detached(String),
+}
+
+/// Runs a container. In the foreground this process is the supervisor from here on and ends with the payload's exit
+/// code. With `-d` it returns when the payload runs.
 ///
 /// # Errors
 /// With whatever stopped the start; nothing is left behind then.
-pub fn run(
-    place: &Place,
-    request: &RunRequest,
-    progress: Listener<'_>,
-    mut marks: Marks,
-) -> Result<Infallible, Failure> {
+pub fn run(place: &Place, request: &RunRequest, progress: Listener<'_>, mut marks: Marks) -> Result<Started, Failure> {
     sweep(place);
     let id = names::container_id()?;
     let name = request.name.clone().unwrap_or_else(|| names::free_name(place, &id));
@@ -55,7 +51,7 @@ pub fn run(
     let remains = if request.launching.remove { Remains::Nothing } else { Remains::Record };
     let mut record = record::create(place, &id, &name, remains)?;
     marks.mark("cli: name claimed");
-    record.write(CONFIG, &document(request, &prepared)?)?;
+    record.write(RECORD, &text(request, &prepared, &record)?)?;
     marks.mark("cli: record written");
     let cidfile = request.launching.cidfile.as_deref().map(|path| Cidfile::write(path, &id)).transpose()?;
     if prepared.storage.driver == StorageDriver::Copy {
@@ -66,6 +62,14 @@ pub fn run(
     facts.trace_marks = marks.into_inner();
     let plan = SealedPlan::seal(&prepared.admitted, facts).map_err(|e| unsupported(&e.to_string(), &request.image))?;
     drop(prepared);
+    if request.launching.life.detach {
+        // From here on the supervisor takes back what does not start.
+        rlrun_sandbox::start_detached(&plan, record.hand_over()?, &supervisor).inspect_err(|_| record.take_back())?;
+        if let Some(cidfile) = cidfile {
+            cidfile.keep();
+        }
+        return Ok(Started::Detached(id));
+    }
     let failure = rlrun_sandbox::replace_self(&plan, record.hand_over()?, &supervisor);
     record.take_back();
     drop(cidfile);
@@ -95,22 +99,56 @@ fn default_jobs(place: &Place) -> Result<IdMapJobs, Failure> {
     Ok(IdMapJobs::new(ids.maps))
 }
 
-fn document(request: &RunRequest, prepared: &Prepared) -> Result<Vec<u8>, Failure> {
-    let parts = prepared.admitted.spec().parts();
-    let document = Document {
-        id: &parts.id,
-        name: &parts.name,
-        created: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos(),
-        image: &prepared.image.identity,
-        labels: &request.labels,
-        stop_signal: prepared.stop_signal,
-        remove: request.launching.remove,
-        spec: prepared.admitted.spec(),
-        verdicts: prepared.admitted.answers(),
-    };
-    serde_json::to_vec(&document).map_err(|e| {
-        Failure::new(Stage::Cli, Kind::Internal, "record", "write the record of", &*parts.name).why(e.to_string())
+/// The text of the record's file.
+fn text(request: &RunRequest, prepared: &Prepared, record: &Record) -> Result<Vec<u8>, Failure> {
+    let spec = prepared.admitted.spec();
+    let details = Details { request, spec, verdicts: prepared.admitted.answers() };
+    record::file::render(&summary(request, prepared, record), &details).map_err(|e| {
+        Failure::new(Stage::Cli, Kind::Internal, "record", "write the record of", &*spec.parts().name)
+            .why(e.to_string())
     })
+}
+
+fn summary(request: &RunRequest, prepared: &Prepared, record: &Record) -> Summary {
+    let parts = prepared.admitted.spec().parts();
+    let process = parts.oci.process().as_ref();
+    let mut labels: BTreeMap<String, String> = prepared.image.config.labels.clone();
+    labels.extend(request.labels.iter().cloned());
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+    Summary {
+        id: parts.id.clone(),
+        name: parts.name.clone(),
+        created: u64::try_from(now).unwrap_or(u64::MAX),
+        image: Some(prepared.image.identity.clone()),
+        command: process.and_then(|p| p.args().clone()).unwrap_or_default(),
+        labels: labels.into_iter().collect(),
+        ports: parts.ports.clone(),
+        network: parts.network,
+        mounts: request.mounts.iter().map(mounted).collect(),
+        tty: request.tty,
+        interactive: request.interactive,
+        remove: request.launching.remove,
+        storage_driver: prepared.storage.driver,
+        life: prepared.life(request, &record.directory),
+    }
+}
+
+fn mounted(mount: &MountRequest) -> Mounted {
+    let destination = mount.destination().to_owned();
+    match mount {
+        MountRequest::Bind { source, flags, .. } => Mounted {
+            kind: "bind".to_owned(),
+            source: source.clone(),
+            destination,
+            read_only: flags.read_only.unwrap_or(false),
+        },
+        MountRequest::Tmpfs { flags, .. } => Mounted {
+            kind: "tmpfs".to_owned(),
+            source: String::new(),
+            destination,
+            read_only: flags.read_only.unwrap_or(false),
+        },
+    }
 }
 
 fn copy_layers(prepared: &Prepared, record: &Record) -> Result<(), Failure> {
@@ -126,7 +164,7 @@ fn unsupported(why: &str, image: &str) -> Failure {
 }
 
 /// `--cidfile`, taken back when the container does not start.
-struct Cidfile(PathBuf);
+struct Cidfile(Option<PathBuf>);
 
 impl Cidfile {
     fn write(path: &Path, id: &str) -> Result<Self, Failure> {
@@ -139,15 +177,22 @@ impl Cidfile {
             }
         };
         let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(|e| failure(&e))?;
-        let cidfile = Cidfile(path.to_owned());
+        let cidfile = Cidfile(Some(path.to_owned()));
         file.write_all(id.as_bytes()).map_err(|e| failure(&e))?;
         Ok(cidfile)
+    }
+
+    /// The container runs.
+    fn keep(mut self) {
+        self.0 = None;
     }
 }
 
 impl Drop for Cidfile {
     fn drop(&mut self) {
-        if std::fs::remove_file(&self.0).is_err() {
+        if let Some(path) = &self.0
+            && std::fs::remove_file(path).is_err()
+        {
             // Somebody was faster; it is not there, which is all that was wanted.
         }
     }

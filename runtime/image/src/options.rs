@@ -1,9 +1,10 @@
 //! What a caller may choose about a pull.
 
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// How to pull.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PullOptions {
     /// `linux/arm64`, `linux/arm/v7`; the machine's own when None.
     pub platform: Option<String>,

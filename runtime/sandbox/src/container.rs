@@ -11,7 +11,7 @@ use rlrun_spec::plan::Launch;
 use rlrun_spec::protocol::{INIT_STEPS, MAPPER_STEPS, Message, Step};
 use rlrun_spec::{Failure, Kind, Stage};
 use rustix::process::{Pid, Signal, WaitOptions, pidfd_send_signal, waitpid};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// The payload's ends of its three streams; None with a terminal, which init opens inside.
@@ -114,13 +114,21 @@ impl Container {
         Ok(())
     }
 
-    /// Lets the payload start; returns when it runs.
+    /// Lets the payload go.
+    ///
+    /// # Errors
+    /// When init is gone.
+    pub fn release(&mut self) -> Result<(), Failure> {
+        let Some(init) = self.init_channel.as_mut() else { return Err(no_init()) };
+        init.reached(Step::ParentProceed, None)
+    }
+
+    /// Returns when the payload, let go before, runs.
     ///
     /// # Errors
     /// 126 or 127 by kind when it cannot be executed.
-    pub fn proceed(&mut self) -> Result<(), Failure> {
-        let Some(mut init) = self.init_channel.take() else { return Err(no_init()) };
-        init.reached(Step::ParentProceed, None)?;
+    pub fn confirm(&mut self) -> Result<(), Failure> {
+        let Some(init) = self.init_channel.take() else { return Err(no_init()) };
         match init.receive(channel::STEP_DEADLINE)? {
             // Close-on-exec: end of file means the program was executed.
             Received::EndOfFile => Ok(()),
@@ -129,6 +137,19 @@ impl Container {
                 Err(failed(Kind::Internal, "protocol", "talk to", "init stage", format!("unexpected {other:?}")))
             }
         }
+    }
+
+    /// The container's pid 1, in this process's pid namespace.
+    ///
+    /// # Errors
+    /// When it is not there yet, or not any more.
+    pub fn init_pid(&self) -> Result<i32, Failure> {
+        let Some(init) = &self.init_fd else { return Err(no_init()) };
+        // The line `Pid:` of a pidfd (proc_pid_fdinfo(5)); -1 when the process was reaped.
+        let path = format!("/proc/self/fdinfo/{}", init.as_raw_fd());
+        let text = std::fs::read_to_string(&path).at("wait", "read", &path)?;
+        let pid = text.lines().find_map(|l| l.strip_prefix("Pid:")?.trim().parse().ok());
+        pid.filter(|pid| *pid > 0).ok_or_else(no_init)
     }
 
     /// Readable when the container has ended.

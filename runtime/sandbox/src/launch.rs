@@ -3,13 +3,15 @@
 
 use crate::at::{At, failed};
 use crate::memfd::{read_sealed, sealed, sealed_program};
-use crate::sys;
+use crate::sys::{self, Fork};
 use rlrun_spec::plan::{Job, VERSION};
 use rlrun_spec::{Failure, Kind, SealedPlan};
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use std::convert::Infallible;
 use std::ffi::CString;
+use std::fs::File;
+use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -18,6 +20,8 @@ use std::path::Path;
 pub const PLAN_FD: RawFd = 3;
 /// Where the supervisor finds the container's lock, held as long as it lives.
 pub const LOCK_FD: RawFd = 4;
+/// Where a detached supervisor finds the pipe on which it tells how the start went.
+pub const READY_FD: RawFd = 5;
 /// The first of the numbers where the mapper finds its ends.
 pub(crate) const ENDS_FD: RawFd = 4;
 /// The mapper's name, which tells the supervisor binary what it was executed for.
@@ -36,7 +40,67 @@ pub fn replace_self(plan: &SealedPlan, lock: OwnedFd, supervisor: &Path) -> Fail
 
 fn try_replace(plan: &SealedPlan, lock: OwnedFd, supervisor: &Path) -> Result<Infallible, Failure> {
     let plan = sealed("rlrun-plan", plan.bytes())?;
-    place(vec![(PLAN_FD, plan), (LOCK_FD, lock)])?;
+    become_supervisor(vec![(PLAN_FD, plan), (LOCK_FD, lock)], supervisor)
+}
+
+/// Starts the supervisor of `plan` in a session of its own and returns when the payload runs. `lock` is as in
+/// [`replace_self`].
+///
+/// # Errors
+/// What stopped the start, as the supervisor tells it.
+pub fn start_detached(plan: &SealedPlan, lock: OwnedFd, supervisor: &Path) -> Result<(), Failure> {
+    let plan = sealed("rlrun-plan", plan.bytes())?;
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).at("detach", "create", "a pipe")?;
+    match sys::clone_stage(0).at("detach", "start", "the supervisor")? {
+        Fork::Child => {
+            drop(read);
+            let said = rustix::io::fcntl_dupfd_cloexec(&write, 3);
+            let failure = match background(plan, lock, write, supervisor) {
+                Ok(never) => match never {},
+                Err(failure) => failure,
+            };
+            let told = said.map(|pipe| tell(&pipe, &Err(failure)));
+            sys::exit_now(u8::from(told.is_err()))
+        }
+        Fork::Parent { .. } => {
+            drop((plan, lock, write));
+            listen(read)
+        }
+    }
+}
+
+/// In the child: away from the caller's terminal and directory. Standard error stays the caller's until the payload
+/// runs, for warnings.
+fn background(plan: OwnedFd, lock: OwnedFd, ready: OwnedFd, supervisor: &Path) -> Result<Infallible, Failure> {
+    rustix::process::setsid().map(drop).at("detach", "start", "a session")?;
+    rustix::process::chdir("/").at("detach", "enter", "/")?;
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let null = openat(CWD, "/dev/null", flags, Mode::empty()).at("detach", "open", "/dev/null")?;
+    rustix::stdio::dup2_stdin(&null).at("detach", "attach", "standard input")?;
+    rustix::stdio::dup2_stdout(&null).at("detach", "attach", "standard output")?;
+    become_supervisor(vec![(PLAN_FD, plan), (LOCK_FD, lock), (READY_FD, ready)], supervisor)
+}
+
+/// Tells whoever waits in [`start_detached`] how the start went.
+///
+/// # Errors
+/// When it waits no longer.
+pub fn tell(ready: &OwnedFd, outcome: &Result<(), Failure>) -> Result<(), Failure> {
+    let bytes = postcard::to_stdvec(outcome)
+        .map_err(|e| failed(Kind::Internal, "detach", "tell", "the command line", e.to_string()))?;
+    rustix::io::write(ready, &bytes).map(drop).at("detach", "tell", "the command line")
+}
+
+fn listen(pipe: OwnedFd) -> Result<(), Failure> {
+    let mut bytes = Vec::new();
+    File::from(pipe).read_to_end(&mut bytes).at("detach", "wait for", "the supervisor")?;
+    postcard::from_bytes::<Result<(), Failure>>(&bytes).unwrap_or_else(|_| {
+        Err(failed(Kind::Runtime, "detach", "wait for", "the supervisor", "it was killed before the payload ran"))
+    })
+}
+
+fn become_supervisor(fds: Vec<(RawFd, OwnedFd)>, supervisor: &Path) -> Result<Infallible, Failure> {
+    place(fds)?;
     let object = supervisor.display().to_string();
     let path = CString::new(supervisor.as_os_str().as_bytes()).map_err(|_| rustix::io::Errno::INVAL);
     let path = path.at("exec-supervisor", "execute", &object)?;

@@ -27,7 +27,7 @@ mod tree;
 mod userns;
 
 pub use container::{Container, Streams};
-pub use launch::{LOCK_FD, PLAN_FD, Role, replace_self, role};
+pub use launch::{LOCK_FD, PLAN_FD, READY_FD, Role, replace_self, role, start_detached, tell};
 pub use mapper::{NetworkHook, run as run_mapper};
 pub use memfd::sealed;
 pub use trace::{Trace, now};

@@ -12,6 +12,7 @@ use crate::{launch, rootfs, tree, userns};
 use rlrun_spec::plan::{Launch, Rootfs};
 use rlrun_spec::protocol::{INIT_STEPS, MAPPER_STEPS, Message, Step};
 use rlrun_spec::{Failure, Kind, Stage};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{
     DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus, set_dumpable_behavior, set_parent_process_death_signal,
@@ -83,6 +84,7 @@ pub fn run(launch: &Launch, network: NetworkHook<'_>) -> ! {
     let streams = ChildStreams { stdin: inherited(3), stdout: inherited(4), stderr: inherited(5) };
     let outcome = set_up(launch, &mut channel, trace, network)
         .and_then(|()| fork_init(launch, &mut channel, init_channel, streams, trace))
+        .and_then(|init| leave_caller(launch).map(|()| init))
         .and_then(|init| wait_for(init, trace));
     let told = |failure| Message::Failed(Box::new(Failure { stage: Stage::Mapper, ..failure }));
     let message = match outcome {
@@ -160,6 +162,16 @@ fn fork_init(
     }
 }
 
+/// In the background nothing of the caller is kept open: whoever reads its standard error must see the end of it.
+fn leave_caller(launch: &Launch) -> Result<(), Failure> {
+    if !launch.facts.life.detached {
+        return Ok(());
+    }
+    let null =
+        openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at("mapper", "open", "/dev/null")?;
+    rustix::stdio::dup2_stderr(&null).at("mapper", "leave", "the caller's standard error")
+}
+
 /// How the container's init ended.
 struct End {
     code: u8,
@@ -205,7 +217,8 @@ fn clean_up(launch: &Launch, started: bool) -> Result<(), Failure> {
     if !matches!(launch.facts.rootfs, Rootfs::Directory { .. }) {
         rootfs::take_down(launch)?;
     }
-    if launch.facts.remove || !started {
+    let facts = &launch.facts;
+    if if started { facts.remove } else { facts.remove || facts.remove_unstarted } {
         tree::remove_contents(&launch.facts.container_dir)?;
     }
     Ok(())

@@ -10,14 +10,18 @@ pub mod failure;
 pub mod hint;
 pub mod host;
 pub mod ids;
+pub mod life;
 pub mod plan;
 pub mod plan_from_oci;
 pub mod policy;
 pub mod protocol;
+pub mod state;
 
 pub use container::{Caller, ContainerSpec, ImageIdentity, SpecParts};
 pub use control::{Control, Enforced, Level};
 pub use failure::{Errno, Failure, Kind, Stage};
 pub use host::HostFacts;
 pub use ids::{IdMapping, IdMaps, IdRange, MapWriter};
+pub use life::Life;
 pub use plan::{Launch, SealedPlan};
+pub use state::State;

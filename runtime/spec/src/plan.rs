@@ -3,12 +3,13 @@
 
 use crate::container::{EgressRule, NetworkMode, PortMapping};
 use crate::ids::{IdMapping, IdMaps};
+use crate::life::Life;
 use crate::policy::Admitted;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Raised with every change of the types below; a supervisor of another version refuses the plan.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What the engine knows beside the admitted configuration: where things are on this host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,7 +18,7 @@ pub struct LaunchFacts {
     pub id_maps: IdMaps,
     /// The root file system.
     pub rootfs: Rootfs,
-    /// The container's own directory on the host; the supervisor writes `exit` there and may remove it.
+    /// The container's own directory on the host; the supervisor writes `state` there and may remove it.
     pub container_dir: PathBuf,
     /// The link that claims the container's name, removed with the container.
     pub name_link: PathBuf,
@@ -26,6 +27,10 @@ pub struct LaunchFacts {
     pub live_link: PathBuf,
     /// The container is removed when it ends (`--rm`).
     pub remove: bool,
+    /// The container is removed when it cannot be started (`run`); one that was created before stays.
+    pub remove_unstarted: bool,
+    /// How it lives.
+    pub life: Life,
     /// Compiled seccomp filters, installed in order; empty only with `seccomp_unconfined`.
     pub seccomp_filters: Vec<Vec<u8>>,
     /// The user said `seccomp=unconfined` and no policy objected.

@@ -2,6 +2,9 @@
 //! exit code. One thread, no policy engine, no HTTP; it reads nothing but the sealed plan. When it dies, whatever the
 //! way, the kernel ends the container.
 
+mod book;
+mod log;
+mod output;
 mod relay;
 mod run;
 mod signals;

@@ -1,6 +1,5 @@
-//! One direction of one stream. Bytes go by `splice(2)` where the kernel can (never copied here), else through a
-//! small buffer. A reader that does not read stops only its own stream: nothing is written before poll says so, and
-//! never more than a pipe takes without blocking.
+//! The caller's standard input on its way to the payload. Bytes go by `splice(2)` where the kernel can (never copied
+//! here), else through a small buffer. A payload that does not read stops only this stream.
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rlrun_spec::{Failure, Kind, Stage};
@@ -10,9 +9,9 @@ use rustix::pipe::{SpliceFlags, splice};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// What poll promises to take without blocking (PIPE_BUF, `pipe(7)`); terminals and sockets take as much.
-const CHUNK: usize = 4096;
+pub(crate) const CHUNK: usize = 4096;
 /// How much one splice moves: a whole default pipe.
-const SPLICE: usize = 65536;
+pub(crate) const SPLICE: usize = 65536;
 /// End of transmission, which a terminal's line discipline turns into end of file.
 const EOT: u8 = 4;
 
@@ -31,11 +30,11 @@ enum Waiting {
     Sink,
 }
 
-/// A stream from `source` to `sink`.
+/// The stream from `source` to `sink`.
 pub(crate) struct Relay {
     source: OwnedFd,
     sink: OwnedFd,
-    input: Option<Sink>,
+    kind: Sink,
     waiting: Waiting,
     spliceable: bool,
     pending: Vec<u8>,
@@ -44,11 +43,6 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// From the payload to the caller.
-    pub(crate) fn output(source: OwnedFd, sink: OwnedFd) -> Self {
-        Relay::new(source, sink, None)
-    }
-
     /// From the caller to the payload.
     pub(crate) fn input(source: OwnedFd, sink: OwnedFd, kind: Sink) -> Result<Self, Failure> {
         // Our own description, so nobody else's mode changes: a payload that does not read must not block us.
@@ -56,15 +50,8 @@ impl Relay {
             Failure::new(Stage::Supervisor, Kind::Runtime, "relay", "set up", "standard input")
                 .errno(errno.raw_os_error())
         })?;
-        Ok(Relay::new(source, sink, Some(kind)))
-    }
-
-    fn new(source: OwnedFd, sink: OwnedFd, input: Option<Sink>) -> Self {
-        Relay { source, sink, input, waiting: Waiting::Source, spliceable: true, pending: Vec::new(), closing: false }
-    }
-
-    pub(crate) fn is_input(&self) -> bool {
-        self.input.is_some()
+        let (waiting, pending) = (Waiting::Source, Vec::new());
+        Ok(Relay { source, sink, kind, waiting, spliceable: true, pending, closing: false })
     }
 
     /// What to wait for.
@@ -73,11 +60,6 @@ impl Relay {
             Waiting::Source => PollFd::new(self.source.as_fd(), PollFlags::POLLIN),
             Waiting::Sink => PollFd::new(self.sink.as_fd(), PollFlags::POLLOUT),
         }
-    }
-
-    /// Whether there is something to move right now: bytes, or an end of file not yet seen.
-    pub(crate) fn readable(&self) -> bool {
-        !self.pending.is_empty() || ready(&self.source, PollFlags::POLLIN)
     }
 
     /// Moves what can be moved; false when the stream is over.
@@ -136,7 +118,7 @@ impl Relay {
     }
 
     fn end_of_file(&mut self) -> bool {
-        if self.input != Some(Sink::Terminal) || self.closing {
+        if self.kind != Sink::Terminal || self.closing {
             return false;
         }
         self.closing = true;
@@ -145,7 +127,7 @@ impl Relay {
     }
 }
 
-fn ready(fd: &OwnedFd, events: PollFlags) -> bool {
+pub(crate) fn ready(fd: &OwnedFd, events: PollFlags) -> bool {
     let mut fds = [PollFd::new(fd.as_fd(), events)];
     poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| n > 0)
 }
@@ -156,27 +138,16 @@ mod tests {
     use rustix::pipe::pipe;
 
     #[test]
-    fn bytes_pass_and_end_of_file_closes() {
+    fn the_end_of_file_of_a_terminal_is_a_character() {
         let ((source, write), (read, sink)) = (pipe().unwrap(), pipe().unwrap());
-        let mut relay = Relay::output(source, sink);
-        assert!(relay.pump(), "nothing there yet");
+        let mut relay = Relay::input(source, sink, Sink::Terminal).unwrap();
         rustix::io::write(&write, b"hello").unwrap();
         assert!(relay.pump());
         drop(write);
         assert!(!relay.pump(), "end of file");
-        drop(relay);
         let mut bytes = [0; 16];
-        assert_eq!(rustix::io::read(&read, &mut bytes).unwrap(), 5);
-        assert_eq!(rustix::io::read(&read, &mut bytes).unwrap(), 0);
-    }
-
-    #[test]
-    fn a_reader_that_went_away_ends_the_stream() {
-        let ((source, write), (read, sink)) = (pipe().unwrap(), pipe().unwrap());
-        let mut relay = Relay::output(source, sink);
-        drop(read);
-        rustix::io::write(&write, b"x").unwrap();
-        assert!(!relay.pump());
+        assert_eq!(rustix::io::read(&read, &mut bytes).unwrap(), 6);
+        assert_eq!(&bytes[..6], b"hello\x04");
     }
 
     #[test]
@@ -199,7 +170,7 @@ mod tests {
         let mut bytes = vec![0; 65536];
         while got < sent {
             got += rustix::io::read(&read, &mut bytes).unwrap();
-            while open && relay.readable() && ready(&relay.sink, PollFlags::POLLOUT) {
+            while open && ready(&relay.sink, PollFlags::POLLOUT) {
                 open = relay.pump();
             }
         }

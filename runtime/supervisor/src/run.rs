@@ -1,5 +1,8 @@
 //! A container from its plan to its exit code.
 
+use crate::book::Book;
+use crate::log::{Log, Stream};
+use crate::output::{Departure, Output};
 use crate::relay::{Relay, Sink};
 use crate::signals::{Signals, convert};
 use crate::terminal::RawTerminal;
@@ -7,10 +10,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use rlrun_net::{Driver, inside};
 use rlrun_sandbox::sys::take_inherited;
-use rlrun_sandbox::{Container, LOCK_FD, Streams, Trace};
+use rlrun_sandbox::{Container, LOCK_FD, READY_FD, Streams, Trace, tell};
 use rlrun_spec::plan::Launch;
 use rlrun_spec::{Failure, Kind, Stage};
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -18,17 +21,62 @@ use std::path::Path;
 /// Runs the container and returns the payload's exit code.
 pub(crate) fn run(launch: &Launch, plan: OwnedFd) -> Result<u8, Failure> {
     // Held to the very end: a free lock means that nobody looks after this container any more.
-    let lock = take_inherited(LOCK_FD)
-        .map_err(|errno| failure("read-plan", "take over the lock of", &launch.name).errno(errno.raw_os_error()))?;
+    let inherited = |number, what: &str| {
+        take_inherited(number).map_err(|errno| failure("read-plan", what, &launch.name).errno(errno.raw_os_error()))
+    };
+    let lock = inherited(LOCK_FD, "take over the lock of")?;
+    let ready = match launch.facts.life.detached {
+        true => Some(inherited(READY_FD, "take over the caller of")?),
+        false => None,
+    };
     let trace = Trace::new(launch.facts.trace)?;
     trace.mark("supervisor: started");
-    let mut started = false;
-    let code = supervise(launch, plan, &trace, &mut started);
-    let forgotten = forget(launch, started);
+    let mut watch = Watch { trace: &trace, book: Book::new(launch), ready, started: false };
+    let code = supervise(launch, plan, &mut watch);
+    let Watch { book, ready, started, .. } = watch;
+    let forgotten = end(launch, book, started, &code);
     trace.mark("supervisor: done");
     eprint!("{}", trace.render(&launch.facts.trace_marks));
     drop(lock);
-    code.and_then(|code| forgotten.map(|()| code))
+    let outcome = code.and_then(|code| forgotten.map(|()| code));
+    match (outcome, ready) {
+        // The caller still waits: what stopped the start is told there and not here.
+        (Err(failure), Some(ready)) => {
+            let code = failure.kind.exit_code();
+            tell(&ready, &Err(failure)).map(|()| code)
+        }
+        (outcome, _) => outcome,
+    }
+}
+
+/// What is kept and told while a container runs.
+struct Watch<'a> {
+    trace: &'a Trace,
+    book: Book,
+    /// Whoever waits for the start of a detached container.
+    ready: Option<OwnedFd>,
+    /// The payload ran.
+    started: bool,
+}
+
+impl Watch<'_> {
+    /// The payload runs: nobody has to wait any more, and standard error is the caller's.
+    fn payload_runs(&mut self) -> Result<(), Failure> {
+        self.started = true;
+        self.trace.mark("supervisor: payload runs");
+        let Some(ready) = self.ready.take() else { return Ok(()) };
+        let null = File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+            .map_err(|e| failure("detach", "open", "/dev/null").why(e.to_string()))?;
+        rustix::stdio::dup2_stderr(&null)
+            .map_err(|errno| failure("detach", "leave", "the caller's standard error").errno(errno.raw_os_error()))?;
+        if tell(&ready, &Ok(())).is_err() {
+            // The caller was killed meanwhile; the container was asked for and runs.
+        }
+        Ok(())
+    }
 }
 
 pub(crate) fn failure(step: &str, operation: &str, object: &str) -> Failure {
@@ -36,8 +84,10 @@ pub(crate) fn failure(step: &str, operation: &str, object: &str) -> Failure {
 }
 
 /// Starts the container, relays until it ends.
-fn supervise(launch: &Launch, plan: OwnedFd, trace: &Trace, started: &mut bool) -> Result<u8, Failure> {
+fn supervise(launch: &Launch, plan: OwnedFd, watch: &mut Watch<'_>) -> Result<u8, Failure> {
+    let trace = watch.trace;
     let signals = Signals::block()?;
+    let log = Log::open(&launch.facts.life.log)?;
     let (mut container, mut streams) = Container::clone(launch, plan, trace)?;
     container.map_ids(trace)?;
     let owner = Pid::from_raw(container.namespace_owner());
@@ -48,15 +98,23 @@ fn supervise(launch: &Launch, plan: OwnedFd, trace: &Trace, started: &mut bool) 
         wait_for_network(network.as_deref_mut(), &signals)
     });
     trace.mark("supervisor: network ready");
-    let code = prepared.and_then(|()| container.proceed()).and_then(|()| {
-        *started = true;
-        trace.mark("supervisor: payload runs");
-        relay_until_end(launch, container, streams, network.as_deref_mut(), &signals)
-    });
+    let code = prepared
+        .and_then(|()| start(&mut container, watch))
+        .and_then(|()| relay_until_end(launch, container, streams, network.as_deref_mut(), &signals, log));
     let end = |n: Box<dyn Driver>| if code.is_ok() { n.release() } else { n.stop() };
     let stopped = network.map_or(Ok(()), end).map_err(|e| e.into_failure(Stage::Supervisor));
     trace.mark("supervisor: network stopped");
     code.and_then(|code| stopped.map(|()| code))
+}
+
+/// Lets the payload go. What has to be written is written while it is being executed.
+fn start(container: &mut Container, watch: &mut Watch<'_>) -> Result<(), Failure> {
+    container.release()?;
+    let written = container.init_pid().and_then(|pid| watch.book.started(pid));
+    watch.trace.mark("supervisor: state written");
+    container.confirm()?;
+    written?;
+    watch.payload_runs()
 }
 
 /// Runs in the mapper, inside the new network namespace.
@@ -101,11 +159,15 @@ fn relay_until_end(
     streams: Streams,
     mut network: Option<&mut (dyn Driver + '_)>,
     signals: &Signals,
+    mut log: Option<Log>,
 ) -> Result<u8, Failure> {
     let raw = RawTerminal::enter(&launch.process, streams.terminal.as_ref())?;
-    let mut relays = relays(launch, &streams)?;
-    // The relays own their ends now; the ones here would keep the payload from ever seeing end of file.
-    drop(streams);
+    let (mut outputs, mut inputs) = (outputs(launch, &streams)?, inputs(launch, &streams)?);
+    // The relays own their ends now; the ones here would keep the payload from ever seeing end of file. In the
+    // background standard input stays open for whoever attaches.
+    let Streams { stdin, stdout, stderr, terminal } = streams;
+    drop((stdout, stderr, terminal));
+    let _open_input = stdin.filter(|_| launch.facts.life.detached);
     if rlrun_sandbox::sys::forget_program_pages().is_err() {
         // Only memory: the container runs as well with the pages of the start still here.
     }
@@ -118,8 +180,9 @@ fn relay_until_end(
         ];
         let helper = network.as_deref().and_then(|n| n.death_fd());
         fds.extend(helper.map(|fd| PollFd::new(fd, idle)));
-        let first_relay = fds.len();
-        fds.extend(relays.iter().map(Relay::poll_fd));
+        let first_output = fds.len();
+        fds.extend(outputs.iter().map(Output::poll_fd));
+        fds.extend(inputs.iter().map(Relay::poll_fd));
         wait(&mut fds, PollTimeout::NONE)?;
         let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(true)).collect();
         drop(fds);
@@ -130,13 +193,15 @@ fn relay_until_end(
             })?;
         }
         ended |= ready[1];
-        if first_relay == 3 && ready[2] && !ended {
+        if first_output == 3 && ready[2] && !ended {
             return Err(helper_died(network.as_deref_mut()));
         }
-        let mut turn = ready[first_relay..].iter();
-        relays.retain_mut(|relay| if turn.next() == Some(&true) { relay.pump() } else { true });
+        let mut turn = ready[first_output..].iter();
+        let mut is_due = || turn.next() == Some(&true);
+        outputs.retain_mut(|output| if is_due() { output.pump(log.as_mut()) } else { true });
+        inputs.retain_mut(|input| if is_due() { input.pump() } else { true });
         // What the payload wrote before it ended is still in the pipes; the input has nobody left to read it.
-        if ended && relays.iter().all(|r| r.is_input() || !r.readable()) {
+        if ended && outputs.iter().all(|o| !o.readable()) {
             drop(raw);
             return container.exit_code();
         }
@@ -150,39 +215,66 @@ fn helper_died(network: Option<&mut (dyn Driver + '_)>) -> Failure {
     }
 }
 
-fn relays(launch: &Launch, streams: &Streams) -> Result<Vec<Relay>, Failure> {
-    let duplicate = |fd: BorrowedFd<'_>| {
-        fd.try_clone_to_owned().map_err(|e| failure("relay", "duplicate", "a stream").why(e.to_string()))
-    };
-    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    let mut relays = Vec::new();
-    if let Some(master) = &streams.terminal {
-        relays.push(Relay::output(duplicate(master.as_fd())?, duplicate(stdout.as_fd())?));
-        if launch.process.interactive {
-            relays.push(Relay::input(duplicate(stdin.as_fd())?, duplicate(master.as_fd())?, Sink::Terminal)?);
-        }
-    }
-    if let Some(pipe) = &streams.stdin {
-        relays.push(Relay::input(duplicate(stdin.as_fd())?, duplicate(pipe.as_fd())?, Sink::Pipe)?);
-    }
-    if let Some(pipe) = &streams.stdout {
-        relays.push(Relay::output(duplicate(pipe.as_fd())?, duplicate(stdout.as_fd())?));
-    }
-    if let Some(pipe) = &streams.stderr {
-        relays.push(Relay::output(duplicate(pipe.as_fd())?, duplicate(stderr.as_fd())?));
-    }
-    Ok(relays)
+fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
+    fd.try_clone_to_owned().map_err(|e| failure("relay", "duplicate", "a stream").why(e.to_string()))
 }
 
-/// Removes the record of a container that is to leave none, and says that this one needs nobody any more.
-fn forget(launch: &Launch, started: bool) -> Result<(), Failure> {
-    let facts = &launch.facts;
-    if facts.remove || !started {
-        // The mapper has emptied it; what is left if it was killed belongs to us or is found by the next command.
-        let emptied = rlrun_sandbox::remove_contents(&facts.container_dir);
-        emptied.and_then(|()| gone(fs::remove_dir(&facts.container_dir), &facts.container_dir))?;
-        gone(fs::remove_file(&facts.name_link), &facts.name_link)?;
+/// The payload's output, watched by the caller in the foreground. With a log the payload outlives its reader, as it
+/// does in the background.
+fn outputs(launch: &Launch, streams: &Streams) -> Result<Vec<Output>, Failure> {
+    let life = &launch.facts.life;
+    let departure = if life.log == rlrun_spec::life::Log::None { Departure::Ends } else { Departure::Ignored };
+    let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
+    let all = [
+        (&streams.terminal, Stream::Stdout, stdout.as_fd()),
+        (&streams.stdout, Stream::Stdout, stdout.as_fd()),
+        (&streams.stderr, Stream::Stderr, stderr.as_fd()),
+    ];
+    let mut outputs = Vec::new();
+    for (source, stream, sink) in all {
+        let Some(source) = source else { continue };
+        let mut output = Output::new(duplicate(source.as_fd())?, stream);
+        if !life.detached {
+            output.watch(duplicate(sink)?, departure);
+        }
+        outputs.push(output);
     }
+    Ok(outputs)
+}
+
+/// The caller's standard input, in the foreground.
+fn inputs(launch: &Launch, streams: &Streams) -> Result<Vec<Relay>, Failure> {
+    if launch.facts.life.detached {
+        return Ok(Vec::new());
+    }
+    let stdin = std::io::stdin();
+    let terminal = streams.terminal.as_ref().filter(|_| launch.process.interactive);
+    let ends = [(terminal, Sink::Terminal), (streams.stdin.as_ref(), Sink::Pipe)];
+    let ends = ends.into_iter().filter_map(|(fd, kind)| Some((fd?, kind)));
+    ends.map(|(fd, kind)| Relay::input(duplicate(stdin.as_fd())?, duplicate(fd.as_fd())?, kind)).collect()
+}
+
+/// Removes the record of a container that is to leave none, or writes how it ended; and says that this one needs
+/// nobody any more.
+fn end(launch: &Launch, mut book: Book, started: bool, code: &Result<u8, Failure>) -> Result<(), Failure> {
+    let facts = &launch.facts;
+    let removed = facts.remove || (!started && facts.remove_unstarted);
+    if removed {
+        return forget(launch);
+    }
+    let written = match code {
+        Ok(code) => book.ended(*code, String::new()),
+        Err(failure) => book.ended(failure.kind.exit_code(), failure.to_string()),
+    };
+    written.and_then(|()| gone(fs::remove_file(&facts.live_link), &facts.live_link))
+}
+
+fn forget(launch: &Launch) -> Result<(), Failure> {
+    let facts = &launch.facts;
+    // The mapper has emptied it; what is left if it was killed belongs to us or is found by the next command.
+    let emptied = rlrun_sandbox::remove_contents(&facts.container_dir);
+    emptied.and_then(|()| gone(fs::remove_dir(&facts.container_dir), &facts.container_dir))?;
+    gone(fs::remove_file(&facts.name_link), &facts.name_link)?;
     gone(fs::remove_file(&facts.live_link), &facts.live_link)
 }
 

@@ -25,7 +25,6 @@ const OPTIONS: &[&str] = &[
     "--cpuset-mems",
     "--creds",
     "--decryption-key",
-    "--detach",
     "--detach-keys",
     "--device",
     "--device-cgroup-rule",
@@ -54,8 +53,6 @@ const OPTIONS: &[&str] = &[
     "--ip6",
     "--ipc",
     "--label-file",
-    "--log-driver",
-    "--log-opt",
     "--mac-address",
     "--memory-reservation",
     "--memory-swap",
@@ -103,7 +100,7 @@ const OPTIONS: &[&str] = &[
 
 /// Short forms of some of them.
 const SHORT: &[(&str, &str)] =
-    &[("-a", "--attach"), ("-c", "--cpu-shares"), ("-d", "--detach"), ("-P", "--publish-all"), ("-q", "--quiet")];
+    &[("-a", "--attach"), ("-c", "--cpu-shares"), ("-P", "--publish-all"), ("-q", "--quiet")];
 
 /// Verbs of podman, sorted.
 const VERBS: &[&str] = &[
@@ -189,7 +186,7 @@ mod tests {
     #[test]
     fn an_option_is_found_in_every_spelling() {
         assert_eq!(option("--pod=x"), Some("--pod"));
-        assert_eq!(option("-d"), Some("--detach"));
+        assert_eq!(option("-P"), Some("--publish-all"));
         assert_eq!(option("--nonsense"), None);
     }
 }

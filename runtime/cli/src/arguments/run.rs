@@ -3,7 +3,7 @@
 use super::images::FetchArgs;
 use clap::{ArgAction, Args, ValueEnum};
 use rlrun_engine::request::{
-    self, Baseline, Fetch, Launching, LimitsLevel, Network, Pull, ReadOnly, RunRequest, capability, env, labels,
+    self, Baseline, Fetch, Launching, LimitsLevel, Network, Pull, ReadOnly, RunRequest, capability, env, labels, life,
     limits, mount, network, security, userns,
 };
 use rlrun_spec::Failure;
@@ -106,6 +106,8 @@ pub(crate) struct RunArgs {
     help: Option<bool>,
 
     #[command(flatten)]
+    life: LifeArgs,
+    #[command(flatten)]
     files: FileArgs,
     #[command(flatten)]
     confinement: ConfinementArgs,
@@ -115,6 +117,20 @@ pub(crate) struct RunArgs {
     limits: LimitArgs,
     #[command(flatten)]
     image: ImageArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Life")]
+struct LifeArgs {
+    /// Run in the background and print the id
+    #[arg(short, long)]
+    detach: bool,
+    /// Where output is kept: k8s-file (also json-file) or none
+    #[arg(long, value_name = "DRIVER")]
+    log_driver: Option<String>,
+    /// path=FILE, max-size=SIZE, max-file=NUMBER
+    #[arg(long, value_name = "NAME=VALUE")]
+    log_opt: Vec<String>,
 }
 
 #[derive(Args, Debug)]
@@ -294,6 +310,17 @@ impl RunArgs {
             policies: self.confinement.policy,
             baseline: self.confinement.policy_baseline.into(),
             trace: self.trace,
+            life: self.life.request()?,
+        })
+    }
+}
+
+impl LifeArgs {
+    fn request(&self) -> Result<life::LifeRequest, Failure> {
+        Ok(life::LifeRequest {
+            detach: self.detach,
+            log: life::log(self.log_driver.as_deref(), &self.log_opt)?,
+            ..life::LifeRequest::default()
         })
     }
 }

@@ -5,6 +5,7 @@ use super::{Outcome, place, read};
 use crate::arguments::run::RunArgs;
 use crate::report;
 use clap::{ArgMatches, Args as _, Command};
+use rlrun_engine::run::Started;
 use rlrun_engine::trace::Marks;
 use rlrun_spec::{Failure, Kind, Stage};
 
@@ -13,12 +14,12 @@ pub(super) fn define(command: Command, verb: &str) -> Command {
     RunArgs::augment_args(command).override_usage(format!("rlrun {verb} [OPTIONS] IMAGE [COMMAND [ARG...]]"))
 }
 
-/// Becomes the supervisor; comes back only when something stopped the start.
+/// In the foreground becomes the supervisor, and comes back only when something stopped the start.
 pub(super) fn run(matches: &mut ArgMatches, mut marks: Marks) -> Outcome {
     let request = read::<RunArgs>(matches)?.request()?;
     marks.mark("cli: request made");
-    let never = rlrun_engine::run::run(&place()?, &request, &progress(false), marks)?;
-    match never {}
+    let Started::Detached(id) = rlrun_engine::run::run(&place()?, &request, &progress(false), marks)?;
+    report::print(&format!("{id}\n"))
 }
 
 pub(super) fn plan(matches: &mut ArgMatches, _: Marks) -> Outcome {

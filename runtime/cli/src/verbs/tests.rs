@@ -71,7 +71,7 @@ fn the_word_after_an_option_is_its_value() {
 fn what_is_wrong_is_named() {
     for (words, told) in [
         (&["--no-such-option", "i"][..], "--no-such-option: unknown option"),
-        (&["-d", "i"], "--detach: rlrun does not have this yet"),
+        (&["-P", "i"], "--publish-all: rlrun does not have this yet"),
         (&["--pod=x", "i"], "--pod: rlrun does not have this yet"),
         (&["--sig-proxy=false", "i"], "--sig-proxy=false: rlrun does not have this yet"),
         (&[], "is missing"),

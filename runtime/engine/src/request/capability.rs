@@ -2,6 +2,7 @@
 
 use super::Invalid;
 use oci_spec::runtime::Capability;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::str::FromStr as _;
 
@@ -70,7 +71,7 @@ pub const DEFAULT: [Capability; 11] = [
 pub type Set = BTreeSet<u32>;
 
 /// Capabilities that one option names.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
     /// `ALL` was among them.
     pub all: bool,
@@ -79,7 +80,7 @@ pub struct Named {
 }
 
 /// Both options.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CapabilityRequest {
     /// `--cap-add`.
     pub add: Named,

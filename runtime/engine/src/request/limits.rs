@@ -2,6 +2,7 @@
 
 use super::{Invalid, LimitsLevel};
 use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
+use serde::{Deserialize, Serialize};
 
 /// What `--pids-limit` is unless the user says otherwise, as in podman.
 pub const DEFAULT_PIDS: u32 = 2048;
@@ -10,7 +11,7 @@ pub const DEFAULT_PIDS: u32 = 2048;
 pub const DEFAULT_SHM: u64 = 64 << 20;
 
 /// Limits that the user asked for; None means nothing was said.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LimitRequest {
     /// `--limits`.
     pub level: LimitsLevel,
@@ -27,7 +28,7 @@ pub struct LimitRequest {
 }
 
 /// `--pids-limit`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Pids {
     /// `0` or `-1`.
     Unlimited,

@@ -2,9 +2,10 @@
 
 use super::limits::bytes;
 use super::{Invalid, csv};
+use serde::{Deserialize, Serialize};
 
 /// A mount that the user asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MountRequest {
     /// A file or directory of the host.
     Bind {
@@ -37,7 +38,7 @@ impl MountRequest {
 }
 
 /// Flags; None where the user said nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flags {
     /// `ro`, `rw`.
     pub read_only: Option<bool>,

@@ -1,10 +1,11 @@
 //! `--security-opt`. An unknown one is an error: a typing mistake must not leave a container less confined.
 
 use super::Invalid;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// `seccomp=`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seccomp {
     /// The built-in profile.
     #[default]
@@ -16,7 +17,7 @@ pub enum Seccomp {
 }
 
 /// `unmask=`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unmask {
     /// `unmask=ALL`.
     pub all: bool,
@@ -25,7 +26,7 @@ pub struct Unmask {
 }
 
 /// All `--security-opt` together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecurityRequest {
     /// `seccomp=`.
     pub seccomp: Seccomp,

@@ -1,0 +1,147 @@
+//! Which containers there are, and what they really do. What a record says is only what was true when it was written;
+//! whether a container runs is told by its lock, which dies with its supervisor.
+
+use crate::place::Place;
+use crate::record::{self, Summary, lock};
+use rlrun_spec::state::STATE;
+use rlrun_spec::{Failure, Kind, Stage, State};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What a container does now, in podman's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Status {
+    /// It was never started, or is being started for the first time.
+    Created,
+    /// Its payload runs.
+    Running,
+    /// Its processes are stopped until `unpause`.
+    Paused,
+    /// It has ended.
+    Exited,
+}
+
+impl Status {
+    /// The word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Exited => "exited",
+        }
+    }
+
+    /// Whether it has processes.
+    #[must_use]
+    pub fn is_alive(self) -> bool {
+        matches!(self, Status::Running | Status::Paused)
+    }
+}
+
+/// A container as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// What was decided when it was created.
+    pub summary: Summary,
+    /// What its supervisor said last, corrected where the supervisor could not: of a container whose supervisor was
+    /// killed, `exit_code` is 137 and `pid` 0.
+    pub state: State,
+    /// What it does.
+    pub status: Status,
+    /// `<data>/containers/<id>`.
+    pub directory: PathBuf,
+}
+
+/// The code of a container that was killed with its supervisor: 128 + SIGKILL.
+const KILLED: u8 = 137;
+
+impl Container {
+    /// Looks at one container's directory; None when it has no record (it is being made or removed).
+    #[must_use]
+    pub fn read(directory: PathBuf) -> Option<Container> {
+        let summary = Summary::read(&directory).ok()?;
+        let mut state = fs::read_to_string(directory.join(STATE)).map(|t| State::parse(&t)).unwrap_or_default();
+        let status = match (state.started, state.finished) {
+            (0, _) => Status::Created,
+            (_, 1..) => Status::Exited,
+            // The order matters: a supervisor writes its end first and lets the lock go then.
+            (_, 0) if lock::is_held(&directory) => match state.paused {
+                true => Status::Paused,
+                false => Status::Running,
+            },
+            (_, 0) => {
+                // It may have ended between the two looks; if not, it was killed.
+                let again = fs::read_to_string(directory.join(STATE)).map(|t| State::parse(&t)).unwrap_or_default();
+                state = if again.finished > 0 { again } else { killed(state) };
+                Status::Exited
+            }
+        };
+        Some(Container { summary, state, status, directory })
+    }
+}
+
+fn killed(state: State) -> State {
+    let error = "its supervisor was killed".to_owned();
+    State { pid: 0, supervisor: 0, exit_code: KILLED, paused: false, error, ..state }
+}
+
+/// Every container, oldest first.
+///
+/// # Errors
+/// When the directory of containers cannot be read; that there is none is no error.
+pub fn list(place: &Place) -> Result<Vec<Container>, Failure> {
+    let base = place.data.join("containers");
+    let entries = match fs::read_dir(&base) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(record::failed("list", "read", &base, &e)),
+    };
+    let mut all: Vec<Container> = entries.flatten().filter_map(|e| Container::read(e.path())).collect();
+    all.sort_by(|a, b| (a.summary.created, &a.summary.id).cmp(&(b.summary.created, &b.summary.id)));
+    Ok(all)
+}
+
+/// The container with this name, id, or beginning of exactly one id.
+///
+/// # Errors
+/// When there is none, or more than one.
+pub fn find(place: &Place, word: &str) -> Result<Container, Failure> {
+    directory_of(place, word).and_then(|directory| Container::read(directory).ok_or_else(|| none(place, word)))
+}
+
+/// The directory that a name or the beginning of exactly one id stands for, whether or not it has a record.
+pub(crate) fn directory_of(place: &Place, word: &str) -> Result<PathBuf, Failure> {
+    if word.is_empty() || word.contains('/') || word.starts_with('.') {
+        return Err(none(place, word));
+    }
+    let base = place.data.join("containers");
+    // The target of the link is never followed as such: only its last part, an id, counts.
+    let target = fs::read_link(place.data.join("names").join(word)).ok();
+    if let Some(id) = target.as_deref().and_then(Path::file_name) {
+        let directory = base.join(id);
+        return if directory.exists() { Ok(directory) } else { Err(none(place, word)) };
+    }
+    let ids = fs::read_dir(&base).into_iter().flatten().flatten();
+    let mut fitting = ids.filter_map(|e| e.file_name().into_string().ok()).filter(|id| id.starts_with(word));
+    match (fitting.next(), fitting.next()) {
+        (Some(id), None) => Ok(base.join(id)),
+        (Some(_), Some(_)) => {
+            Err(about(word).why("more than one container's id begins so").hint("write more of the id"))
+        }
+        (None, _) => Err(none(place, word)),
+    }
+}
+
+fn about(word: &str) -> Failure {
+    Failure::new(Stage::Cli, Kind::Usage, "find-container", "find the container", word)
+}
+
+fn none(place: &Place, word: &str) -> Failure {
+    let names = place.data.join("names");
+    about(word).why("no such container").hint(format!("ls {} shows the names that are there", names.display()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+//! The lock of a container, held by whoever looks after it: its supervisor, or a command that removes it. It belongs to
+//! the open file (F_OFD_SETLK, `fcntl_locking(2)`), so it goes with the last process that has the file open, however
+//! that process ends, and it can be asked for without being taken: two commands that look never get in each other's
+//! way.
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+/// The file's name.
+pub const LOCK: &str = "lock";
+
+fn whole_file(kind: libc::c_int) -> libc::flock {
+    let narrow = |n: libc::c_int| libc::c_short::try_from(n).unwrap_or_default();
+    libc::flock { l_type: narrow(kind), l_whence: narrow(libc::SEEK_SET), l_start: 0, l_len: 0, l_pid: 0 }
+}
+
+/// A new lock that is held: it appears under its final name locked, so that nobody can find it and think its owner
+/// dead.
+pub(super) fn create(directory: &Path) -> io::Result<File> {
+    let temporary = directory.join("lock.new");
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK)))?;
+    std::fs::rename(&temporary, directory.join(LOCK))?;
+    Ok(file)
+}
+
+/// Takes the lock of a container that nobody looks after; None when somebody does.
+pub(super) fn take(directory: &Path) -> io::Result<Option<File>> {
+    let file = OpenOptions::new().write(true).open(directory.join(LOCK))?;
+    match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
+        Ok(_) => Ok(Some(file)),
+        Err(nix::Error::EAGAIN | nix::Error::EACCES) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Whether somebody looks after the container; a container without a lock has nobody.
+#[must_use]
+pub fn is_held(directory: &Path) -> bool {
+    let Ok(file) = File::open(directory.join(LOCK)) else { return false };
+    let mut lock = whole_file(libc::F_WRLCK);
+    let asked = fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock));
+    asked.is_ok() && i32::from(lock.l_type) != libc::F_UNLCK
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_seen_without_being_taken_and_goes_with_its_holder() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!is_held(dir.path()));
+        let held = create(dir.path()).unwrap();
+        assert!(is_held(dir.path()) && is_held(dir.path()));
+        assert!(take(dir.path()).unwrap().is_none());
+        drop(held);
+        assert!(!is_held(dir.path()));
+        let again = take(dir.path()).unwrap();
+        assert!(again.is_some() && is_held(dir.path()));
+    }
+}

@@ -1,0 +1,63 @@
+//! How a container lives beside what it is: where its output goes, when it is started again, how it is stopped. Part
+//! of the sealed plan and of the record; nothing here loosens confinement.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Stop signal when neither the user nor the image names one: SIGTERM.
+pub const DEFAULT_STOP_SIGNAL: i32 = 15;
+/// Seconds from the stop signal to SIGKILL (podman-stop(1)).
+pub const DEFAULT_STOP_SECONDS: u32 = 10;
+
+/// What the supervisor needs to know beside the plan of the container itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Life {
+    /// Nobody waits for it: `-d`, `start`.
+    pub detached: bool,
+    /// Where its output is kept.
+    pub log: Log,
+    /// `--restart`.
+    #[serde(default)]
+    pub restart: Restart,
+    /// Signal that stops it.
+    pub stop_signal: i32,
+    /// Seconds from that signal to SIGKILL.
+    pub stop_seconds: u32,
+    /// `--timeout`: it is killed when it has run that many seconds.
+    #[serde(default)]
+    pub timeout_seconds: Option<u32>,
+}
+
+/// `--log-driver` and `--log-opt`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Log {
+    /// Nowhere.
+    None,
+    /// Lines of `TIME STREAM F|P TEXT`, as CRI and podman's `k8s-file` have them.
+    File {
+        /// Absolute path; `PATH.1` is the one before, and so on.
+        path: PathBuf,
+        /// A file that would become longer than this is rotated.
+        max_size: u64,
+        /// How many files there are at most, the current one among them.
+        max_file: u32,
+    },
+}
+
+/// `--restart`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    /// Never.
+    #[default]
+    No,
+    /// After another exit code than 0.
+    OnFailure {
+        /// At most that many times; None: for ever.
+        at_most: Option<u32>,
+    },
+    /// Whatever the exit code, and after a reboot.
+    Always,
+    /// The same, unless the user stopped it.
+    UnlessStopped,
+}

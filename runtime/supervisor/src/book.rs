@@ -1,0 +1,64 @@
+//! What the supervisor says of its container: the file `state`, whole at every moment.
+
+use crate::run::failure;
+use rlrun_spec::plan::Launch;
+use rlrun_spec::state::STATE;
+use rlrun_spec::{Failure, State};
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+/// The file and what it says.
+pub(crate) struct Book {
+    path: PathBuf,
+    /// What it says, once written.
+    pub(crate) state: State,
+}
+
+impl Book {
+    /// The book of a container that has not been started by this supervisor.
+    pub(crate) fn new(launch: &Launch) -> Book {
+        Book { path: launch.facts.container_dir.join(STATE), state: State::default() }
+    }
+
+    /// The payload runs as `pid` from now on.
+    pub(crate) fn started(&mut self, pid: i32) -> Result<(), Failure> {
+        let supervisor = i32::try_from(std::process::id()).unwrap_or_default();
+        let restarts = self.state.restarts;
+        self.state = State { supervisor, pid, started: now(), restarts, ..State::default() };
+        self.write()
+    }
+
+    /// It has ended. A container that is removed now needs no last word.
+    pub(crate) fn ended(&mut self, code: u8, error: String) -> Result<(), Failure> {
+        if self.state.started == 0 {
+            self.state.started = now();
+        }
+        self.state = State { pid: 0, finished: now(), exit_code: code, paused: false, error, ..self.state.clone() };
+        self.write()
+    }
+
+    /// Writes it aside and renames it, so that a reader sees the old text or the new one.
+    pub(crate) fn write(&self) -> Result<(), Failure> {
+        let temporary = self.path.with_extension("new");
+        let write = || {
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+            file.write_all(self.state.render().as_bytes())?;
+            fs::rename(&temporary, &self.path)
+        };
+        write().map_err(|e: std::io::Error| {
+            let failure = failure("state", "write", &self.path.display().to_string());
+            match e.raw_os_error() {
+                Some(errno) => failure.errno(errno),
+                None => failure.why(e.to_string()),
+            }
+        })
+    }
+}
+
+/// Nanoseconds since the epoch.
+pub(crate) fn now() -> u64 {
+    u64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,228 @@
+//! One of the payload's streams, on its way to the log and to whoever watches. With one watcher and no log the bytes
+//! go by `splice(2)` and are never copied here. A watcher that does not read stops only this stream: nothing is
+//! written before poll says so, and never more than a pipe takes without blocking.
+
+use crate::log::{Log, Stream};
+use crate::relay::{CHUNK, SPLICE, ready};
+use nix::poll::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::pipe::{SpliceFlags, splice};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// What happens to the stream when a watcher goes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Departure {
+    /// The payload learns it, as the writer of any pipe does.
+    Ends,
+    /// The stream goes on without it.
+    Ignored,
+}
+
+struct Watcher {
+    sink: OwnedFd,
+    departure: Departure,
+    // What of the last bytes it has not taken yet.
+    pending: Vec<u8>,
+}
+
+/// The stream.
+pub(crate) struct Output {
+    source: OwnedFd,
+    stream: Stream,
+    watchers: Vec<Watcher>,
+    spliceable: bool,
+    blocked: Option<usize>,
+}
+
+enum Sent {
+    All,
+    Some,
+    Gone,
+}
+
+impl Output {
+    pub(crate) fn new(source: OwnedFd, stream: Stream) -> Output {
+        Output { source, stream, watchers: Vec::new(), spliceable: true, blocked: None }
+    }
+
+    /// Sends the stream there too.
+    pub(crate) fn watch(&mut self, sink: OwnedFd, departure: Departure) {
+        self.watchers.push(Watcher { sink, departure, pending: Vec::new() });
+    }
+
+    /// What to wait for.
+    pub(crate) fn poll_fd(&self) -> PollFd<'_> {
+        match self.blocked.and_then(|at| self.watchers.get(at)) {
+            Some(watcher) => PollFd::new(watcher.sink.as_fd(), PollFlags::POLLOUT),
+            None => PollFd::new(self.source.as_fd(), PollFlags::POLLIN),
+        }
+    }
+
+    /// Whether there is something to move right now: bytes, or an end of file not yet seen.
+    pub(crate) fn readable(&self) -> bool {
+        self.watchers.iter().any(|w| !w.pending.is_empty()) || ready(&self.source, PollFlags::POLLIN)
+    }
+
+    /// Moves what can be moved; false when the stream is over.
+    pub(crate) fn pump(&mut self, log: Option<&mut Log>) -> bool {
+        self.blocked = None;
+        if let Some(open) = self.flush() {
+            return open;
+        }
+        if let Some(at) = self.watchers.iter().position(|w| !ready(&w.sink, PollFlags::POLLOUT)) {
+            self.blocked = Some(at);
+            return true;
+        }
+        if !ready(&self.source, PollFlags::POLLIN) {
+            return true;
+        }
+        if log.is_none() && self.spliceable && self.watchers.len() == 1 {
+            match splice(&self.source, None, &self.watchers[0].sink, None, SPLICE, SpliceFlags::NONBLOCK) {
+                Ok(0) => return false,
+                Ok(_) | Err(Errno::AGAIN | Errno::INTR) => return true,
+                // A terminal, a file opened for appending: not for splice(2).
+                Err(Errno::INVAL) => self.spliceable = false,
+                Err(_) => return self.departed(0),
+            }
+        }
+        self.copy(log)
+    }
+
+    fn copy(&mut self, log: Option<&mut Log>) -> bool {
+        let mut buffer = [0; CHUNK];
+        let bytes = match rustix::io::read(&self.source, &mut buffer) {
+            Ok(0) => return false,
+            Ok(n) => &buffer[..n],
+            Err(Errno::AGAIN | Errno::INTR) => return true,
+            // EIO: a terminal whose last user closed it.
+            Err(_) => return false,
+        };
+        if let Some(log) = log {
+            log.write(self.stream, bytes);
+        }
+        for watcher in &mut self.watchers {
+            watcher.pending.extend_from_slice(bytes);
+        }
+        self.flush().unwrap_or(true)
+    }
+
+    /// Sends what is pending. None when nothing is pending any more, else what [`Output::pump`] is to answer.
+    fn flush(&mut self) -> Option<bool> {
+        let mut at = 0;
+        while at < self.watchers.len() {
+            match self.watchers[at].send() {
+                Sent::All => at += 1,
+                Sent::Some => {
+                    self.blocked = Some(at);
+                    return Some(true);
+                }
+                Sent::Gone if !self.departed(at) => return Some(false),
+                Sent::Gone => {}
+            }
+        }
+        None
+    }
+
+    /// A watcher reads no more; false when the stream ends with it. Dropping the source is how the payload learns it.
+    fn departed(&mut self, at: usize) -> bool {
+        self.blocked = None;
+        self.watchers.remove(at).departure == Departure::Ignored
+    }
+}
+
+impl Watcher {
+    fn send(&mut self) -> Sent {
+        while !self.pending.is_empty() {
+            if !ready(&self.sink, PollFlags::POLLOUT) {
+                return Sent::Some;
+            }
+            match rustix::io::write(&self.sink, &self.pending) {
+                Ok(n) => drop(self.pending.drain(..n)),
+                Err(Errno::AGAIN) => return Sent::Some,
+                Err(Errno::INTR) => {}
+                // EPIPE: nobody reads any more.
+                Err(_) => return Sent::Gone,
+            }
+        }
+        Sent::All
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::pipe::pipe;
+
+    fn read(fd: &OwnedFd) -> Vec<u8> {
+        let mut bytes = [0; 65536];
+        let n = rustix::io::read(fd, &mut bytes).unwrap();
+        bytes[..n].to_vec()
+    }
+
+    #[test]
+    fn bytes_pass_and_end_of_file_closes() {
+        let ((source, write), (reader, sink)) = (pipe().unwrap(), pipe().unwrap());
+        let mut output = Output::new(source, Stream::Stdout);
+        output.watch(sink, Departure::Ends);
+        assert!(output.pump(None), "nothing there yet");
+        rustix::io::write(&write, b"hello").unwrap();
+        assert!(output.pump(None));
+        drop(write);
+        assert!(!output.pump(None), "end of file");
+        drop(output);
+        assert_eq!(read(&reader), b"hello");
+        assert!(read(&reader).is_empty());
+    }
+
+    #[test]
+    fn a_reader_that_went_away_ends_the_stream_or_not() {
+        for (departure, goes_on) in [(Departure::Ends, false), (Departure::Ignored, true)] {
+            let ((source, write), (reader, sink)) = (pipe().unwrap(), pipe().unwrap());
+            let mut output = Output::new(source, Stream::Stdout);
+            output.watch(sink, departure);
+            drop(reader);
+            rustix::io::write(&write, b"x").unwrap();
+            assert_eq!(output.pump(None), goes_on);
+            assert!(!goes_on || output.pump(None), "without a watcher it is read all the same");
+        }
+    }
+
+    #[test]
+    fn every_watcher_gets_every_byte_and_the_slowest_sets_the_pace() {
+        let ((source, write), (fast, fast_sink), (slow, slow_sink)) =
+            (pipe().unwrap(), pipe().unwrap(), pipe().unwrap());
+        let mut output = Output::new(source, Stream::Stdout);
+        output.watch(fast_sink, Departure::Ignored);
+        output.watch(slow_sink, Departure::Ignored);
+        let (mut sent, mut seen) = (0, 0);
+        // Until the slow one's pipe is full; a pipe holds 65536 bytes (pipe(7)).
+        while output.blocked.is_none() {
+            sent += rustix::io::write(&write, &[7; CHUNK]).unwrap();
+            assert!(output.pump(None));
+            if ready(&fast, PollFlags::POLLIN) {
+                seen += read(&fast).len();
+            }
+            assert!(sent < 1 << 20, "never blocked");
+        }
+        drop(write);
+        let mut got = 0;
+        while output.pump(None) {
+            if ready(&slow, PollFlags::POLLIN) {
+                got += read(&slow).len();
+            }
+            if ready(&fast, PollFlags::POLLIN) {
+                seen += read(&fast).len();
+            }
+        }
+        drop(output);
+        for (fd, count) in [(&slow, &mut got), (&fast, &mut seen)] {
+            loop {
+                match read(fd).len() {
+                    0 => break,
+                    n => *count += n,
+                }
+            }
+        }
+        assert_eq!((got, seen), (sent, sent));
+    }
+}
