@@ -36,10 +36,10 @@ rlrun() {
 
 # show COMMAND...: prints it as a user would type it, then runs it.
 show() {
-    printf '\n\033[1m$'
+    printf '\n$'
     local word
     for word; do case $word in *[!A-Za-z0-9/:=._-]*) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac; done
-    printf '\033[0m\n'
+    printf '\n'
     "$@"
 }
 

@@ -13,10 +13,11 @@ use rlrun_spec::policy::{
     permit,
 };
 use rlrun_spec::{Caller, ContainerSpec};
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use wasmtime::Engine;
 use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::{Engine, Store};
 
 /// Every policy of every tier, loaded.
 pub struct PolicySet {
@@ -26,6 +27,9 @@ pub struct PolicySet {
     host: HostSide,
     notices: Vec<String>,
     log: Option<LogLine>,
+    /// Stores of the last evaluation. Unmapping their memory takes as long as asking; it need not stand between the
+    /// verdict and the start, so it waits for the next evaluation or for the end of the set.
+    spent: RefCell<Vec<Store<evaluate::State>>>,
 }
 
 impl std::fmt::Debug for PolicySet {
@@ -47,7 +51,15 @@ impl PolicySet {
         let ids = policies.iter().map(|p| p.id.clone());
         let roster = Roster::new(ids).unwrap_or_else(Roster::no_policy_installed);
         let host = if policies.is_empty() { HostSide::default() } else { HostSide::look(sources) };
-        Ok(PolicySet { engine: loader.engine, policies, roster, host, notices, log: sources.log })
+        Ok(PolicySet {
+            engine: loader.engine,
+            policies,
+            roster,
+            host,
+            notices,
+            log: sources.log,
+            spent: RefCell::default(),
+        })
     }
 
     /// What the user should know although everything works: a cache that cannot be used.
@@ -73,6 +85,7 @@ impl PolicySet {
     /// # Errors
     /// [`Denied`] names every policy that said no or failed.
     pub fn evaluate(&self, spec: ContainerSpec, caller: &Caller) -> Result<Admitted, Box<Denied>> {
+        self.spent.borrow_mut().clear();
         let caller = request::caller(caller, &self.host);
         let spec = Arc::new(spec);
         let shown = self.shown(&spec)?;
@@ -83,20 +96,36 @@ impl PolicySet {
             sessions.push((policy, session));
             answers.push(answer);
         }
-        let merged = merge(ContainerSpec::clone(&spec), &self.roster, answers)?;
-        if !self.asks(Hook::Validate) {
-            let finals = self.policies.iter().map(|p| abstention(&p.id)).collect();
-            return merged.confirm(finals);
+        for session in sessions.iter_mut().filter_map(|(_, session)| session.as_mut()) {
+            session.turn_to(None);
         }
-        let shown = self.shown(merged.spec())?;
-        let finals = sessions
-            .into_iter()
-            .map(|(policy, session)| match session {
-                Some(mut session) => session.on_final(&shown, &caller),
-                None => abstention(&policy.id),
-            })
-            .collect();
+        // Nobody else holds it now, so nothing is copied.
+        let merged = merge(Arc::unwrap_or_clone(spec), &self.roster, answers)?;
+        let finals = self.second_phase(&mut sessions, merged.spec(), &caller)?;
+        let stores = sessions.into_iter().filter_map(|(_, session)| session).map(|session| session.into_parts().0);
+        self.spent.borrow_mut().extend(stores);
         merged.confirm(finals)
+    }
+
+    fn second_phase(
+        &self,
+        sessions: &mut [(&Policy, Option<Session<'_>>)],
+        merged: &ContainerSpec,
+        caller: &wit::Caller,
+    ) -> Result<Vec<Answer>, Box<Denied>> {
+        if !self.asks(Hook::Validate) {
+            return Ok(self.policies.iter().map(|p| abstention(&p.id)).collect());
+        }
+        let shown = self.shown(merged)?;
+        let subject = Arc::new(merged.clone());
+        let answer = |(policy, session): &mut (&Policy, Option<Session<'_>>)| match session {
+            Some(session) => {
+                session.turn_to(Some(Arc::clone(&subject)));
+                session.on_final(&shown, caller)
+            }
+            None => abstention(&policy.id),
+        };
+        Ok(sessions.iter_mut().map(answer).collect())
     }
 
     fn first_phase<'p>(
