@@ -1,6 +1,7 @@
 //! What can go wrong with images, shaped by what the user can do about it.
 
 use rlrun_spec::{Errno, Failure, Kind, Stage};
+use std::fmt;
 
 /// Why an image is not there, cannot be had or cannot be removed.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +55,7 @@ pub enum ImageError {
         why: String,
     },
     /// Content is not what its digest or size promises.
-    #[error("verify the content: {object}: expected digest {expected}, got {actual}")]
+    #[error("verify the content: {object}: expected {expected}, got {actual}")]
     Mismatch {
         /// Blob, layer or manifest.
         object: String,
@@ -109,8 +110,21 @@ impl ImageError {
         ImageError::Configuration { path: path.display().to_string(), why: why.into() }
     }
 
-    pub(crate) fn mismatch(object: impl Into<String>, expected: impl ToString, actual: impl ToString) -> Self {
-        ImageError::Mismatch { object: object.into(), expected: expected.to_string(), actual: actual.to_string() }
+    /// `expected` and `actual` are digests.
+    pub(crate) fn mismatch(object: impl Into<String>, expected: impl fmt::Display, actual: impl fmt::Display) -> Self {
+        ImageError::Mismatch {
+            object: object.into(),
+            expected: format!("digest {expected}"),
+            actual: actual.to_string(),
+        }
+    }
+
+    pub(crate) fn wrong_size(object: impl Into<String>, expected: u64, actual: impl fmt::Display) -> Self {
+        ImageError::Mismatch {
+            object: object.into(),
+            expected: format!("{expected} bytes"),
+            actual: actual.to_string(),
+        }
     }
 }
 
@@ -187,7 +201,7 @@ impl From<ImageError> for Failure {
                 "verify the content",
                 object,
             )
-            .why(format!("expected digest {expected}, got {actual}"))
+            .why(format!("expected {expected}, got {actual}"))
             .hint("the content was changed or damaged on its way: fetch or write it again, and distrust its source"),
             ImageError::Malformed { object, why } => {
                 new(Kind::Runtime, "image-malformed", "read the image", object).why(why).hint(DAMAGED)

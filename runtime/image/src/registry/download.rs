@@ -36,7 +36,7 @@ impl Client {
         with_retries(|| self.receive(request, &mut writer, progress))?;
         let (digest, size, path) = writer.finish();
         if size != request.size {
-            return Err(ImageError::mismatch(format!("size of blob {name}"), request.size, size));
+            return Err(ImageError::wrong_size(format!("blob {name}"), request.size, size));
         }
         if &digest != request.digest {
             return Err(ImageError::mismatch("blob", request.digest, digest));
@@ -72,8 +72,8 @@ impl Client {
             }
             writer.write(&chunk[..n])?;
             if writer.size() > request.size {
-                let object = format!("size of blob {}", request.digest);
-                return Err(ImageError::mismatch(object, request.size, format!("at least {}", writer.size())).into());
+                let object = format!("blob {}", request.digest);
+                return Err(ImageError::wrong_size(object, request.size, format!("at least {}", writer.size())).into());
             }
             progress(&Event::BlobProgress { name: request.digest.to_string(), done: writer.size() });
         }

@@ -109,8 +109,8 @@ impl Spool {
             return Err(ImageError::mismatch(format!("{}: blob", self.object), digest, actual));
         }
         if actual_size != size {
-            let object = format!("{}: size of {digest}", self.object);
-            return Err(ImageError::mismatch(object, size, actual_size));
+            let object = format!("{}: blob {digest}", self.object);
+            return Err(ImageError::wrong_size(object, size, actual_size));
         }
         Ok(())
     }
