@@ -180,6 +180,11 @@ impl<'p> Session<'p> {
         }
     }
 
+    /// What `oci.config` shows from now on.
+    pub(crate) fn turn_to(&mut self, subject: Option<Arc<ContainerSpec>>) {
+        self.store.data_mut().subject = subject;
+    }
+
     /// The instance after `init`, for whoever wants to keep its state.
     pub(crate) fn into_parts(self) -> (Store<State>, Instance) {
         (self.store, self.instance)

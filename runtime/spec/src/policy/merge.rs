@@ -70,14 +70,21 @@ pub fn merge(spec: ContainerSpec, roster: &Roster, answers: Vec<Answer>) -> Resu
     if let Some(denied) = Denied::from_refusals(refusals) {
         return Err(denied);
     }
+    let spec = tightened(spec, &tightening)?;
+    Ok(Merged { roster: roster.clone(), spec, answers: sorted(answers) })
+}
+
+fn tightened(spec: ContainerSpec, tightening: &Tightening) -> Result<ContainerSpec, Box<Denied>> {
+    if *tightening == Tightening::default() {
+        return Ok(spec);
+    }
     let before = spec.parts();
     let mut after = before.clone();
-    apply(&tightening, &mut after).map_err(|e| defect(&e))?;
+    apply(tightening, &mut after).map_err(|e| defect(&e))?;
     if let Some(field) = looser(before, &after) {
         return Err(defect(&format!("{field} became looser than requested")));
     }
-    let spec = ContainerSpec::new(after).map_err(|e| defect(&e.to_string()))?;
-    Ok(Merged { roster: roster.clone(), spec, answers: sorted(answers) })
+    ContainerSpec::new(after).map_err(|e| defect(&e.to_string()))
 }
 
 /// One policy's answer to the pristine request.
