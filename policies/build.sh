@@ -12,6 +12,11 @@ environment=$("$here/toolchain.sh")
 # shellcheck source=/dev/null
 . "$environment"
 
+# The same bytes wherever they are built: no path of this machine in a panic message.
+cargo_home=${CARGO_HOME:-$HOME/.cargo}
+root=$(cd "$here/.." && pwd)
+export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="--remap-path-prefix=$cargo_home=/cargo --remap-path-prefix=$root=/rlrun"
+
 cd "$here"
 # Separate from the host's: flags and compiler differ.
 CARGO_TARGET_DIR=$target/wasm cargo build --locked --quiet --release --target wasm32-unknown-unknown

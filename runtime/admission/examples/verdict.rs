@@ -22,6 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         user_dir: cache.with_file_name("policy.d"),
         files,
         data_dir: cache.with_file_name("data"),
+        home: None,
         cache_dir: cache,
         policyc,
         log: None,

@@ -23,7 +23,7 @@ impl HostSide {
             above(Path::new(MANDATORY_DIR)),
         ];
         HostSide {
-            home: home().map(|h| resolved(&h)).unwrap_or_default(),
+            home: sources.home.clone().or_else(home).map(|h| resolved(&h)).unwrap_or_default(),
             own_paths: own.iter().map(|p| resolved(p)).collect(),
         }
     }

@@ -61,6 +61,8 @@ pub struct Sources {
     /// Where rlrun keeps images and containers. Policies see it with the directories above: who can write there can
     /// do what rlrun can do.
     pub data_dir: PathBuf,
+    /// The caller's home directory; None: as the user database says.
+    pub home: Option<PathBuf>,
     /// Takes what policies log.
     pub log: Option<LogLine>,
 }

@@ -44,6 +44,7 @@ fn sources(place: &Place, choice: Choice) -> Result<Sources, Failure> {
         // Needed only when something is to be compiled, and missed by name then.
         policyc: own_program("rlrun-policyc").unwrap_or_else(|_| PathBuf::from("rlrun-policyc")),
         data_dir: place.data.clone(),
+        home: None,
         log: Some(log),
     })
 }

@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod common;
+mod guest;
 
-use common::wat::{REALLOC, allowing, create, create_with, verdict};
 use common::{Place, caller, spec, told, write};
+use guest::{REALLOC, allowing, create, create_with, verdict};
 use rlrun_admission::{LoadError, PolicySet, Sources};
 use rlrun_spec::policy::code;
 use std::fs;

@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod common;
+mod guest;
 
-use common::wat::{PRELUDE, REALLOC, create, create_with, module, verdict};
 use common::{Place, caller, spec, told};
+use guest::{PRELUDE, REALLOC, create, create_with, module, verdict};
 use rlrun_admission::{LoadError, PolicySet};
 use rlrun_spec::policy::code;
 use std::fs;
@@ -13,7 +14,7 @@ use std::fs;
 /// Beside a well-behaved policy, asked twice: the same verdict, and nobody else is blamed.
 fn denies(policy: &[u8], expected: &str) {
     let place = Place::new();
-    place.install("good.wasm", &common::wat::allowing());
+    place.install("good.wasm", &guest::allowing());
     place.install("hostile.wasm", policy);
     let set = place.load();
     for _ in 0..2 {
@@ -206,7 +207,7 @@ fn no_state_survives_an_evaluation() {
 /// Why the set cannot be loaded, and that the policy is named.
 fn unloadable(name: &str, bytes: &[u8]) -> String {
     let place = Place::new();
-    place.install("good.wasm", &common::wat::allowing());
+    place.install("good.wasm", &guest::allowing());
     place.install(&format!("{name}.wasm"), bytes);
     let error = PolicySet::load(&place.sources()).unwrap_err();
     assert!(matches!(error, LoadError::NotAPolicy { .. }), "{error:?}");
@@ -220,7 +221,7 @@ fn unloadable(name: &str, bytes: &[u8]) -> String {
 fn what_is_no_policy_is_named() {
     assert!(unloadable("empty", b"").contains("is empty"));
     assert!(unloadable("script", b"#!/bin/sh\necho hello\n").contains("is not WebAssembly"));
-    assert!(unloadable("cut", &common::wat::allowing()[..200]).contains("cannot be made a component"));
+    assert!(unloadable("cut", &guest::allowing()[..200]).contains("cannot be made a component"));
     assert!(unloadable("garbage", b"\0asm\x0d\0\x01\0\xff\xff\xff\xff").contains("is not valid"));
     let no_hook = wat::parse_str("(component)").unwrap();
     assert!(unloadable("hookless", &no_hook).contains("exports no hook"));
@@ -255,7 +256,7 @@ fn a_hook_of_another_shape_denies() {
 #[test]
 fn settings_that_nobody_reads_are_refused() {
     let place = Place::new();
-    place.install("good.wasm", &common::wat::allowing());
+    place.install("good.wasm", &guest::allowing());
     place.install("good.toml", b"limit = 3\n");
     let error = PolicySet::load(&place.sources()).unwrap_err();
     assert!(error.to_string().contains("lifecycle"), "{error}");

@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod common;
+mod guest;
 
-use common::wat::{PRELUDE, REALLOC, allowing, create_with, module, verdict};
 use common::{Place, caller, spec, told, write};
+use guest::{PRELUDE, REALLOC, allowing, create_with, module, verdict};
 use rlrun_admission::{Builtin, Hook, LoadError, MANDATORY_DIR, PolicySet, Sources, Switch, check, list};
 use rlrun_spec::policy::{Tier, code};
 use std::fs;

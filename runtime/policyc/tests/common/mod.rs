@@ -1,6 +1,6 @@
 //! What the tests share: sources of their own, a configuration, WAT to files.
 
-pub mod wat;
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use rlrun_admission::{PolicySet, Sources, Switch};
 use rlrun_spec::container::{ImageIdentity, NetworkMode, UserNamespace};
@@ -35,6 +35,7 @@ impl Place {
             cache_dir: self.path("cache/policy"),
             policyc: PathBuf::from(env!("CARGO_BIN_EXE_rlrun-policyc")),
             data_dir: self.path("data"),
+            home: None,
             log: None,
         }
     }

@@ -1,6 +1,8 @@
 //! Policies written in WAT: core modules that follow the canonical ABI, or break it, with the WIT embedded as a
 //! compiler would have done; `rlrun-policyc` makes components of them.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
 use std::path::Path;
 use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
