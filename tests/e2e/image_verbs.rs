@@ -54,3 +54,66 @@ fn an_image_is_inspected() {
     case.run(["image", "exists", "localhost/nothing:1"]).code(1);
     case.run(["image", "nonsense"]).code(125).complains("nonsense");
 }
+
+#[test]
+fn names_are_given_and_taken() {
+    let case = case!(Userns);
+    load(&case, "localhost/app:1", "x");
+    load(&case, "localhost/other:1", "y");
+    case.run(["tag", "localhost/app:1", "app:2", "localhost:5000/team/app", "localhost/other:1"]).ok();
+    let id = |name: &str| case.run(["images", "-q", name]).ok().out();
+    for name in ["localhost/app:2", "localhost:5000/team/app:latest", "localhost/other:1"] {
+        assert_eq!(id(name), id("localhost/app:1"), "{name}");
+    }
+    // The image whose only name was taken is there, without one.
+    assert_eq!(case.run(["images", "-q", "--filter", "dangling=true"]).ok().out().lines().count(), 1);
+    case.run(["untag", "localhost/app:1", "localhost/app:2"]).ok();
+    case.run(["image", "exists", "localhost/app:2"]).code(1);
+    case.run(["untag", "localhost/app:1", "localhost/nothing:1"]).refused(125, "localhost/nothing:1");
+    case.run(["untag", "localhost/app:1"]).ok();
+    case.run(["image", "exists", "localhost:5000/team/app"]).code(1);
+    assert_eq!(case.run(["images", "-q", "--filter", "dangling=true"]).ok().out().lines().count(), 2);
+    case.run(["tag", "localhost/nothing:1", "x"]).refused(125, "localhost/nothing:1");
+    case.run(["tag", BASE, "UPPER"]).refused(125, "UPPER");
+}
+
+#[test]
+fn pruning_removes_what_has_no_name_and_no_container() {
+    let case = case!(Userns).keeping_containers();
+    load(&case, "localhost/app:1", "x");
+    load(&case, "localhost/app:1", "y");
+    load(&case, "localhost/used:1", "z");
+    case.run(["run", "--name", "holder", "--network", "none", "localhost/used:1", "true"]).ok();
+    let dangling = case.run(["images", "-q", "--no-trunc", "--filter", "dangling=true"]).ok().out();
+    // No answer is no.
+    case.run(["image", "prune"]).ok().prints("");
+    case.run(["image", "prune", "-f", "--filter", "label=nobody"]).ok().prints("");
+    case.run(["image", "prune", "-f"]).ok().prints(dangling.trim().trim_start_matches("sha256:"));
+    case.run(["image", "exists", "localhost/app:1"]).ok();
+    case.run(["image", "prune", "-af"]).ok();
+    let left = case.run(["images", "--format", "{{.Repository}}"]).ok().out();
+    assert_eq!(left, "localhost/used\n");
+    case.run(["rmi", "-f", "localhost/used:1"]).refused(125, "holder");
+    case.run(["rm", "holder"]).ok();
+    case.run(["rmi", "--all"]).ok().says("localhost/used:1");
+    case.run(["images", "-q"]).ok().prints("");
+    case.run(["rmi", "localhost/used:1"]).refused(125, "localhost/used:1");
+    case.run(["rmi", "--ignore", "localhost/used:1"]).ok();
+}
+
+#[test]
+fn what_an_image_is_made_of_is_told() {
+    let case = case!(Userns);
+    load(&case, "localhost/app:1", "x");
+    let id = case.run(["images", "-q", "localhost/app:1"]).ok().out();
+    let history = case.run(["history", "localhost/app:1"]).ok().out();
+    let lines: Vec<&str> = history.lines().collect();
+    assert!(lines[0].starts_with("ID            CREATED"), "{history}");
+    assert!(lines[1].starts_with(id.trim()) && lines[2].starts_with("<missing>"), "{history}");
+    let layers = json(&case.run(["image", "history", "--format", "json", "localhost/app:1"]).ok().out());
+    assert_eq!(layers.as_array().unwrap().len(), 2);
+    assert!(layers[1]["size"].as_u64().unwrap() > 100_000, "{layers}");
+    case.run(["history", "-q", "localhost/app:1"]).ok().prints(&format!("{}\n<missing>", id.trim()));
+    let tree = case.run(["image", "tree", "localhost/app:1"]).ok().out();
+    assert!(tree.contains(&format!("Top Layer of: [{BASE}]")) && tree.contains("└── "), "{tree}");
+}

@@ -212,3 +212,20 @@ fn a_mandatory_directory_that_others_may_write_denies() {
     with_mandatory(&case, "echo 'required = [\"no-such-policy\"]' > policy.toml", run).refused(125, "no-such-policy");
     with_mandatory(&case, "true", run).ok();
 }
+
+#[test]
+fn an_image_that_is_refused_leaves_its_name_to_the_one_that_had_it() {
+    let case = case!(Userns);
+    let image = |text: &str| {
+        let layer = rlrun_tests::Rootfs::new().file("etc/which", 0o644, text);
+        rlrun_tests::Image::new("localhost/kept:1", rlrun_tests::base_rootfs().clone()).layer(layer)
+    };
+    case.load(&image("first"));
+    let before = case.run(["images", "--no-trunc", "--format", "{{.Names}} {{.Id}} {{.Digest}}"]).ok().out();
+    install(&case, &[(&shipped(&case, "image-source"), Some("deny = [\"localhost/kept\"]"))]);
+    let archive = case.make_file("second.tar", image("second").docker_archive().bytes());
+    case.run(["load", "-i", archive.to_str().unwrap()]).refused(125, "image-source");
+    let after = case.run(["images", "--no-trunc", "--format", "{{.Names}} {{.Id}} {{.Digest}}"]).ok().out();
+    assert_eq!(after, before);
+    assert!(after.contains("localhost/kept:1"), "{after}");
+}

@@ -6,7 +6,9 @@ mod images;
 mod policy;
 mod run;
 
-use crate::arguments::images::{ImagesArgs, ImportArgs, LoadArgs, PullArgs, RmArgs, RmiArgs};
+use crate::arguments::images::{
+    HistoryArgs, ImagesArgs, ImportArgs, LoadArgs, PullArgs, RmArgs, RmiArgs, TagArgs, UntagArgs,
+};
 use crate::arguments::read_as_podman_does;
 use crate::report;
 use clap::error::ErrorKind;
@@ -78,7 +80,7 @@ fn run_in_group(verbs: &[Verb], matches: &mut ArgMatches, marks: Marks) -> Outco
     }
 }
 
-const VERBS: [Verb; 14] = [
+const VERBS: [Verb; 17] = [
     verb("run", "Run a command in a new container", |c| run::define(c, "run"), run::run),
     verb("plan", "Print what `run` would do, as JSON; run nothing", |c| run::define(c, "plan"), run::plan),
     verb("load", "Load images from an archive", with::<LoadArgs>, images::load),
@@ -86,6 +88,9 @@ const VERBS: [Verb; 14] = [
     verb("pull", "Fetch images from a registry", with::<PullArgs>, images::pull),
     verb("images", "List images", with::<ImagesArgs>, images::list),
     verb("rmi", "Remove images", with::<RmiArgs>, images::remove),
+    verb("tag", "Give an image further names", with::<TagArgs>, images::tag),
+    verb("untag", "Take names from an image", with::<UntagArgs>, images::untag),
+    verb("history", "Print what an image is made of", with::<HistoryArgs>, images::history),
     verb("image", "Work with images", |c| group(c, &images::VERBS), |m, marks| run_in_group(&images::VERBS, m, marks)),
     verb("rm", "Remove containers that have ended", with::<RmArgs>, images::remove_containers),
     verb("doctor", "Tell what this host offers, and how to mend what is missing", |c| c, documents::doctor),

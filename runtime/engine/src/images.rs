@@ -9,7 +9,7 @@ use crate::policies::{self, Choice};
 use crate::record;
 use crate::request::{Fetch, Pull, PullOptions};
 use rlrun_admission::{Hook, PolicySet};
-use rlrun_image::{Event, ImageError, Limits, Reference, Work};
+use rlrun_image::{Approve, Event, ImageError, Incoming, Limits, Reference, Work};
 use rlrun_spec::container::UserNamespace;
 use rlrun_spec::policy::{Denied, ImageFacts, PullRequest};
 use rlrun_spec::{Caller, Failure, HostFacts, Kind, Stage};
@@ -17,7 +17,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-pub use rlrun_image::{Event as Progress, ImageDetails, ImageSummary, RemoveMode, Removed, Store, Stored};
+pub use rlrun_image::{
+    Event as Progress, ImageDetails, ImageSummary, LayerDetails, RemoveMode, Removed, Store, Stored,
+};
 
 /// The step of failures about ids that the map lacks; set where layers are unpacked.
 const STEP_ID: &str = "unpack-id";
@@ -66,8 +68,8 @@ impl Workshop {
         record::sweep(&self.place, &mut |directory| self.jobs.remove(directory))
     }
 
-    fn work<'a>(&'a self, progress: Listener<'a>) -> Work<'a> {
-        Work { ids: &self.jobs, progress, limits: Limits::default() }
+    fn work<'a>(&'a self, progress: Listener<'a>, approve: Approve<'a>) -> Work<'a> {
+        Work { ids: &self.jobs, progress, approve, limits: Limits::default() }
     }
 
     /// A store that was never used is the time to learn whether the kernel's overlay works on it.
@@ -84,12 +86,11 @@ impl Workshop {
     /// When the archive is not one, or a policy refuses an image of it.
     pub fn load(&self, source: Option<&Path>, progress: Listener<'_>) -> Result<Vec<Stored>, Failure> {
         let (mut reader, object) = open(source)?;
-        let stored = self.store.load(&mut *reader, &object, &self.work(progress)).map_err(|e| self.told(e))?;
-        self.try_overlay();
         let policies = self.policies()?;
-        for image in &stored {
-            self.judge(&policies, image)?;
-        }
+        let approve = |image: &Incoming<'_>| self.judge(&policies, image);
+        let work = self.work(progress, &approve);
+        let stored = self.store.load(&mut *reader, &object, &work).map_err(|e| self.told(e))?;
+        self.added(&stored);
         Ok(stored)
     }
 
@@ -99,9 +100,11 @@ impl Workshop {
     /// When the file is no archive, or a policy refuses the image.
     pub fn import(&self, file: &Path, name: Option<&str>, progress: Listener<'_>) -> Result<Stored, Failure> {
         let (mut reader, object) = open(Some(file).filter(|f| *f != Path::new("-")))?;
-        let stored = self.store.import(&mut *reader, &object, name, &self.work(progress)).map_err(|e| self.told(e))?;
-        self.try_overlay();
-        self.judge(&self.policies()?, &stored)?;
+        let policies = self.policies()?;
+        let approve = |image: &Incoming<'_>| self.judge(&policies, image);
+        let work = self.work(progress, &approve);
+        let stored = self.store.import(&mut *reader, &object, name, &work).map_err(|e| self.told(e))?;
+        self.added(std::slice::from_ref(&stored));
         Ok(stored)
     }
 
@@ -158,9 +161,9 @@ impl Workshop {
             };
             policies.on_pull(&request, &caller(&self.facts)).map_err(|denied| denied.failure(name))?;
         }
-        let stored = self.store.pull(name, options, &self.work(progress)).map_err(|e| self.told(e))?;
-        self.try_overlay();
-        self.judge(policies, &stored)?;
+        let approve = |image: &Incoming<'_>| self.judge(policies, image);
+        let stored = self.store.pull(name, options, &self.work(progress, &approve)).map_err(|e| self.told(e))?;
+        self.added(std::slice::from_ref(&stored));
         Ok(stored)
     }
 
@@ -181,45 +184,19 @@ impl Workshop {
         policies::load(&self.place, Choice::default())
     }
 
-    /// Asks about an image that has come in; one that is refused goes again.
-    fn judge(&self, policies: &PolicySet, stored: &Stored) -> Result<(), Failure> {
-        for warning in warnings_of(stored) {
-            crate::warn(&warning);
-        }
+    /// What is to be said and learnt after images have come in.
+    fn added(&self, stored: &[Stored]) {
+        self.try_overlay();
+        stored.iter().flat_map(warnings_of).for_each(|warning| crate::warn(&warning));
+    }
+
+    /// Asks about an image before it comes in.
+    fn judge(&self, policies: &PolicySet, image: &Incoming<'_>) -> Result<(), Failure> {
         if !policies.asks(Hook::Image) {
             return Ok(());
         }
-        let facts = self.facts_of(stored)?;
-        let refused = |denied: Box<Denied>| denied.failure(&stored.identity.reference);
-        match policies.on_image(&facts, &caller(&self.facts)).map_err(refused) {
-            Ok(_) => Ok(()),
-            Err(failure) => {
-                for name in &stored.names {
-                    self.store.remove(name, RemoveMode::Normal, &|_| None, &self.jobs)?;
-                }
-                Err(failure)
-            }
-        }
-    }
-
-    fn facts_of(&self, stored: &Stored) -> Result<ImageFacts, Failure> {
-        let image = self.store.resolve(&stored.identity.id)?;
-        let summary = self.store.images()?.into_iter().find(|s| s.id == stored.identity.id);
-        Ok(ImageFacts {
-            reference: stored.identity.reference.clone(),
-            digest: stored.identity.digest.clone(),
-            platform: stored.identity.platform.clone(),
-            created: image.config.created,
-            user: image.config.user,
-            env: image.config.env,
-            labels: image.config.labels.into_iter().collect(),
-            entrypoint: image.config.entrypoint,
-            exposed_ports: image.config.exposed_ports,
-            volumes: image.config.volumes,
-            layers: u32::try_from(image.layers.len()).unwrap_or(u32::MAX),
-            size_bytes: summary.map_or(0, |s| s.size),
-            history: Vec::new(),
-        })
+        let refused = |denied: Box<Denied>| denied.failure(&image.identity.reference);
+        policies.on_image(&facts_of(image), &caller(&self.facts)).map(drop).map_err(refused)
     }
 
     /// `rlrun rm`.
@@ -238,6 +215,31 @@ impl Workshop {
         let in_use = |id: &str| record::user_of_image(&self.place, id);
         Ok(self.store.remove(name, mode, &in_use, &self.jobs)?)
     }
+
+    /// `rlrun image prune`: what `doomed` says and no container uses.
+    ///
+    /// # Errors
+    /// When the store cannot be read or changed.
+    pub fn prune(&self, doomed: &dyn Fn(&ImageSummary) -> bool) -> Result<Removed, Failure> {
+        let in_use = |id: &str| record::user_of_image(&self.place, id);
+        Ok(self.store.prune(doomed, &in_use, &self.jobs)?)
+    }
+}
+
+/// `rlrun tag`.
+///
+/// # Errors
+/// When there is no such image, or a name is none.
+pub fn tag(place: &Place, name: &str, new: &[String]) -> Result<(), Failure> {
+    Ok(Store::new(&place.data).tag(name, new)?)
+}
+
+/// `rlrun untag`: the names that are given, else all.
+///
+/// # Errors
+/// When there is no such image, or a name is not one of its.
+pub fn untag(place: &Place, name: &str, old: &[String]) -> Result<(), Failure> {
+    Ok(Store::new(&place.data).untag(name, old)?)
 }
 
 /// `rlrun images`: everything, or what one name means. Reads only.
@@ -272,6 +274,25 @@ pub fn details(place: &Place, name: &str) -> Result<ImageDetails, Failure> {
 /// When the store cannot be read.
 pub fn exists(place: &Place, name: &str) -> Result<bool, Failure> {
     Ok(Store::new(&place.data).has(name)?)
+}
+
+fn facts_of(image: &Incoming<'_>) -> ImageFacts {
+    let config = image.config.clone();
+    ImageFacts {
+        reference: image.identity.reference.clone(),
+        digest: image.identity.digest.clone(),
+        platform: image.identity.platform.clone(),
+        created: config.created,
+        user: config.user,
+        env: config.env,
+        labels: config.labels.into_iter().collect(),
+        entrypoint: config.entrypoint,
+        exposed_ports: config.exposed_ports,
+        volumes: config.volumes,
+        layers: u32::try_from(image.layers).unwrap_or(u32::MAX),
+        size_bytes: image.size,
+        history: image.history.to_vec(),
+    }
 }
 
 fn warnings_of(stored: &Stored) -> Vec<String> {

@@ -55,6 +55,8 @@ pub(crate) struct ParsedConfig {
     pub(crate) config: ImageConfig,
     /// Bottom first.
     pub(crate) diff_ids: Vec<Digest>,
+    /// `created_by` of each history entry.
+    pub(crate) history: Vec<String>,
 }
 
 /// As on the wire: docker writes null where OCI leaves out, so every container is optional.
@@ -71,6 +73,14 @@ struct Wire {
     #[serde(default)]
     config: Option<WireConfig>,
     rootfs: WireRootfs,
+    #[serde(default)]
+    history: Option<Vec<WireHistory>>,
+}
+
+#[derive(Deserialize)]
+struct WireHistory {
+    #[serde(default)]
+    created_by: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -121,7 +131,8 @@ pub(crate) fn parse(bytes: &[u8], object: &str) -> Result<ParsedConfig, ImageErr
         let why = format!("it is for the operating system `{}`, not linux", config.os.escape_default());
         return Err(ImageError::malformed(object, why));
     }
-    Ok(ParsedConfig { config, diff_ids: wire.rootfs.diff_ids.unwrap_or_default() })
+    let history = wire.history.unwrap_or_default().into_iter().map(|h| h.created_by.unwrap_or_default()).collect();
+    Ok(ParsedConfig { config, diff_ids: wire.rootfs.diff_ids.unwrap_or_default(), history })
 }
 
 #[cfg(test)]

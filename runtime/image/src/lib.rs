@@ -12,7 +12,7 @@
 //! let image = store.resolve("busybox")?;
 //! drop(pin);
 //! // Anything that changes the store needs a way into the user's id map.
-//! let work = Work { ids, progress: &|_event| {}, limits: Limits::default() };
+//! let work = Work { ids, progress: &|_event| {}, approve: &|_image| Ok(()), limits: Limits::default() };
 //! let image = store.pull("localhost:5000/app:1", &PullOptions::default(), &work)?;
 //! # Ok(()) }
 //! ```
@@ -48,6 +48,6 @@ pub use error::ImageError;
 pub use limits::Limits;
 pub use options::PullOptions;
 pub use reference::Reference;
-pub use store::{ImageDetails, ImageSummary, Pin, RemoveMode, Removed, ResolvedImage, Store, Stored};
+pub use store::{ImageDetails, ImageSummary, LayerDetails, Pin, RemoveMode, Removed, ResolvedImage, Store, Stored};
 pub use unpack::{copy_rootfs_job, inner_main};
-pub use work::{Event, InIdMap, Work};
+pub use work::{Approve, Event, InIdMap, Incoming, Work};

@@ -1,7 +1,8 @@
 //! What the caller lends to commands that change the store: the way into the id map, and ears for progress.
 
+use crate::config::ImageConfig;
 use crate::limits::Limits;
-use rlrun_spec::Failure;
+use rlrun_spec::{Failure, ImageIdentity};
 
 /// Runs a job as mapped root inside the user's id map. The engine implements it by executing itself in a new user
 /// namespace, with the job on standard input; that process answers with [`crate::inner_main`]'s result.
@@ -20,8 +21,28 @@ pub struct Work<'a> {
     pub ids: &'a dyn InIdMap,
     /// Told of every step; called from several threads.
     pub progress: &'a (dyn Fn(&Event) + Sync),
+    /// Asked about every image; a no leaves the store and its names as they were.
+    pub approve: Approve<'a>,
     /// Bounds on what an image may make of the disk.
     pub limits: Limits,
+}
+
+/// Says whether an image may come in.
+pub type Approve<'a> = &'a dyn Fn(&Incoming<'_>) -> Result<(), Failure>;
+
+/// An image whose manifest and configuration have arrived, before a layer of it is unpacked or a name points to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming<'a> {
+    /// Which image. The reference is the one that was asked for, or the first the archive gives it.
+    pub identity: &'a ImageIdentity,
+    /// What it says about containers made from it.
+    pub config: &'a ImageConfig,
+    /// `created_by` of each history entry.
+    pub history: &'a [String],
+    /// How many layers.
+    pub layers: usize,
+    /// Bytes of its layers as they come.
+    pub size: u64,
 }
 
 /// Progress of a command that changes the store.

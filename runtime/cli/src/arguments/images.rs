@@ -111,11 +111,77 @@ pub(crate) struct NameArgs {
 #[derive(Args, Debug)]
 pub(crate) struct RmiArgs {
     /// Names or ids
-    #[arg(required = true, value_name = "IMAGE")]
+    #[arg(value_name = "IMAGE")]
     pub(crate) images: Vec<String>,
-    /// An id with all its names
+    /// All images
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// An id with all its names; images that a container uses stay
     #[arg(short, long)]
     pub(crate) force: bool,
+    /// An image that is not there is no failure
+    #[arg(short, long)]
+    pub(crate) ignore: bool,
+}
+
+/// `rlrun image prune`.
+#[derive(Args, Debug)]
+pub(crate) struct PruneArgs {
+    /// All images that no container uses, not only those without a name
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Only what fits; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+/// `rlrun tag`.
+#[derive(Args, Debug)]
+pub(crate) struct TagArgs {
+    /// Name or id
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// Further names
+    #[arg(required = true, value_name = "NAME[:TAG]")]
+    pub(crate) names: Vec<String>,
+}
+
+/// `rlrun untag`.
+#[derive(Args, Debug)]
+pub(crate) struct UntagArgs {
+    /// Name or id
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// Names to take away; all when left out
+    #[arg(value_name = "NAME[:TAG]")]
+    pub(crate) names: Vec<String>,
+}
+
+/// `rlrun history`.
+#[derive(Args, Debug)]
+pub(crate) struct HistoryArgs {
+    /// Name or id
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// json, a Go template, or `table TEMPLATE`
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Sizes and times in words
+    #[arg(short = 'H', long, num_args = 0..=1, require_equals = true, default_value_t = true,
+        default_missing_value = "true", action = clap::ArgAction::Set, value_name = "true|false")]
+    pub(crate) human: bool,
+    /// Whole ids and commands
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// No heading
+    #[arg(short = 'n', long)]
+    pub(crate) noheading: bool,
+    /// Only ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 /// `rlrun rm`.

@@ -120,7 +120,6 @@ const VERBS: &[&str] = &[
     "farm",
     "generate",
     "healthcheck",
-    "history",
     "info",
     "init",
     "inspect",
@@ -148,12 +147,10 @@ const VERBS: &[&str] = &[
     "stats",
     "stop",
     "system",
-    "tag",
     "top",
     "unmount",
     "unpause",
     "unshare",
-    "untag",
 ];
 
 /// The option as podman knows it, when `word` is one: `-d`, `--pod`, `--pod=x`.

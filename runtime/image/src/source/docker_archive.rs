@@ -51,16 +51,15 @@ fn image(ingest: &Ingest<'_>, spool: &Spool, item: &Item) -> Result<NewImage, Im
         .flatten()
         .map(|name| spool.blob(name).map(|(digest, size)| (digest.clone(), size)))
         .collect::<Result<_, _>>()?;
-    let (config, layers) = read_config(&bytes, object, layers, &ingest.work.limits)?;
+    let contents = read_config(&bytes, object, layers, &ingest.work.limits)?;
     let described: Vec<_> =
-        layers.iter().map(|l| (l.digest.clone(), l.size, layer_media_type(ingest, &l.digest))).collect();
+        contents.layers.iter().map(|l| (l.digest.clone(), l.size, layer_media_type(ingest, &l.digest))).collect();
     let manifest = manifest::write((config_digest, config_size), &described);
     let names = item.repo_tags.iter().flatten().map(|name| Reference::parse(name)).collect::<Result<_, _>>()?;
     Ok(NewImage {
         manifest: ingest.add_blob(&manifest)?,
         config_digest: config_digest.clone(),
-        config,
-        layers,
+        contents,
         others: Vec::new(),
         names,
     })

@@ -46,6 +46,7 @@ impl Store {
                     "it has neither index.json (OCI) nor manifest.json (docker)",
                 ));
             };
+            images.iter().try_for_each(|image| ingest.approve(image))?;
             ingest.commit(images)
         })
     }

@@ -65,12 +65,11 @@ fn image(ingest: &Ingest<'_>, spool: &Spool, listed: &Descriptor) -> Result<NewI
         spool.oci_blob(&layer.digest, layer.size)?;
         layers.push((layer.digest.clone(), layer.size));
     }
-    let (config, layers) = read_config(&bytes, &object, layers, &ingest.work.limits)?;
+    let contents = read_config(&bytes, &object, layers, &ingest.work.limits)?;
     Ok(NewImage {
         manifest: descriptor.digest,
         config_digest: found.config.digest,
-        config,
-        layers,
+        contents,
         others,
         names: name(listed).into_iter().collect(),
     })

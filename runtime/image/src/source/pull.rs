@@ -120,8 +120,7 @@ fn receive(
     fetch_one(ingest, client, &image.config)?;
     let config = read_blob(ingest, &image.config.digest, MAX_CONFIG, &object)?;
     let described = image.layers.iter().map(|l| (l.digest.clone(), l.size)).collect();
-    let (config, layers) = read_config(&config, &object, described, &ingest.work.limits)?;
-    fetch_layers(ingest, client, &layers)?;
+    let contents = read_config(&config, &object, described, &ingest.work.limits)?;
     let mut names: Vec<Reference> = reference.tagged().into_iter().filter(|_| reference.digest().is_none()).collect();
     names.push(reference.at(&manifest.digest));
     let mut others = Vec::new();
@@ -129,14 +128,16 @@ fn receive(
         others.push(ingest.add_blob(&index.bytes)?);
         names.push(reference.at(&index.digest));
     }
-    Ok(NewImage {
+    let image = NewImage {
         manifest: ingest.add_blob(&manifest.bytes)?,
         config_digest: image.config.digest,
-        config,
-        layers,
+        contents,
         others,
         names,
-    })
+    };
+    ingest.approve(&image)?;
+    fetch_layers(ingest, client, &image.contents.layers)?;
+    Ok(image)
 }
 
 fn fetch_one(ingest: &Ingest<'_>, client: &Client, blob: &Descriptor) -> Result<(), ImageError> {

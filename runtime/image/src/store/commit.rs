@@ -6,11 +6,9 @@ use super::sweep::unlink;
 use super::{Store, Stored};
 use crate::digest::Digest;
 use crate::error::{ImageError, store_io};
-use crate::reference::Reference;
 use crate::unpack::ImageFacts;
 use crate::work::Event;
-use rlrun_spec::ImageIdentity;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
@@ -66,8 +64,8 @@ impl Ingest<'_> {
         let mut seen = BTreeSet::new();
         let mut finish = Vec::new();
         for image in images {
-            let chain = chain_ids(&image.layers);
-            for (layer, chain_id) in image.layers.iter().zip(&chain) {
+            let chain = chain_ids(&image.contents.layers);
+            for (layer, chain_id) in image.contents.layers.iter().zip(&chain) {
                 let job = self.layer_job(layer, chain_id)?;
                 extract.extend(job.filter(|j| seen.insert(j.id.clone())));
             }
@@ -132,17 +130,10 @@ impl Ingest<'_> {
             }
         }
         for image in images {
-            image.names.iter().try_for_each(|name| self.link(name, image))?;
+            let record = record_name(image);
+            image.names.iter().try_for_each(|name| self.store.link(&self.dir, name, &record))?;
         }
         self.drop_shadowed(images)
-    }
-
-    fn link(&self, name: &Reference, image: &NewImage) -> Result<(), ImageError> {
-        let new = self.dir.join("link");
-        let path = self.store.refs().join(name.file_name());
-        let fail = || store_io::<rustix::io::Errno>("name the image", &path);
-        rustix::fs::symlinkat(record_name(image).link_target(), CWD, &new).map_err(fail())?;
-        rustix::fs::rename(&new, &path).map_err(fail())
     }
 
     /// The same configuration came before with another manifest, whose last name has just moved: nobody would miss it, and
@@ -168,17 +159,12 @@ impl Ingest<'_> {
     }
 
     fn describe(&self, image: &NewImage) -> Stored {
-        let ids: Vec<String> = chain_ids(&image.layers).iter().map(layer_dir).collect();
+        let ids: Vec<String> = chain_ids(&image.contents.layers).iter().map(layer_dir).collect();
         let staged = self.staged.borrow();
         let fresh = || ids.iter().filter_map(|id| staged.get(id));
         let names: Vec<String> = image.names.iter().map(ToString::to_string).collect();
         Stored {
-            identity: ImageIdentity {
-                reference: names.first().cloned().unwrap_or_else(|| image.config_digest.to_string()),
-                digest: image.manifest.to_string(),
-                id: image.config_digest.to_string(),
-                platform: image.config.platform(),
-            },
+            identity: image.identity(),
             names,
             skipped_devices: fresh().map(|f| f.skipped_devices).sum(),
             squashed_owners: fresh().map(|f| f.squashed_owners).sum(),
@@ -199,15 +185,15 @@ impl Store {
 }
 
 fn record(image: &NewImage, facts: ImageFacts) -> Record {
-    let mut layers: Vec<String> = chain_ids(&image.layers).iter().rev().map(layer_dir).collect();
+    let mut layers: Vec<String> = chain_ids(&image.contents.layers).iter().rev().map(layer_dir).collect();
     let hidden_layers = layers.split_off(facts.visible.min(layers.len()));
     Record::new(RecordParts {
         name: record_name(image),
-        config: image.config.clone(),
+        config: image.contents.config.clone(),
         layers,
         hidden_layers,
         blobs: blobs(image),
-        size: image.layers.iter().map(|l| l.size).sum(),
+        size: image.size(),
         added: std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_secs()),
         passwd: facts.passwd,
         group: facts.group,
@@ -219,7 +205,7 @@ fn record_name(image: &NewImage) -> RecordName {
 }
 
 fn blobs(image: &NewImage) -> Vec<Digest> {
-    let layers = image.layers.iter().map(|l| &l.digest);
+    let layers = image.contents.layers.iter().map(|l| &l.digest);
     [&image.manifest, &image.config_digest].into_iter().chain(layers).chain(&image.others).cloned().collect()
 }
 

@@ -19,7 +19,18 @@ pub struct ImageDetails {
     /// Its manifest.
     pub manifest: Value,
     /// Extracted layers, top first.
-    pub layers: Vec<PathBuf>,
+    pub layers: Vec<LayerDetails>,
+}
+
+/// One extracted layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerDetails {
+    /// What it is called in the store: begins the digest over this layer and all below it.
+    pub id: String,
+    /// Its directory.
+    pub path: PathBuf,
+    /// Bytes of its archive, uncompressed.
+    pub bytes: u64,
 }
 
 impl Store {
@@ -30,13 +41,17 @@ impl Store {
     pub fn details(&self, name: &str) -> Result<ImageDetails, ImageError> {
         let (_, record) = self.find(name)?;
         let names = self.names_by_record()?.remove(&record.name()).unwrap_or_default();
-        let layers = self.layers();
         Ok(ImageDetails {
             config: self.document(&record.id, MAX_CONFIG)?,
             manifest: self.document(&record.manifest, MAX_MANIFEST)?,
-            layers: record.layers.iter().chain(&record.hidden_layers).map(|l| layers.join(l)).collect(),
+            layers: record.all_layers().map(|id| self.layer(id)).collect::<Result<_, _>>()?,
             summary: ImageSummary::new(&record, names),
         })
+    }
+
+    fn layer(&self, id: &str) -> Result<LayerDetails, ImageError> {
+        let facts = self.layer_facts(id)?;
+        Ok(LayerDetails { id: id.to_owned(), path: self.layers().join(id), bytes: facts.map_or(0, |f| f.bytes) })
     }
 
     fn document(&self, digest: &crate::Digest, max: u64) -> Result<Value, ImageError> {

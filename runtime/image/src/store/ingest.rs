@@ -7,7 +7,8 @@ use crate::digest::Digest;
 use crate::error::{ImageError, store_io};
 use crate::reference::Reference;
 use crate::unpack::{self, Job, LayerFacts, LayerJob, RemoveJob, UnpackJob, UnpackReply};
-use crate::work::{Event, Work};
+use crate::work::{Event, Incoming, Work};
+use rlrun_spec::ImageIdentity;
 use rustix::fs::Mode;
 use sha2::{Digest as _, Sha256};
 use std::cell::RefCell;
@@ -27,12 +28,35 @@ pub(crate) struct NewLayer {
 pub(crate) struct NewImage {
     pub(crate) manifest: Digest,
     pub(crate) config_digest: Digest,
-    pub(crate) config: ImageConfig,
-    /// Bottom first.
-    pub(crate) layers: Vec<NewLayer>,
+    pub(crate) contents: Contents,
     /// Further blobs to keep: the index that the manifest was chosen from.
     pub(crate) others: Vec<Digest>,
     pub(crate) names: Vec<Reference>,
+}
+
+/// What an image's configuration says, paired with what its manifest lists.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    pub(crate) config: ImageConfig,
+    /// Bottom first.
+    pub(crate) layers: Vec<NewLayer>,
+    /// `created_by` of each history entry.
+    pub(crate) history: Vec<String>,
+}
+
+impl NewImage {
+    pub(super) fn identity(&self) -> ImageIdentity {
+        ImageIdentity {
+            reference: self.names.first().map_or_else(|| self.config_digest.to_string(), ToString::to_string),
+            digest: self.manifest.to_string(),
+            id: self.config_digest.to_string(),
+            platform: self.contents.config.platform(),
+        }
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.contents.layers.iter().map(|l| l.size).fold(0, u64::saturating_add)
+    }
 }
 
 /// A running command that adds to the store.
@@ -59,6 +83,13 @@ impl<'a> Ingest<'a> {
         let stage = ingest.stage();
         rustix::fs::mkdir(&stage, Mode::RWXU).map_err(store_io("create a directory", &stage))?;
         Ok(ingest)
+    }
+
+    /// Asks whether the image may come in. Every source does so before it has a layer unpacked.
+    pub(crate) fn approve(&self, image: &NewImage) -> Result<(), ImageError> {
+        let Contents { config, layers, history } = &image.contents;
+        let (identity, layers) = (&image.identity(), layers.len());
+        Ok((self.work.approve)(&Incoming { identity, config, history, layers, size: image.size() })?)
     }
 
     fn stage(&self) -> PathBuf {
@@ -154,18 +185,24 @@ impl Store {
         if !dir.is_dir() {
             return Ok(false);
         }
-        let path = self.layers().join(format!("{id}.json"));
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-            Err(e) => return Err(store_io("read the layer's facts", &path)(e)),
-        };
-        let Ok(facts) = serde_json::from_slice::<LayerFacts>(&bytes) else { return Ok(false) };
+        let Some(facts) = self.layer_facts(id)? else { return Ok(false) };
         if &facts.chain_id == chain_id {
             return Ok(true);
         }
         // 128 bits of two chain ids are equal: somebody made them so.
         Err(ImageError::mismatch(format!("layer {id}"), chain_id, &facts.chain_id))
+    }
+}
+
+impl Store {
+    /// None for a layer that is not there, or not complete.
+    pub(super) fn layer_facts(&self, id: &str) -> Result<Option<LayerFacts>, ImageError> {
+        let path = self.layers().join(format!("{id}.json"));
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(store_io("read the layer's facts", &path)(e)),
+        }
     }
 }
 
@@ -195,7 +232,7 @@ pub(crate) fn read_config(
     object: &str,
     layers: Vec<(Digest, u64)>,
     limits: &crate::limits::Limits,
-) -> Result<(ImageConfig, Vec<NewLayer>), ImageError> {
+) -> Result<Contents, ImageError> {
     let parsed = config::parse(bytes, object)?;
     if parsed.diff_ids.len() != layers.len() {
         let why = format!("it has {} layers and {} diff-ids", layers.len(), parsed.diff_ids.len());
@@ -207,5 +244,5 @@ pub(crate) fn read_config(
     }
     let pair = |((digest, size), diff_id)| NewLayer { digest, size, diff_id };
     let layers = layers.into_iter().zip(parsed.diff_ids).map(pair).collect();
-    Ok((parsed.config, layers))
+    Ok(Contents { config: parsed.config, layers, history: parsed.history })
 }

@@ -19,11 +19,12 @@ mod details;
 mod ingest;
 mod lock;
 mod lookup;
+mod naming;
 mod record;
 mod remove;
 mod sweep;
 
-pub use details::ImageDetails;
+pub use details::{ImageDetails, LayerDetails};
 pub use lock::Pin;
 pub use lookup::{ImageSummary, ResolvedImage};
 pub use remove::{RemoveMode, Removed};

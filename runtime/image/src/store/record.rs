@@ -105,6 +105,11 @@ impl Record {
         Ok(Some(record))
     }
 
+    /// Top first, with those that are not mounted.
+    pub(crate) fn all_layers(&self) -> impl Iterator<Item = &str> {
+        self.layers.iter().chain(&self.hidden_layers).map(String::as_str)
+    }
+
     pub(crate) fn name(&self) -> RecordName {
         RecordName { id: self.id.clone(), manifest: self.manifest.clone() }
     }

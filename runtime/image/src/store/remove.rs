@@ -1,7 +1,8 @@
 //! `rmi`: a name goes, and with the last name the image, unless a container uses it.
 
 use super::Store;
-use super::record::RecordName;
+use super::lookup::ImageSummary;
+use super::record::{Record, RecordName};
 use super::sweep::unlink;
 use crate::error::ImageError;
 use crate::reference::Reference;
@@ -25,6 +26,13 @@ pub struct Removed {
     pub deleted: Vec<String>,
 }
 
+impl Removed {
+    fn extend(&mut self, more: Removed) {
+        self.untagged.extend(more.untagged);
+        self.deleted.extend(more.deleted);
+    }
+}
+
 impl Store {
     /// Removes a name, or an image by id. `in_use` is asked with the image id (`sha256:...`) before an image goes, while
     /// no container can start; it answers with the name of a container that uses it.
@@ -46,6 +54,38 @@ impl Store {
             let _lock = self.lock_images()?;
             self.remove_locked(name, mode, in_use)?
         };
+        if !removed.deleted.is_empty() {
+            self.sweep(ids)?;
+        }
+        Ok(removed)
+    }
+
+    /// Removes every image that `doomed` says and no container uses, with all its names.
+    ///
+    /// # Errors
+    /// When the store cannot be read or changed.
+    pub fn prune(
+        &self,
+        doomed: &dyn Fn(&ImageSummary) -> bool,
+        in_use: &dyn Fn(&str) -> Option<String>,
+        ids: &dyn InIdMap,
+    ) -> Result<Removed, ImageError> {
+        let mut removed = Removed::default();
+        if !self.refs().is_dir() {
+            return Ok(removed);
+        }
+        self.recover(ids)?;
+        {
+            let _lock = self.lock_images()?;
+            let mut names = self.names_by_record()?;
+            for name in self.record_names()? {
+                let Some(record) = Record::read(&self.record_path(&name))? else { continue };
+                let mine = names.remove(&name).unwrap_or_default();
+                if doomed(&ImageSummary::new(&record, mine.clone())) && in_use(record.id.as_str()).is_none() {
+                    removed.extend(self.delete(record.id.as_str(), &[(name, mine)], &|_| None)?);
+                }
+            }
+        }
         if !removed.deleted.is_empty() {
             self.sweep(ids)?;
         }

@@ -10,7 +10,7 @@ pub(super) fn document(image: &ImageDetails) -> Value {
     let ImageDetails { summary, config, manifest, layers } = image;
     let text = |key: &str| config.get(key).and_then(Value::as_str).unwrap_or_default();
     let inner = config.get("config").filter(|c| c.is_object()).cloned().unwrap_or_else(|| json!({}));
-    let path = |index: usize| layers.get(index).map(|p| p.display().to_string()).unwrap_or_default();
+    let path = |index: usize| layers.get(index).map(|l| l.path.display().to_string()).unwrap_or_default();
     let lower: Vec<String> = (1..layers.len()).map(path).collect();
     json!({
         "Id": hex(&summary.id),

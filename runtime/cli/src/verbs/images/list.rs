@@ -16,8 +16,9 @@ const HEADINGS: &[(&str, &str)] = &[("Id", "IMAGE ID"), ("CreatedSince", "CREATE
 
 /// What `rlrun images` prints.
 pub(super) fn list(place: &Place, args: &ImagesArgs, now: u64) -> Result<String, Failure> {
-    let all = images::list(place, args.name.as_deref())?;
-    let mut all = chosen(all, &args.list.filter, now, &|name| Ok(images::details(place, name)?.summary))?;
+    let mut all = images::list(place, args.name.as_deref())?;
+    let fits = fits_filters(&args.list.filter, now, &|name| Ok(created(&images::details(place, name)?.summary)))?;
+    all.retain(fits);
     all.sort_by(|a, b| order(args.sort, a, b).then_with(|| a.names.cmp(&b.names)));
     if args.list.quiet {
         return Ok(ids(&all, args.list.no_trunc));
@@ -36,23 +37,20 @@ pub(super) fn list(place: &Place, args: &ImagesArgs, now: u64) -> Result<String,
     format.list(&rows, HEADINGS, Heading::from(args.list.noheading))
 }
 
-type Find<'a> = &'a dyn Fn(&str) -> Result<ImageSummary, Failure>;
-
-/// The images that fit all filters. `find` looks up the images that a filter names.
-pub(super) fn chosen(
-    mut all: Vec<ImageSummary>,
+/// Whether an image fits all filters. `age_of` tells when the image that a filter names was made.
+pub(super) fn fits_filters(
     words: &[String],
     now: u64,
-    find: Find<'_>,
-) -> Result<Vec<ImageSummary>, Failure> {
+    age_of: &dyn Fn(&str) -> Result<u64, Failure>,
+) -> Result<impl Fn(&ImageSummary) -> bool + use<>, Failure> {
     let filters = Filters::parse(words, FILTERS)?;
     let dangling = filters.truth("dangling")?;
     let read_only = filters.truth("readonly")?;
     let until = filters.moments("until", now)?;
-    let ages = |key| filters.values(key).map(|name| find(name).map(|i| created(&i))).collect::<Result<Vec<_>, _>>();
+    let ages = |key| filters.values(key).map(age_of).collect::<Result<Vec<_>, _>>();
     let (before, mut since) = (ages("before")?, ages("since")?);
     since.extend(ages("after")?);
-    all.retain(|image| {
+    Ok(move |image: &ImageSummary| {
         let labels = || image.labels.iter().map(|(k, v)| (k.as_str(), v.as_str()));
         let names = || image.names.iter().chain(&image.digests);
         let dangles = image.names.is_empty();
@@ -66,8 +64,7 @@ pub(super) fn chosen(
             && filters.all("label", |word| label_fits(word, labels()))
             && filters.all("label!", |word| !label_fits(word, labels()))
             && filters.any("reference", |pattern| names().any(|name| is_meant(pattern, name)))
-    });
-    Ok(all)
+    })
 }
 
 /// Whether a reference is what a pattern means: the whole name, or its end after a slash; each with or without its tag.
@@ -207,8 +204,8 @@ mod tests {
     fn fits(words: &[&str]) -> usize {
         let words: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
         let all = vec![image(&["localhost:5000/team/app:1", "docker.io/library/b:latest"], &[]), image(&[], &[])];
-        let other = |_: &str| Ok(ImageSummary { created: None, added: 90_000, ..image(&[], &[]) });
-        chosen(all, &words, 100_000, &other).unwrap().len()
+        let fits = fits_filters(&words, 100_000, &|_| Ok(90_000)).unwrap();
+        all.into_iter().filter(fits).count()
     }
 
     #[test]

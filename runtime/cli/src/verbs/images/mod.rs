@@ -1,30 +1,41 @@
 //! `load`, `import`, `pull`, `images`, `rmi` and `rm`: names and ids on standard output, progress on a terminal only.
 
+mod history;
 mod inspect;
 mod list;
+mod prune;
+
+pub(super) use prune::{remove, tag, untag};
 
 use super::{Outcome, Verb, place, read, verb, with};
-use crate::arguments::images::{ImagesArgs, ImportArgs, LoadArgs, NameArgs, PullArgs, RmArgs, RmiArgs};
+use crate::arguments::images::{
+    HistoryArgs, ImagesArgs, ImportArgs, LoadArgs, NameArgs, PruneArgs, PullArgs, RmArgs, RmiArgs, TagArgs, UntagArgs,
+};
 use crate::arguments::list::InspectArgs;
 use crate::format::inspected;
 use crate::report;
 use crate::table::{now, size};
 use clap::ArgMatches;
-use rlrun_engine::images::{self, Progress, RemoveMode, Stored, Workshop};
+use rlrun_engine::images::{self, Progress, Stored, Workshop};
 use rlrun_engine::trace::Marks;
 use rlrun_spec::Failure;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 /// The verbs of `rlrun image`; those with a name of their own beside it have it in podman too.
-pub(super) const VERBS: [Verb; 7] = [
+pub(super) const VERBS: [Verb; 12] = [
     verb("exists", "Tell by the exit code whether an image is there", with::<NameArgs>, exists),
+    verb("history", "Print what an image is made of", with::<HistoryArgs>, history),
     verb("import", "Make an image of a root file system archive", with::<ImportArgs>, import),
     verb("inspect", "Print all about images, as JSON", with::<InspectArgs>, inspect),
     verb("load", "Load images from an archive", with::<LoadArgs>, load),
     verb("ls", "List images", with::<ImagesArgs>, list).known_as(&["list"]),
+    verb("prune", "Remove images that nothing needs", with::<PruneArgs>, prune::prune),
     verb("pull", "Fetch images from a registry", with::<PullArgs>, pull),
     verb("rm", "Remove images", with::<RmiArgs>, remove).known_as(&["remove"]),
+    verb("tag", "Give an image further names", with::<TagArgs>, tag),
+    verb("tree", "Print the layers of an image", with::<NameArgs>, tree),
+    verb("untag", "Take names from an image", with::<UntagArgs>, untag),
 ];
 
 /// What is told while something long goes on.
@@ -89,18 +100,6 @@ pub(super) fn pull(matches: &mut ArgMatches, _: Marks) -> Outcome {
     report::print(&ids)
 }
 
-pub(super) fn remove(matches: &mut ArgMatches, _: Marks) -> Outcome {
-    let args: RmiArgs = read(matches)?;
-    let workshop = Workshop::open(place()?)?;
-    let mode = if args.force { RemoveMode::Force } else { RemoveMode::Normal };
-    each(&args.images, |name| {
-        let removed = workshop.remove(name, mode)?;
-        let untagged = removed.untagged.iter().map(|name| format!("Untagged: {name}\n"));
-        let deleted = removed.deleted.iter().map(|id| format!("Deleted: {}\n", hex(id)));
-        Ok(untagged.chain(deleted).collect())
-    })
-}
-
 pub(super) fn remove_containers(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: RmArgs = read(matches)?;
     let workshop = Workshop::open(place()?)?;
@@ -147,4 +146,24 @@ pub(super) fn inspect(matches: &mut ArgMatches, _: Marks) -> Outcome {
 pub(super) fn exists(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: NameArgs = read(matches)?;
     Ok(ExitCode::from(u8::from(!images::exists(&place()?, &args.name)?)))
+}
+
+pub(super) fn history(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: HistoryArgs = read(matches)?;
+    report::print(&history::history(&images::details(&place()?, &args.image)?, &args, now())?)
+}
+
+pub(super) fn tree(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: NameArgs = read(matches)?;
+    let place = place()?;
+    let image = images::details(&place, &args.name)?;
+    let mut tops = Vec::new();
+    for other in images::list(&place, None)? {
+        let top = images::details(&place, &other.id)?.layers.into_iter().next();
+        tops.extend(top.map(|layer| (layer.id, other.names)));
+    }
+    let others = |layer: &images::LayerDetails| {
+        tops.iter().filter(|(id, _)| *id == layer.id).flat_map(|(_, names)| names.clone()).collect()
+    };
+    report::print(&history::tree(&image, others))
 }
