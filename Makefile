@@ -8,7 +8,7 @@ SHELL       := /bin/bash
 CARGO ?= cargo
 HOST  := $(shell rustc -vV | sed -n 's/^host: //p')
 
-export CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR ?= $(shell scripts/target-dir.sh)
 
 # dev builds fast and is what tests and the demo use; bench and install use release.
 PROFILE ?= dev

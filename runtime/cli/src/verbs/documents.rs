@@ -1,6 +1,7 @@
 //! `doctor`, `completion`, `man` and `version`.
 
 use super::{Outcome, place, read, shown};
+use crate::format::inspected;
 use crate::report;
 use clap::{ArgMatches, Args};
 use clap_complete::Shell;
@@ -58,11 +59,31 @@ pub(super) fn version(_: &mut ArgMatches, _: Marks) -> Outcome {
     report::print(concat!("rlrun ", env!("CARGO_PKG_VERSION"), "\n"))
 }
 
-pub(super) fn doctor(_: &mut ArgMatches, _: Marks) -> Outcome {
+/// `rlrun doctor`.
+#[derive(Args, Debug)]
+pub(super) struct DoctorArgs {
+    /// `json`, or a Go template over one finding
+    #[arg(long, short, value_name = "FORMAT")]
+    format: Option<String>,
+}
+
+pub(super) fn doctor(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: DoctorArgs = read(matches)?;
     let checks = doctor::checks(&doctor::Survey::read(&place()?, Path::new(MANDATORY_DIR)));
-    let printed = report::print(&doctor::render(&checks))?;
+    let text = match args.format.as_deref() {
+        None => doctor::render(&checks),
+        Some(words) => inspected(Some(words), &documents(&checks)?)?,
+    };
+    let printed = report::print(&text)?;
     Ok(match doctor::exit_code(&checks) {
         0 => printed,
         code => ExitCode::from(code),
     })
+}
+
+fn documents(checks: &[doctor::Check]) -> Result<Vec<serde_json::Value>, Failure> {
+    let unwritable = |e: serde_json::Error| {
+        Failure::new(Stage::Cli, Kind::Internal, "doctor", "write as JSON", "the findings").why(e.to_string())
+    };
+    checks.iter().map(|check| serde_json::to_value(check).map_err(unwritable)).collect()
 }

@@ -146,7 +146,25 @@ fn network(controls: &mut Controls, e: Effective<'_>) -> Result<(), Failure> {
         }
     }
     controls.all.push(held("network", name, mechanism));
+    if mode == NetworkMode::Slirp4netns {
+        out_of_reach(controls, e.capabilities);
+    }
     Ok(())
+}
+
+/// The rules are in the container's own network namespace: who may change them there can take them away
+/// (`CAP_NET_ADMIN`), and packets of raw sockets do not pass them all (`CAP_NET_RAW`).
+fn out_of_reach(controls: &mut Controls, capabilities: &str) {
+    let rules = held("network-rules", "metadata addresses and what policies forbid are out of reach", "unreachable routes, nftables");
+    let breaks = |c: &&str| ["CAP_NET_ADMIN", "CAP_NET_RAW"].contains(c);
+    controls.all.push(match capabilities.split(',').find(breaks) {
+        None => rules,
+        Some(capability) => {
+            let why = format!("the container has {capability} and can get around them");
+            controls.warnings.push(format!("network rules: {why}\nhint: --cap-drop {capability}"));
+            weak(rules, Enforced::Partly, why)
+        }
+    });
 }
 
 const NO_LIMITS: &str = "this version enforces no resource limits";

@@ -104,5 +104,11 @@ fn finding_line(policy: &PolicyId, d: &Diagnostic) -> String {
         Tier::Mandatory => "mandatory",
     };
     let path = d.path.as_deref().map(|p| format!(" ({p})")).unwrap_or_default();
-    format!("{} policy {} [{}] {}{path}", tier, policy.name, d.code, d.message)
+    format!("{tier} policy {}{} [{}] {}{path}", policy.name, short(&policy.digest), d.code, d.message)
+}
+
+/// `@` and as much of a digest as tells two versions of a policy apart; nothing for a policy that was never read.
+fn short(digest: &str) -> String {
+    let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
+    hex.get(..12).map(|start| format!("@{start}")).unwrap_or_default()
 }
