@@ -109,8 +109,10 @@ fn supervise(launch: &Launch, plan: OwnedFd, watch: &mut Watch<'_>) -> Result<u8
 
 /// Lets the payload go. What has to be written is written while it is being executed.
 fn start(container: &mut Container, watch: &mut Watch<'_>) -> Result<(), Failure> {
+    // Before: a short payload is gone, and its number with it, while this process looks.
+    let pid = container.init_pid()?;
     container.release()?;
-    let written = container.init_pid().and_then(|pid| watch.book.started(pid));
+    let written = watch.book.started(pid);
     watch.trace.mark("supervisor: state written");
     container.confirm()?;
     written?;
