@@ -93,7 +93,12 @@ const VERBS: [Verb; 17] = [
     verb("history", "Print what an image is made of", with::<HistoryArgs>, images::history),
     verb("image", "Work with images", |c| group(c, &images::VERBS), |m, marks| run_in_group(&images::VERBS, m, marks)),
     verb("rm", "Remove containers that have ended", with::<RmArgs>, images::remove_containers),
-    verb("doctor", "Tell what this host offers, and how to mend what is missing", with::<documents::DoctorArgs>, documents::doctor),
+    verb(
+        "doctor",
+        "Tell what this host offers, and how to mend what is missing",
+        with::<documents::DoctorArgs>,
+        documents::doctor,
+    ),
     verb("policy", "List and check policies", policy::define, policy::policy),
     verb("completion", "Print a completion script", with::<documents::CompletionArgs>, documents::completion),
     verb("version", "Print the version", |c| c, documents::version),

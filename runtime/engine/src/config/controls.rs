@@ -155,7 +155,11 @@ fn network(controls: &mut Controls, e: Effective<'_>) -> Result<(), Failure> {
 /// The rules are in the container's own network namespace: who may change them there can take them away
 /// (`CAP_NET_ADMIN`), and packets of raw sockets do not pass them all (`CAP_NET_RAW`).
 fn out_of_reach(controls: &mut Controls, capabilities: &str) {
-    let rules = held("network-rules", "metadata addresses and what policies forbid are out of reach", "unreachable routes, nftables");
+    let rules = held(
+        "network-rules",
+        "metadata addresses and what policies forbid are out of reach",
+        "unreachable routes, nftables",
+    );
     let breaks = |c: &&str| ["CAP_NET_ADMIN", "CAP_NET_RAW"].contains(c);
     controls.all.push(match capabilities.split(',').find(breaks) {
         None => rules,
