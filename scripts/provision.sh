@@ -25,6 +25,7 @@ test  openssl                     openssl
 test  zstd                        zstd
 test  skopeo                      skopeo
 test  umoci                       umoci
+test  podman                      podman
 check codespell                   codespell
 check shellcheck                  shellcheck
 bench podman                      podman

@@ -28,6 +28,8 @@ pub enum Need {
     Openssl,
     /// skopeo(1) and umoci(1), as independent writers of images.
     Skopeo,
+    /// podman(1), as another reader and writer of images.
+    Podman,
 }
 
 impl Need {
@@ -42,6 +44,7 @@ impl Need {
             Need::Registry => "registry",
             Need::Openssl => "openssl",
             Need::Skopeo => "skopeo",
+            Need::Podman => "podman",
         }
     }
 
@@ -56,12 +59,13 @@ impl Need {
             Need::Registry => on_path("docker-registry"),
             Need::Openssl => on_path("openssl"),
             Need::Skopeo => on_path("skopeo") && on_path("umoci"),
+            Need::Podman => on_path("podman"),
         }
     }
 
     fn met(self) -> bool {
         // Each need is probed at most once in a process.
-        static ANSWERS: [OnceLock<bool>; 9] = [const { OnceLock::new() }; 9];
+        static ANSWERS: [OnceLock<bool>; 10] = [const { OnceLock::new() }; 10];
         *ANSWERS[self as usize].get_or_init(|| self.probe())
     }
 

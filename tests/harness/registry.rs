@@ -23,16 +23,24 @@ pub struct Registry {
 impl Registry {
     /// Over plain HTTP.
     pub fn http(directory: &Path) -> Registry {
-        Registry::start(directory, None)
+        Registry::start(directory, None, "")
+    }
+
+    /// Over plain HTTP, for the user `tester` with the password `secret` only.
+    pub fn guarded(directory: &Path) -> Registry {
+        let users = directory.join("htpasswd");
+        crate::root::write(&users, b"tester:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n");
+        let auth = format!("auth:\n  htpasswd:\n    realm: tests\n    path: {}\n", users.display());
+        Registry::start(directory, None, &auth)
     }
 
     /// Over TLS, with a certificate for localhost and 127.0.0.1.
     pub fn tls(directory: &Path) -> Registry {
         let certificate = Certificate::make(directory);
-        Registry::start(directory, Some(&certificate))
+        Registry::start(directory, Some(&certificate), "")
     }
 
-    fn start(directory: &Path, certificate: Option<&Certificate>) -> Registry {
+    fn start(directory: &Path, certificate: Option<&Certificate>, auth: &str) -> Registry {
         let storage = directory.join("registry");
         std::fs::create_dir_all(&storage).unwrap();
         let tls = certificate.map_or_else(String::new, |certificate| {
@@ -44,7 +52,7 @@ impl Registry {
         });
         let config = format!(
             "version: 0.1\nlog:\n  level: info\n  formatter: json\nstorage:\n  filesystem:\n    rootdirectory: {}\n\
-             http:\n  addr: 127.0.0.1:0\n{tls}",
+             http:\n  addr: 127.0.0.1:0\n{tls}{auth}",
             storage.display()
         );
         let path = directory.join("registry.yml");
@@ -60,14 +68,19 @@ impl Registry {
     /// Puts an image there under `repository:tag`; returns the digest of its manifest.
     pub fn add(&self, repository: &str, tag: &str, image: &Image) -> String {
         let (manifest, blobs) = image.oci_manifest("+gzip", gzip);
+        self.add_manifest(repository, tag, &manifest, &blobs.iter().map(Vec::as_slice).collect::<Vec<_>>())
+    }
+
+    /// Puts a manifest there with the blobs it names; returns its digest.
+    pub fn add_manifest(&self, repository: &str, tag: &str, manifest: &[u8], blobs: &[&[u8]]) -> String {
         for blob in blobs.iter().chain([&manifest]) {
             self.store_blob(&digest(blob), blob);
         }
         let repositories = self.storage.join("docker/registry/v2/repositories").join(repository);
-        for blob in &blobs {
+        for blob in blobs {
             link(&repositories.join("_layers/sha256").join(hex(&digest(blob))), &digest(blob));
         }
-        let name = digest(&manifest);
+        let name = digest(manifest);
         let manifests = repositories.join("_manifests");
         link(&manifests.join("revisions/sha256").join(hex(&name)), &name);
         link(&manifests.join("tags").join(tag).join("current"), &name);
@@ -79,6 +92,12 @@ impl Registry {
     pub fn remove_tag(&self, repository: &str, tag: &str) {
         let tags = self.storage.join("docker/registry/v2/repositories").join(repository).join("_manifests/tags");
         std::fs::remove_dir_all(tags.join(tag)).unwrap();
+    }
+
+    /// Gives what one tag names to another.
+    pub fn move_tag(&self, repository: &str, from: &str, to: &str) {
+        let tags = self.storage.join("docker/registry/v2/repositories").join(repository).join("_manifests/tags");
+        std::fs::rename(tags.join(from), tags.join(to)).unwrap();
     }
 
     /// Stores bytes under a digest, whether it is theirs or not.

@@ -5,7 +5,7 @@ use crate::bindings::rlrun::policy::types as wit;
 use crate::host::HostSide;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccompAction, Mount, PosixRlimitType, Process, Spec};
 use rlrun_spec::container::{EgressRule, NetworkMode, PortMapping, Protocol, UserNamespace};
-use rlrun_spec::policy::{ExecRequest, ImageFacts, PullRequest};
+use rlrun_spec::policy::{ExecRequest, ImageFacts, PullRequest, Signature};
 use rlrun_spec::{Caller, Control, Enforced, Level, SpecParts};
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -41,7 +41,7 @@ pub(crate) fn info(facts: &ImageFacts) -> image::Info {
             digest: facts.digest.clone(),
             platform: facts.platform.clone(),
         },
-        signatures: Vec::new(),
+        signatures: facts.signatures.iter().map(signature).collect(),
         created: facts.created.clone(),
         user: facts.user.clone(),
         env: env(&facts.env),
@@ -52,6 +52,16 @@ pub(crate) fn info(facts: &ImageFacts) -> image::Info {
         layers: facts.layers,
         size_bytes: facts.size_bytes,
         history: facts.history.clone(),
+    }
+}
+
+fn signature(signature: &Signature) -> wit::Signature {
+    wit::Signature {
+        scheme: signature.scheme.clone(),
+        verified: true,
+        identity: Some(signature.identity.clone()),
+        issuer: None,
+        key_id: Some(signature.key_id.clone()),
     }
 }
 

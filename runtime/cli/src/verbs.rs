@@ -6,10 +6,9 @@ mod images;
 mod policy;
 mod run;
 
-use crate::arguments::images::{
-    HistoryArgs, ImagesArgs, ImportArgs, LoadArgs, PullArgs, RmArgs, RmiArgs, TagArgs, UntagArgs,
-};
+use crate::arguments::images::{HistoryArgs, ImagesArgs, RmArgs, RmiArgs, TagArgs, UntagArgs};
 use crate::arguments::read_as_podman_does;
+use crate::arguments::transfer::{ImportArgs, LoadArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, SaveArgs};
 use crate::report;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
@@ -80,12 +79,16 @@ fn run_in_group(verbs: &[Verb], matches: &mut ArgMatches, marks: Marks) -> Outco
     }
 }
 
-const VERBS: [Verb; 17] = [
+const VERBS: [Verb; 21] = [
     verb("run", "Run a command in a new container", |c| run::define(c, "run"), run::run),
     verb("plan", "Print what `run` would do, as JSON; run nothing", |c| run::define(c, "plan"), run::plan),
     verb("load", "Load images from an archive", with::<LoadArgs>, images::load),
     verb("import", "Make an image of a root file system archive", with::<ImportArgs>, images::import),
     verb("pull", "Fetch images from a registry", with::<PullArgs>, images::pull),
+    verb("push", "Send an image to a registry, an archive or a directory", with::<PushArgs>, images::push),
+    verb("save", "Write images to an archive or a directory", with::<SaveArgs>, images::save),
+    verb("login", "Keep a user and a password for a registry", with::<LoginArgs>, images::login),
+    verb("logout", "Forget them", with::<LogoutArgs>, images::logout),
     verb("images", "List images", with::<ImagesArgs>, images::list),
     verb("rmi", "Remove images", with::<RmiArgs>, images::remove),
     verb("tag", "Give an image further names", with::<TagArgs>, images::tag),

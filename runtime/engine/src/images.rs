@@ -1,21 +1,20 @@
 //! The verbs about images: the store does the work, the policies judge what comes in, jobs run in the id map.
 
+mod incoming;
+mod outgoing;
+
+pub use outgoing::{logged_in, login, logout, push, save, verify};
+pub use rlrun_image::{Compression, Credentials, Files, Kept, Layout, VerifiedSignature};
+
 use crate::host::cause::{Cause, IdKind, Surroundings};
 use crate::host::idmap::{self, IdPlan};
 use crate::host::{overlay, probe};
 use crate::id_map_job::IdMapJobs;
 use crate::place::Place;
-use crate::policies::{self, Choice};
 use crate::record;
-use crate::request::{Fetch, Pull, PullOptions};
-use rlrun_admission::{Hook, PolicySet};
-use rlrun_image::{Approve, Event, ImageError, Incoming, Limits, Reference, Work};
+use rlrun_image::{Approve, Event, ImageError, Limits, Work};
 use rlrun_spec::container::UserNamespace;
-use rlrun_spec::policy::{Denied, ImageFacts, PullRequest};
-use rlrun_spec::{Caller, Failure, HostFacts, Kind, Stage};
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use rlrun_spec::{Caller, Failure, HostFacts};
 
 pub use rlrun_image::{
     Event as Progress, ImageDetails, ImageSummary, LayerDetails, RemoveMode, Removed, Store, Stored,
@@ -80,93 +79,6 @@ impl Workshop {
         }
     }
 
-    /// `rlrun load`.
-    ///
-    /// # Errors
-    /// When the archive is not one, or a policy refuses an image of it.
-    pub fn load(&self, source: Option<&Path>, progress: Listener<'_>) -> Result<Vec<Stored>, Failure> {
-        let (mut reader, object) = open(source)?;
-        let policies = self.policies()?;
-        let approve = |image: &Incoming<'_>| self.judge(&policies, image);
-        let work = self.work(progress, &approve);
-        let stored = self.store.load(&mut *reader, &object, &work).map_err(|e| self.told(e))?;
-        self.added(&stored);
-        Ok(stored)
-    }
-
-    /// `rlrun import`; `-` is standard input.
-    ///
-    /// # Errors
-    /// When the file is no archive, or a policy refuses the image.
-    pub fn import(&self, file: &Path, name: Option<&str>, progress: Listener<'_>) -> Result<Stored, Failure> {
-        let (mut reader, object) = open(Some(file).filter(|f| *f != Path::new("-")))?;
-        let policies = self.policies()?;
-        let approve = |image: &Incoming<'_>| self.judge(&policies, image);
-        let work = self.work(progress, &approve);
-        let stored = self.store.import(&mut *reader, &object, name, &work).map_err(|e| self.told(e))?;
-        self.added(std::slice::from_ref(&stored));
-        Ok(stored)
-    }
-
-    /// `rlrun pull`.
-    ///
-    /// # Errors
-    /// When the image cannot be had, or a policy refuses it.
-    pub fn pull(&self, name: &str, options: &PullOptions, progress: Listener<'_>) -> Result<Stored, Failure> {
-        self.pull_asking(&self.policies()?, name, options, progress)
-    }
-
-    /// The image of a `run`, fetched if that is asked for.
-    ///
-    /// # Errors
-    /// When it is not there and cannot be had, or a policy refuses it.
-    pub(crate) fn fetch(
-        &self,
-        policies: &PolicySet,
-        name: &str,
-        fetch: &Fetch,
-        progress: Listener<'_>,
-    ) -> Result<(), Failure> {
-        let pulled = match fetch.when {
-            Pull::Never => Ok(()),
-            Pull::Missing if self.store.has(name)? => Ok(()),
-            Pull::Missing | Pull::Always | Pull::Newer => {
-                self.pull_asking(policies, name, &fetch.options, progress).map(drop)
-            }
-        };
-        match pulled {
-            Err(failure) if fetch.when == Pull::Newer && failure.kind != Kind::Denied && self.store.has(name)? => {
-                crate::warn(&format!("the image is used as it is: {failure}"));
-                Ok(())
-            }
-            other => other,
-        }
-    }
-
-    fn pull_asking(
-        &self,
-        policies: &PolicySet,
-        name: &str,
-        options: &PullOptions,
-        progress: Listener<'_>,
-    ) -> Result<Stored, Failure> {
-        if policies.asks(Hook::Image) {
-            let reference = Reference::parse(name)?;
-            let request = PullRequest {
-                reference: reference.to_string(),
-                digest: reference.digest().map(ToString::to_string),
-                platform: options.platform.clone().unwrap_or_else(platform),
-                insecure: options.tls_verify == Some(false),
-                mirror: None,
-            };
-            policies.on_pull(&request, &caller(&self.facts)).map_err(|denied| denied.failure(name))?;
-        }
-        let approve = |image: &Incoming<'_>| self.judge(policies, image);
-        let stored = self.store.pull(name, options, &self.work(progress, &approve)).map_err(|e| self.told(e))?;
-        self.added(std::slice::from_ref(&stored));
-        Ok(stored)
-    }
-
     /// With the advice that only the host's facts give, or the little there is to say about content that is bad.
     fn told(&self, error: ImageError) -> Failure {
         let mut failure = Failure::from(error);
@@ -178,25 +90,6 @@ impl Workshop {
             failure.hint = Some("get the image anew from its source: it was damaged, or made to do damage".to_owned());
         }
         failure
-    }
-
-    fn policies(&self) -> Result<PolicySet, Failure> {
-        policies::load(&self.place, Choice::default())
-    }
-
-    /// What is to be said and learnt after images have come in.
-    fn added(&self, stored: &[Stored]) {
-        self.try_overlay();
-        stored.iter().flat_map(warnings_of).for_each(|warning| crate::warn(&warning));
-    }
-
-    /// Asks about an image before it comes in.
-    fn judge(&self, policies: &PolicySet, image: &Incoming<'_>) -> Result<(), Failure> {
-        if !policies.asks(Hook::Image) {
-            return Ok(());
-        }
-        let refused = |denied: Box<Denied>| denied.failure(&image.identity.reference);
-        policies.on_image(&facts_of(image), &caller(&self.facts)).map(drop).map_err(refused)
     }
 
     /// `rlrun rm`.
@@ -276,45 +169,9 @@ pub fn exists(place: &Place, name: &str) -> Result<bool, Failure> {
     Ok(Store::new(&place.data).has(name)?)
 }
 
-fn facts_of(image: &Incoming<'_>) -> ImageFacts {
-    let config = image.config.clone();
-    ImageFacts {
-        reference: image.identity.reference.clone(),
-        digest: image.identity.digest.clone(),
-        platform: image.identity.platform.clone(),
-        created: config.created,
-        user: config.user,
-        env: config.env,
-        labels: config.labels.into_iter().collect(),
-        entrypoint: config.entrypoint,
-        exposed_ports: config.exposed_ports,
-        volumes: config.volumes,
-        layers: u32::try_from(image.layers).unwrap_or(u32::MAX),
-        size_bytes: image.size,
-        history: image.history.to_vec(),
-    }
-}
-
-fn warnings_of(stored: &Stored) -> Vec<String> {
-    let name = &stored.identity.reference;
-    let mut all = Vec::new();
-    if stored.skipped_devices > 0 {
-        all.push(format!(
-            "{name}: {} device nodes were left out: no user namespace can make them",
-            stored.skipped_devices
-        ));
-    }
-    if stored.squashed_owners > 0 {
-        all.push(format!("{name}: {} files belong to root now: only one id is mapped", stored.squashed_owners));
-    }
-    if stored.identity.platform.split('/').nth(1) != platform().split('/').nth(1) {
-        all.push(format!("{name} is for {}, and this machine is {}", stored.identity.platform, platform()));
-    }
-    all
-}
-
-/// This machine, as images name it.
-fn platform() -> String {
+/// This machine, as images name it: `linux/amd64`.
+#[must_use]
+pub fn platform() -> String {
     let architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -322,17 +179,6 @@ fn platform() -> String {
         other => other,
     };
     format!("linux/{architecture}")
-}
-
-fn open(source: Option<&Path>) -> Result<(Box<dyn Read + Send>, String), Failure> {
-    let Some(path) = source else { return Ok((Box::new(std::io::stdin()), "standard input".to_owned())) };
-    let object = path.display().to_string();
-    let failure = || Failure::new(Stage::Cli, Kind::Usage, "open-archive", "open the archive", object.clone());
-    let file = File::open(path).map_err(|e| match e.raw_os_error() {
-        Some(errno) => failure().errno(errno),
-        None => failure().why(e.to_string()),
-    })?;
-    Ok((Box::new(file), object))
 }
 
 /// Who asks.

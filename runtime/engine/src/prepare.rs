@@ -13,7 +13,7 @@ use crate::request::{Pull, RunRequest, StorageDriver};
 use crate::storage::{self, Storage};
 use crate::trace::Marks;
 use rlrun_admission::PolicySet;
-use rlrun_image::{ImageError, Pin, ResolvedImage};
+use rlrun_image::{ImageError, Pin, ResolvedImage, Transport};
 use rlrun_net::files as net_files;
 use rlrun_spec::container::{NetworkMode, UserNamespace};
 use rlrun_spec::life::{DEFAULT_STOP_SECONDS, Life, Log};
@@ -105,21 +105,32 @@ fn resolve(
     pin: Pin,
 ) -> Result<(ResolvedImage, Pin), Failure> {
     let fetch = &request.launching.fetch;
-    let listener = match fetching {
-        Fetching::Forbidden => return Ok((store.resolve(&request.image)?, pin)),
-        Fetching::Allowed(listener) => listener,
+    let transport = Transport::parse(&request.image)?;
+    let listener = match (fetching, &transport) {
+        (Fetching::Forbidden, Transport::Registry(name)) => return Ok((store.resolve(name)?, pin)),
+        (Fetching::Forbidden, Transport::Files(_)) => return Err(unplanned(&request.image)),
+        (Fetching::Allowed(listener), _) => listener,
     };
-    if matches!(fetch.when, Pull::Never | Pull::Missing) {
-        match store.resolve(&request.image) {
+    if let Transport::Registry(name) = &transport
+        && matches!(fetch.when, Pull::Never | Pull::Missing)
+    {
+        match store.resolve(name) {
             Err(ImageError::Unknown { .. }) if fetch.when == Pull::Missing => {}
             other => return Ok((other?, pin)),
         }
     }
     drop(pin);
     let workshop = Workshop::of_host(place.clone(), host.clone())?;
-    workshop.fetch(policies, &request.image, fetch, listener)?;
+    let name = workshop.fetch(policies, &request.image, fetch, listener)?;
     let pin = store.pin()?;
-    Ok((store.resolve(&request.image)?, pin))
+    Ok((store.resolve(&name)?, pin))
+}
+
+/// A plan adds nothing to the store.
+fn unplanned(image: &str) -> Failure {
+    Failure::new(Stage::Cli, Kind::Usage, "image-reference", "plan with the image", image)
+        .why("it is not in the store")
+        .hint(format!("`rlrun pull {image}` puts it there"))
 }
 
 fn build(

@@ -80,6 +80,12 @@ pub enum ImageError {
         /// What is wrong.
         why: String,
     },
+    /// A directory that is to be written has something in it.
+    #[error("write the image to: {path}: the directory is not empty")]
+    NotEmpty {
+        /// Directory.
+        path: String,
+    },
     /// The system refused.
     #[error("{operation}: {object}: {errno}")]
     System {
@@ -192,7 +198,8 @@ impl From<ImageError> for Failure {
             }
             ImageError::Unauthorized { object, why } => {
                 new(Kind::Runtime, "image-auth", "pull the image", object).why(why).hint(
-                    "check the name, and the credentials in auth.json: REGISTRY_AUTH_FILE or --authfile names another",
+                    "check the name, and the credentials: `rlrun login REGISTRY` keeps them in auth.json, REGISTRY_AUTH_FILE or \
+                     --authfile names another",
                 )
             }
             ImageError::Mismatch { object, expected, actual } => new(
@@ -210,6 +217,9 @@ impl From<ImageError> for Failure {
                 let hint = format!("correct {path}");
                 new(Kind::Usage, "image-configuration", "read the configuration", path).why(why).hint(hint)
             }
+            ImageError::NotEmpty { path } => new(Kind::Usage, "save-target", "write the image to", path)
+                .why("the directory is not empty")
+                .hint("name a directory that is not there yet"),
             ImageError::System { step, operation, object, errno } => {
                 new(Kind::Runtime, step_for(errno.0, step), operation, object).errno(errno.0)
             }

@@ -1,5 +1,6 @@
 //! What a caller may choose about a pull.
 
+use crate::registry::Credentials;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -13,4 +14,7 @@ pub struct PullOptions {
     pub tls_verify: Option<bool>,
     /// `--authfile`; the containers/* search order when None.
     pub authfile: Option<PathBuf>,
+    /// `--creds`, instead of what the files say. A record of a request must not hold it.
+    #[serde(skip)]
+    pub credentials: Option<Credentials>,
 }

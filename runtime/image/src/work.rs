@@ -2,6 +2,7 @@
 
 use crate::config::ImageConfig;
 use crate::limits::Limits;
+use crate::trust::VerifiedSignature;
 use rlrun_spec::{Failure, ImageIdentity};
 
 /// Runs a job as mapped root inside the user's id map. The engine implements it by executing itself in a new user
@@ -43,6 +44,8 @@ pub struct Incoming<'a> {
     pub layers: usize,
     /// Bytes of its layers as they come.
     pub size: u64,
+    /// Signatures that were verified because policy.json demands them.
+    pub signatures: &'a [VerifiedSignature],
 }
 
 /// Progress of a command that changes the store.

@@ -10,7 +10,7 @@ use rlrun_admission::{PolicySet, Sources};
 use rlrun_policy as sdk;
 use rlrun_policy::fixtures::{Ask, Case};
 use rlrun_spec::container::{ImageIdentity, NetworkMode, PortMapping, Protocol, UserNamespace};
-use rlrun_spec::policy::{Answer, Decision, Denied, ExecRequest, ImageFacts, PullRequest, SeccompOverlay};
+use rlrun_spec::policy::{Answer, Decision, Denied, ExecRequest, ImageFacts, PullRequest, SeccompOverlay, Signature};
 use rlrun_spec::{Caller, ContainerSpec, SpecParts};
 use std::path::{Path, PathBuf};
 
@@ -174,6 +174,15 @@ fn facts(info: &sdk::ImageInfo) -> ImageFacts {
         layers: info.layers,
         size_bytes: info.size_bytes,
         history: info.history.clone(),
+        signatures: info.signatures.iter().filter(|s| s.verified).map(signature).collect(),
+    }
+}
+
+fn signature(signature: &sdk::Signature) -> Signature {
+    Signature {
+        scheme: signature.scheme.clone(),
+        identity: signature.identity.clone().unwrap_or_default(),
+        key_id: signature.key_id.clone().unwrap_or_default(),
     }
 }
 

@@ -19,7 +19,7 @@ mod tightening;
 
 pub use merge::{Admitted, Merged, Permit, Roster, merge, permit};
 pub use refusal::{Denied, Refusal, code};
-pub use request::{ExecRequest, ImageFacts, PullRequest};
+pub use request::{ExecRequest, ImageFacts, PullRequest, Signature};
 pub use seccomp::SeccompOverlay;
 
 /// Who may overrule a policy.

@@ -1,68 +1,7 @@
-//! `load`, `import`, `pull`, `images`, `rmi` and `rm`.
+//! The verbs about images.
 
 use super::list::ListArgs;
 use clap::{Args, ValueEnum};
-use rlrun_engine::request::PullOptions;
-use std::path::PathBuf;
-
-/// How a registry is spoken to.
-#[derive(Args, Debug)]
-pub(crate) struct FetchArgs {
-    /// Another platform than this machine's: linux/arm64
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-    platform: Option<String>,
-    /// Verify certificates; false also allows plain http
-    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true",
-        hide_possible_values = true)]
-    tls_verify: Option<bool>,
-    /// File with credentials
-    #[arg(long, value_name = "FILE")]
-    authfile: Option<PathBuf>,
-}
-
-impl From<FetchArgs> for PullOptions {
-    fn from(args: FetchArgs) -> Self {
-        PullOptions { platform: args.platform, tls_verify: args.tls_verify, authfile: args.authfile }
-    }
-}
-
-/// `rlrun load`.
-#[derive(Args, Debug)]
-pub(crate) struct LoadArgs {
-    /// The archive; standard input when left out
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) input: Option<PathBuf>,
-    /// Print nothing but errors
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-}
-
-/// `rlrun import`.
-#[derive(Args, Debug)]
-pub(crate) struct ImportArgs {
-    /// Tar archive of a root file system; `-` is standard input
-    #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
-    /// Name of the image
-    #[arg(value_name = "NAME[:TAG]")]
-    pub(crate) name: Option<String>,
-    /// Print nothing but errors and the id
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-}
-
-/// `rlrun pull`.
-#[derive(Args, Debug)]
-pub(crate) struct PullArgs {
-    /// The image
-    #[arg(required = true, value_name = "IMAGE")]
-    pub(crate) images: Vec<String>,
-    #[command(flatten)]
-    pub(crate) fetch: FetchArgs,
-    /// Print nothing but errors and the id
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-}
 
 /// `rlrun images`.
 #[derive(Args, Debug, Default)]

@@ -5,7 +5,6 @@ use rlrun_spec::{Failure, Kind, Stage};
 
 /// Options of `podman run`, sorted.
 const OPTIONS: &[&str] = &[
-    "--arch",
     "--attach",
     "--blkio-weight",
     "--blkio-weight-device",
@@ -23,7 +22,6 @@ const OPTIONS: &[&str] = &[
     "--cpu-shares",
     "--cpuset-cpus",
     "--cpuset-mems",
-    "--creds",
     "--decryption-key",
     "--detach-keys",
     "--device",
@@ -62,7 +60,6 @@ const OPTIONS: &[&str] = &[
     "--no-hosts",
     "--oom-kill-disable",
     "--oom-score-adj",
-    "--os",
     "--passwd",
     "--passwd-entry",
     "--personality",
@@ -94,7 +91,6 @@ const OPTIONS: &[&str] = &[
     "--unsetenv",
     "--unsetenv-all",
     "--uts",
-    "--variant",
     "--volumes-from",
 ];
 
@@ -125,8 +121,6 @@ const VERBS: &[&str] = &[
     "inspect",
     "kill",
     "kube",
-    "login",
-    "logout",
     "logs",
     "machine",
     "manifest",
@@ -137,10 +131,8 @@ const VERBS: &[&str] = &[
     "pod",
     "port",
     "ps",
-    "push",
     "rename",
     "restart",
-    "save",
     "search",
     "secret",
     "start",

@@ -1,6 +1,6 @@
 //! `rlrun run` and `rlrun plan`: names and meanings are podman's.
 
-use super::images::FetchArgs;
+use super::transfer::FetchArgs;
 use clap::{ArgAction, Args, ValueEnum};
 use rlrun_engine::request::{
     self, Baseline, Fetch, Launching, LimitsLevel, Network, Pull, ReadOnly, RunRequest, capability, env, labels, life,
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 /// `--pull`.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum When {
+pub(crate) enum When {
     Always,
     #[default]
     Missing,

@@ -19,6 +19,8 @@ use ureq::{Agent, Body};
 
 /// Answers that are not blobs are small.
 const MAX_ANSWER: u64 = 1 << 20;
+/// More is nobody's repository.
+const MAX_TAGS: usize = 100_000;
 
 /// Plain http is tried without being asked for only where nobody can listen in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +33,22 @@ enum Transport {
     Insecure,
 }
 
+/// What a token is to allow where the registry does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Pull,
+    Push,
+    /// Nothing but to be let in.
+    Login,
+}
+
 /// A conversation with a registry about one repository.
 pub(crate) struct Client {
-    agent: Agent,
+    pub(super) agent: Agent,
     /// `https://host:port`.
-    base: String,
-    reference: Reference,
+    pub(super) base: String,
+    pub(super) reference: Reference,
+    purpose: Purpose,
     credentials: Option<Credentials>,
     /// `Authorization` of the last request that was let in.
     authorization: Mutex<Option<String>>,
@@ -50,12 +62,16 @@ pub(crate) struct FetchedManifest {
     pub(crate) content_type: Option<String>,
 }
 
+/// Makes a request with this `Authorization`.
+type Send<'a> = &'a dyn Fn(Option<&str>) -> Result<Response<Body>, Failed>;
+
 impl Client {
     /// Finds out how the registry wants to be spoken to.
     pub(crate) fn connect(
         endpoint: &Endpoint,
         credentials: Option<Credentials>,
         options: &PullOptions,
+        purpose: Purpose,
     ) -> Result<Self, ImageError> {
         let transport = transport(endpoint, options.tls_verify);
         let verify = if transport == Transport::Insecure { Verify::No } else { Verify::Yes };
@@ -69,7 +85,7 @@ impl Client {
             // Whatever it answers, it speaks TLS; the request that matters will tell the rest.
             Ok(_) | Err(_) => {}
         }
-        Ok(client)
+        Ok(Client { purpose, ..client })
     }
 
     fn new(
@@ -98,6 +114,7 @@ impl Client {
             },
             base: format!("{scheme}://{host}"),
             reference: endpoint.reference.clone(),
+            purpose: Purpose::Pull,
             credentials,
             authorization: Mutex::new(None),
         })
@@ -122,22 +139,81 @@ impl Client {
         }
     }
 
+    /// As [`Client::manifest`]; None where the registry has no such thing.
+    pub(crate) fn manifest_if_there(&self, wanted: &str) -> Result<Option<FetchedManifest>, ImageError> {
+        let url = format!("{}/v2/{}/manifests/{wanted}", self.base, self.reference.path());
+        let headers = [("Accept", [OCI_MANIFEST, DOCKER_MANIFEST].join(", "))];
+        let there = with_retries(|| {
+            let response = self.exchange(&|authorization| self.send(&url, &headers, authorization))?;
+            match response.status().as_u16() {
+                404 => Ok(false),
+                _ => self.check(response).map(|_| true),
+            }
+        })?;
+        if there { self.manifest(wanted).map(Some) } else { Ok(None) }
+    }
+
+    /// A blob that is small enough to hold.
+    pub(crate) fn small_blob(&self, digest: &Digest, max: u64) -> Result<Vec<u8>, ImageError> {
+        let url = self.blob_url(digest);
+        let bytes = with_retries(|| {
+            let mut response = self.get(&url, &[])?;
+            self.read_small(&mut response, max)
+        })?;
+        let actual = Digest::of(&bytes);
+        if &actual == digest { Ok(bytes) } else { Err(ImageError::mismatch("blob", digest, actual)) }
+    }
+
     pub(super) fn blob_url(&self, digest: &Digest) -> String {
         format!("{}/v2/{}/blobs/{digest}", self.base, self.reference.path())
     }
 
     /// One request, with the authorization that it turns out to need.
     pub(super) fn get(&self, url: &str, headers: &[(&str, String)]) -> Result<Response<Body>, Failed> {
+        self.exchange(&|authorization| self.send(url, headers, authorization)).and_then(|r| self.check(r))
+    }
+
+    /// All tags of the repository, page by page.
+    pub(crate) fn tags(&self) -> Result<Vec<String>, ImageError> {
+        let mut tags: Vec<String> = Vec::new();
+        let mut url = format!("{}/v2/{}/tags/list", self.base, self.reference.path());
+        loop {
+            let (page, next) = with_retries(|| {
+                let mut response = self.get(&url, &[])?;
+                let next = header(&response, header::LINK).and_then(|link| next_page(&link));
+                let bytes = self.read_small(&mut response, MAX_MANIFEST)?;
+                let page: TagList = serde_json::from_slice(&bytes)
+                    .map_err(|e| self.broken(format!("its list of tags cannot be read: {e}")))?;
+                Ok((page, next))
+            })?;
+            tags.extend(page.tags.unwrap_or_default());
+            match next {
+                None => return Ok(tags),
+                Some(_) if tags.len() > MAX_TAGS => return Err(self.broken("its list of tags has no end".to_owned())),
+                Some(path) => url = format!("{}{path}", self.base),
+            }
+        }
+    }
+
+    /// Whether the registry lets us in.
+    pub(crate) fn ping(&self) -> Result<(), ImageError> {
+        let url = format!("{}/v2/", self.base);
+        with_retries(|| self.get(&url, &[])).map(drop)
+    }
+
+    /// Sends a request, and again with what the registry asks for; `send` is given the `Authorization`. The answer may
+    /// be a refusal, but none for want of authorization that could be had.
+    pub(super) fn exchange(&self, send: Send<'_>) -> Result<Response<Body>, Failed> {
         let known = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let response = self.send(url, headers, known.as_deref())?;
+        let response = send(known.as_deref())?;
         if response.status() != 401 {
-            return self.check(response);
+            return Ok(response);
         }
         let challenge = header(&response, header::WWW_AUTHENTICATE).and_then(|h| Challenge::parse(&h));
         let authorization = self.authorize(challenge)?;
-        let response = self.send(url, headers, Some(&authorization))?;
+        let response = send(Some(&authorization))?;
         *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(authorization);
-        self.check(response)
+        Ok(response)
     }
 
     fn send(
@@ -165,7 +241,7 @@ impl Client {
         }
     }
 
-    fn check(&self, mut response: Response<Body>) -> Result<Response<Body>, Failed> {
+    pub(super) fn check(&self, mut response: Response<Body>) -> Result<Response<Body>, Failed> {
         let status = response.status().as_u16();
         if response.status().is_success() {
             return Ok(response);
@@ -211,7 +287,12 @@ impl Client {
             let why = format!("its token server `{}` is not https", server.realm.escape_default());
             return Err(ImageError::Unauthorized { object: self.reference.to_string(), why });
         }
-        let scope = server.scope.clone().unwrap_or_else(|| format!("repository:{}:pull", self.reference.path()));
+        let path = self.reference.path();
+        let scope = server.scope.clone().unwrap_or_else(|| match self.purpose {
+            Purpose::Pull => format!("repository:{path}:pull"),
+            Purpose::Push => format!("repository:{path}:pull,push"),
+            Purpose::Login => String::new(),
+        });
         let service = server.service.clone().unwrap_or_default();
         let mut response = with_retries(|| {
             let sent = match &self.credentials {
@@ -223,7 +304,10 @@ impl Client {
                     ("scope", scope.as_str()),
                 ]),
                 credentials => {
-                    let mut request = self.agent.get(&server.realm).query("service", &service).query("scope", &scope);
+                    let mut request = self.agent.get(&server.realm).query("service", &service);
+                    if !scope.is_empty() {
+                        request = request.query("scope", &scope);
+                    }
                     if let Some(basic) = credentials.as_ref().and_then(Credentials::basic) {
                         request = request.header(header::AUTHORIZATION, basic);
                     }
@@ -284,6 +368,18 @@ impl Client {
             e => registry(e.to_string().trim_start_matches("io: ").to_owned(), None),
         }
     }
+}
+
+#[derive(serde::Deserialize)]
+struct TagList {
+    tags: Option<Vec<String>>,
+}
+
+/// The path of a `Link` header's next page; only on the same server.
+fn next_page(link: &str) -> Option<String> {
+    let (target, relation) = link.split_once('>')?;
+    let path = target.trim().strip_prefix('<')?;
+    (relation.contains("next") && path.starts_with('/')).then(|| path.to_owned())
 }
 
 /// The error that a registry spells out in its answer (distribution spec, error codes).

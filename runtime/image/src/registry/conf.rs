@@ -13,6 +13,7 @@ pub(crate) struct Registries {
     unqualified: Vec<String>,
     aliases: BTreeMap<String, String>,
     entries: Vec<Entry>,
+    helpers: Vec<String>,
 }
 
 /// One `[[registry]]`.
@@ -42,6 +43,7 @@ struct FileFormat {
     unqualified_search_registries: Option<Vec<String>>,
     registry: Vec<Entry>,
     aliases: BTreeMap<String, String>,
+    credential_helpers: Option<Vec<String>>,
 }
 
 /// Where to ask for a reference: a repository and how far to trust the connection.
@@ -75,6 +77,9 @@ impl Registries {
             self.unqualified = list;
         }
         self.aliases.extend(file.aliases);
+        if let Some(list) = file.credential_helpers {
+            self.helpers = list;
+        }
         for mut entry in file.registry {
             if entry.prefix.is_empty() {
                 entry.prefix.clone_from(&entry.location);
@@ -127,6 +132,17 @@ impl Registries {
             if location.starts_with("*.") { reference.clone() } else { relocate(reference, &entry.prefix, location)? };
         endpoints.push(Endpoint { reference: moved, insecure: entry.insecure });
         Ok(endpoints)
+    }
+
+    /// The registry itself, for what is not to be read: mirrors take no pushes.
+    pub(crate) fn endpoint_of_registry(&self, reference: &Reference) -> Result<Endpoint, ImageError> {
+        let last = self.endpoints(reference)?.pop();
+        last.ok_or_else(|| ImageError::Unknown { name: reference.to_string() })
+    }
+
+    /// Programs that keep passwords; the files of auth.json(5) are not among them.
+    pub(crate) fn credential_helpers(&self) -> impl Iterator<Item = &str> {
+        self.helpers.iter().map(String::as_str).filter(|h| *h != "containers-auth.json")
     }
 
     /// The longest matching prefix wins.

@@ -1,7 +1,9 @@
 //! Who we are at a registry: auth.json (containers-auth.json(5)) and docker's config.json, read unchanged.
 
-use super::conf::config_home;
+use super::conf::{Registries, config_home};
+use super::helper;
 use crate::error::{ImageError, store_io};
+use crate::options::PullOptions;
 use crate::reference::{DEFAULT_DOMAIN, Reference};
 use base64::Engine as _;
 use serde::Deserialize;
@@ -10,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// What a registry or its token server is shown.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) enum Credentials {
+pub enum Credentials {
     /// User and password.
     Basic(String, String),
     /// A refresh token, as interactive logins leave it.
@@ -26,8 +28,11 @@ impl std::fmt::Debug for Credentials {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
+#[serde(rename_all = "camelCase")]
 struct FileFormat {
     auths: BTreeMap<String, Auth>,
+    cred_helpers: BTreeMap<String, String>,
+    creds_store: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -38,8 +43,21 @@ struct Auth {
 }
 
 impl Credentials {
+    /// What the caller gave, else what the files and helpers have.
+    pub(crate) fn chosen(reference: &Reference, options: &PullOptions) -> Result<Option<Self>, ImageError> {
+        match &options.credentials {
+            Some(given) => Ok(Some(given.clone())),
+            None => Self::find(reference, options.authfile.as_deref()),
+        }
+    }
+
     /// The credentials for a reference; None to be anonymous. A file that was named must be there.
     pub(crate) fn find(reference: &Reference, authfile: Option<&Path>) -> Result<Option<Self>, ImageError> {
+        for helper in Registries::from_system()?.credential_helpers() {
+            if let Some(found) = helper::get(helper, reference.domain())? {
+                return Ok(Some(found));
+            }
+        }
         let named = authfile.map(Path::to_owned).or_else(|| std::env::var_os("REGISTRY_AUTH_FILE").map(PathBuf::from));
         if let Some(path) = named {
             let text = std::fs::read_to_string(&path).map_err(store_io("read the credentials", &path))?;
@@ -78,6 +96,13 @@ fn search_path() -> Vec<PathBuf> {
 fn in_file(text: &str, path: &Path, reference: &Reference) -> Result<Option<Credentials>, ImageError> {
     let bad = |why: String| ImageError::configuration(path, why);
     let file: FileFormat = serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
+    let domain = reference.domain();
+    let own = file.cred_helpers.iter().find(|(key, _)| normal_key(key) == domain).map(|(_, name)| name);
+    if let Some(name) = own.or(Some(&file.creds_store).filter(|s| !s.is_empty()))
+        && let Some(found) = helper::get(name, docker_key(domain))?
+    {
+        return Ok(Some(found));
+    }
     for key in keys(reference) {
         let Some((_, auth)) = file.auths.iter().find(|(k, _)| normal_key(k) == key) else { continue };
         if !auth.identitytoken.is_empty() {
@@ -108,8 +133,21 @@ fn keys(reference: &Reference) -> Vec<String> {
     keys
 }
 
+/// The helper that a file names for a registry.
+pub(super) fn helper_in(path: &Path, domain: &str) -> Result<Option<String>, ImageError> {
+    let Ok(text) = std::fs::read_to_string(path) else { return Ok(None) };
+    let bad = |e: serde_json::Error| ImageError::configuration(path, e.to_string());
+    let file: FileFormat = serde_json::from_str(&text).map_err(bad)?;
+    Ok(file.cred_helpers.into_iter().find(|(key, _)| normal_key(key) == domain).map(|(_, name)| name))
+}
+
+/// Helpers know docker.io by the name that docker gives it.
+fn docker_key(domain: &str) -> &str {
+    if domain == DEFAULT_DOMAIN { "https://index.docker.io/v1/" } else { domain }
+}
+
 /// Docker writes URLs: `https://index.docker.io/v1/` is docker.io.
-fn normal_key(key: &str) -> String {
+pub(super) fn normal_key(key: &str) -> String {
     let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
     let is_url = bare.len() != key.len();
     let bare = bare.trim_end_matches('/');
@@ -149,7 +187,7 @@ mod tests {
         let text = r#"{"auths":{"https://index.docker.io/v1/":{"auth":"YTpzZWNyZXQ6eA=="},"https://h:5000":{"identitytoken":"t"}}}"#;
         assert_eq!(find(text, "busybox"), basic("a"));
         assert_eq!(find(text, "h:5000/x"), Some(Credentials::Identity("t".into())));
-        assert_eq!(find(r#"{"auths":{"docker.io":{}},"credsStore":"x"}"#, "busybox"), None);
+        assert_eq!(find(r#"{"auths":{"docker.io":{}}}"#, "busybox"), None);
     }
 
     #[test]

@@ -5,11 +5,17 @@ mod client;
 mod conf;
 mod credentials;
 mod download;
+mod helper;
+mod login;
 mod retry;
 mod tls;
 mod token;
+mod upload;
 
-pub(crate) use client::{Client, FetchedManifest};
-pub(crate) use conf::Registries;
-pub(crate) use credentials::Credentials;
+pub use login::{Kept, logged_in, login, logout};
+
+pub(crate) use client::{Client, FetchedManifest, Purpose};
+pub(crate) use conf::{Registries, config_home};
+pub use credentials::Credentials;
 pub(crate) use download::BlobRequest;
+pub(crate) use upload::{Bytes, Sent, Upload};

@@ -26,7 +26,14 @@ pub(super) fn import(
     let contents = read_config(&config, object, vec![(digest.clone(), size)], &ingest.work.limits)?;
     let media_type = layer_media_type(&ingest, &digest);
     let manifest = manifest::write((&config_digest, config.len() as u64), &[(digest, size, media_type)]);
-    let image = NewImage { manifest: ingest.add_blob(&manifest)?, config_digest, contents, others: Vec::new(), names };
+    let image = NewImage {
+        manifest: ingest.add_blob(&manifest)?,
+        config_digest,
+        contents,
+        others: Vec::new(),
+        names,
+        signatures: Vec::new(),
+    };
     ingest.approve(&image)?;
     let stored = ingest.commit(vec![image])?;
     stored.into_iter().next().ok_or_else(|| ImageError::malformed(object, "nothing was imported"))

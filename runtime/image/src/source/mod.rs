@@ -2,14 +2,21 @@
 
 mod docker_archive;
 mod import;
-mod oci_archive;
+mod layout;
 mod pull;
 mod spool;
 
-use crate::error::ImageError;
+pub(crate) use pull::reach;
+
+use crate::error::{ImageError, from_io};
 use crate::options::PullOptions;
+use crate::reference::Reference;
 use crate::store::{Ingest, Store, Stored};
+use crate::transport::{Files, Layout};
+use crate::trust::{self, Policy};
 use crate::work::Work;
+use spool::Spool;
+use std::fs::File;
 use std::io::Read;
 
 impl Store {
@@ -20,6 +27,14 @@ impl Store {
     /// [`ImageError`] with what is wrong; the store is as it was.
     pub fn pull(&self, name: &str, options: &PullOptions, work: &Work<'_>) -> Result<Stored, ImageError> {
         self.adding(work, |ingest| pull::pull(ingest, name, options))
+    }
+
+    /// The references of all tags of a repository, for `pull --all-tags`.
+    ///
+    /// # Errors
+    /// When no registry has the repository.
+    pub fn remote_tags(name: &str, options: &PullOptions) -> Result<Vec<Reference>, ImageError> {
+        pull::tags(name, options)
     }
 
     /// Adds the images of a docker-archive or oci-archive, plain or compressed with gzip or zstd, whichever it is.
@@ -34,20 +49,29 @@ impl Store {
         work: &Work<'_>,
     ) -> Result<Vec<Stored>, ImageError> {
         self.adding(work, |ingest| {
-            let spool = spool::Spool::read(&ingest, archive, object)?;
-            // Newer docker writes both layouts into one archive; OCI's keeps the original manifests.
-            let images = if spool.has("index.json") {
-                oci_archive::images(&ingest, &spool)?
-            } else if spool.has("manifest.json") {
-                docker_archive::images(&ingest, &spool)?
+            let spool = Spool::read(&ingest, archive, object)?;
+            trust::check_stream(&Policy::from_system()?, layout_of(&spool)?, object)?;
+            add_spooled(ingest, &spool, None)
+        })
+    }
+
+    /// Adds images from files, as a transport names them.
+    ///
+    /// # Errors
+    /// [`ImageError`] with what is wrong; the store is as it was.
+    pub fn load_files(&self, files: &Files, work: &Work<'_>) -> Result<Vec<Stored>, ImageError> {
+        let object = files.path.display().to_string();
+        self.adding(work, |ingest| {
+            let spool = if files.layout.is_archive() {
+                let file = File::open(&files.path);
+                let mut file = file.map_err(|e| from_io("open-archive", "open the archive", object.clone(), &e))?;
+                Spool::read(&ingest, &mut file, &object)?
             } else {
-                return Err(ImageError::malformed(
-                    object,
-                    "it has neither index.json (OCI) nor manifest.json (docker)",
-                ));
+                Spool::open(&files.path)?
             };
-            images.iter().try_for_each(|image| ingest.approve(image))?;
-            ingest.commit(images)
+            let checked = Files { layout: layout_of(&spool)?, ..files.clone() };
+            trust::check_files(&Policy::from_system()?, &checked)?;
+            add_spooled(ingest, &spool, files.name.as_deref())
         })
     }
 
@@ -80,4 +104,29 @@ impl Store {
         }
         result
     }
+}
+
+/// What is there decides what it is, whatever it was called.
+fn layout_of(spool: &Spool) -> Result<Layout, ImageError> {
+    // Newer docker writes both layouts into one archive; OCI's keeps the original manifests.
+    let archive = !spool.is_directory();
+    match (spool.has("index.json"), spool.has("manifest.json"), spool.has("version")) {
+        (true, _, _) => Ok(if archive { Layout::OciArchive } else { Layout::OciDir }),
+        (false, true, true) => Ok(Layout::DockerDir),
+        (false, true, false) => Ok(Layout::DockerArchive),
+        (false, false, _) => {
+            let why = "it has neither index.json (OCI) nor manifest.json (docker)";
+            Err(ImageError::malformed(&spool.object, why))
+        }
+    }
+}
+
+fn add_spooled(ingest: Ingest<'_>, spool: &Spool, wanted: Option<&str>) -> Result<Vec<Stored>, ImageError> {
+    let images = match layout_of(spool)? {
+        Layout::OciArchive | Layout::OciDir => layout::images(&ingest, spool, wanted)?,
+        Layout::DockerDir => vec![layout::directory(&ingest, spool)?],
+        Layout::DockerArchive => docker_archive::images(&ingest, spool, wanted)?,
+    };
+    images.iter().try_for_each(|image| ingest.approve(image))?;
+    ingest.commit(images)
 }

@@ -7,8 +7,9 @@ use crate::error::ImageError;
 use crate::manifest::{self, Descriptor, ImageManifest, MAX_CONFIG, Manifest, Platform};
 use crate::options::PullOptions;
 use crate::reference::{Partial, Reference};
-use crate::registry::{BlobRequest, Client, Credentials, FetchedManifest, Registries};
+use crate::registry::{BlobRequest, Client, Credentials, FetchedManifest, Purpose, Registries};
 use crate::store::{Ingest, NewImage, NewLayer, Stored, read_config};
+use crate::trust::{self, Policy, VerifiedSignature};
 use crate::work::Event;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -26,30 +27,66 @@ pub(super) fn pull(ingest: Ingest<'_>, name: &str, options: &PullOptions) -> Res
         None => Platform::host(),
         Some(text) => text.parse().map_err(|why: String| ImageError::reference(text, why))?,
     };
-    let (reference, client, first) = find(&ingest, name, options)?;
+    let policy = Policy::from_system()?;
+    let (reference, client, first) = find(&ingest, &policy, name, options)?;
     let chosen = choose(&client, &reference, first, &platform)?;
-    let image = receive(&ingest, &client, &reference, chosen)?;
+    let digests: Vec<&Digest> =
+        std::iter::once(&chosen.manifest).chain(&chosen.indexes).map(|manifest| &manifest.digest).collect();
+    let signatures = trust::check_registry(&policy, &reference, &client, &digests)?;
+    let image = receive(&ingest, &client, &reference, (chosen, signatures))?;
     let stored = ingest.commit(vec![image])?;
     let mut stored = stored.into_iter().next().ok_or_else(|| ImageError::Unknown { name: name.to_owned() })?;
     stored.identity.reference = reference.to_string();
     Ok(stored)
 }
 
+/// The registry of a reference, for those who look for more than the image there.
+pub(crate) fn reach(reference: &Reference, options: &PullOptions) -> Result<Client, ImageError> {
+    let endpoint = Registries::from_system()?.endpoint_of_registry(reference)?;
+    let credentials = Credentials::chosen(&endpoint.reference, options)?;
+    Client::connect(&endpoint, credentials, options, Purpose::Pull)
+}
+
+/// All tags of the repository that a name means, as references.
+pub(super) fn tags(name: &str, options: &PullOptions) -> Result<Vec<Reference>, ImageError> {
+    let registries = Registries::from_system()?;
+    let partial = Partial::parse(name)?;
+    if partial.tag.is_some() || partial.digest.is_some() {
+        return Err(ImageError::reference(name, "all tags are those of a repository, so that none can be given"));
+    }
+    let mut failures = Vec::new();
+    for reference in registries.candidates(&partial)? {
+        let endpoint = registries.endpoint_of_registry(&reference)?;
+        let credentials = Credentials::chosen(&endpoint.reference, options)?;
+        let tags = Client::connect(&endpoint, credentials, options, Purpose::Pull).and_then(|client| client.tags());
+        match tags {
+            Ok(tags) => {
+                let name = |tag: String| Reference::parse(&format!("{}:{tag}", reference.repository()));
+                return tags.into_iter().map(name).collect();
+            }
+            Err(e) => failures.push(e),
+        }
+    }
+    Err(combine(name, failures))
+}
+
 /// Asks each registry that the name may mean, each by way of its mirrors; the first that has it is the one.
 fn find(
     ingest: &Ingest<'_>,
+    policy: &Policy,
     name: &str,
     options: &PullOptions,
 ) -> Result<(Reference, Client, FetchedManifest), ImageError> {
     let registries = Registries::from_system()?;
     let mut failures = Vec::new();
     for reference in registries.candidates(&Partial::parse(name)?)? {
+        trust::check_name(policy, &reference)?;
         for endpoint in registries.endpoints(&reference)? {
             (ingest.work.progress)(&Event::Trying(endpoint.reference.to_string()));
-            let credentials = Credentials::find(&endpoint.reference, options.authfile.as_deref())?;
+            let credentials = Credentials::chosen(&endpoint.reference, options)?;
             let wanted =
                 reference.digest().map(Digest::to_string).or(reference.tag().map(str::to_owned)).unwrap_or_default();
-            let fetched = Client::connect(&endpoint, credentials, options)
+            let fetched = Client::connect(&endpoint, credentials, options, Purpose::Pull)
                 .and_then(|client| client.manifest(&wanted).map(|manifest| (client, manifest)));
             match fetched {
                 Ok((client, manifest)) => return Ok((reference, client, manifest)),
@@ -110,7 +147,7 @@ fn receive(
     ingest: &Ingest<'_>,
     client: &Client,
     reference: &Reference,
-    chosen: Chosen,
+    (chosen, signatures): (Chosen, Vec<VerifiedSignature>),
 ) -> Result<NewImage, ImageError> {
     let object = reference.to_string();
     let Chosen { manifest, image, indexes } = chosen;
@@ -134,6 +171,7 @@ fn receive(
         contents,
         others,
         names,
+        signatures,
     };
     ingest.approve(&image)?;
     fetch_layers(ingest, client, &image.contents.layers)?;

@@ -8,9 +8,14 @@ use crate::manifest::OCI_LAYER;
 use crate::store::{BlobWriter, Ingest};
 use crate::tarball::{Entry, Kind, TarError, TarReader};
 use crate::work::Event;
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
 /// Names in archives: at most this many, each a blob or a link to one.
 const MAX_FILES: usize = 10_000;
@@ -19,12 +24,14 @@ const MAX_ARCHIVE: u64 = 1 << 40;
 /// Links from link to link.
 const MAX_LINKS: usize = 8;
 
-/// The files of an archive.
+/// The files of an archive or a directory.
 #[derive(Debug)]
 pub(super) struct Spool {
     /// What errors call it.
     pub(super) object: String,
-    names: HashMap<String, Name>,
+    names: RefCell<HashMap<String, Name>>,
+    /// Of a directory the files are taken when they are asked for: a layout may hold more than the one image.
+    directory: Option<OwnedFd>,
 }
 
 #[derive(Clone, Debug)]
@@ -39,14 +46,14 @@ impl Spool {
         let fail = |e: TarError| tar_error(object, e);
         let plain = decompressed(archive).map_err(|e| fail(e.into()))?;
         let mut reader = TarReader::new(BufReader::with_capacity(256 << 10, Bounded::new(plain, MAX_ARCHIVE)));
-        let mut spool = Spool { object: object.to_owned(), names: HashMap::new() };
+        let spool = Spool { object: object.to_owned(), names: RefCell::default(), directory: None };
         while let Some(entry) = reader.next_entry().map_err(fail)? {
-            if spool.names.len() >= MAX_FILES {
+            if spool.names.borrow().len() >= MAX_FILES {
                 return Err(ImageError::malformed(object, "it has more than 10000 files"));
             }
             spool.take(ingest, &entry, &mut reader)?;
         }
-        if spool.names.is_empty() {
+        if spool.names.borrow().is_empty() {
             return Err(ImageError::malformed(object, "it is no image archive"));
         }
         if !reader.ended() {
@@ -55,8 +62,18 @@ impl Spool {
         Ok(spool)
     }
 
+    /// The files of a directory.
+    pub(super) fn open(path: &Path) -> Result<Self, ImageError> {
+        let object = path.display().to_string();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(path, flags, Mode::empty());
+        let directory =
+            directory.map_err(|e| from_io("open-archive", "open the directory", object.clone(), &e.into()))?;
+        Ok(Spool { object, names: RefCell::default(), directory: Some(directory) })
+    }
+
     fn take<R: BufRead>(
-        &mut self,
+        &self,
         ingest: &Ingest<'_>,
         entry: &Entry,
         reader: &mut TarReader<R>,
@@ -67,17 +84,17 @@ impl Spool {
                 (ingest.work.progress)(&Event::BlobStarted { name: name.clone(), size: entry.size });
                 let (digest, size) = keep(ingest, reader, &self.object)?;
                 (ingest.work.progress)(&Event::BlobDone(name.clone()));
-                self.names.insert(name, Name::Blob(digest, size));
+                self.names.borrow_mut().insert(name, Name::Blob(digest, size));
             }
             // docker save writes a layer once and links to it from wherever else it belongs.
             Kind::Symlink => {
                 let parent = name.rsplit_once('/').map_or("", |(parent, _)| parent);
                 let target = resolve(parent, &String::from_utf8_lossy(&entry.link));
-                self.names.insert(name, Name::Link(target));
+                self.names.borrow_mut().insert(name, Name::Link(target));
             }
             Kind::HardLink => {
                 let target = resolve("", &String::from_utf8_lossy(&entry.link));
-                self.names.insert(name, Name::Link(target));
+                self.names.borrow_mut().insert(name, Name::Link(target));
             }
             // Nothing else has a meaning in an image archive.
             Kind::File | Kind::Directory | Kind::Fifo | Kind::Device => {}
@@ -85,34 +102,85 @@ impl Spool {
         Ok(())
     }
 
+    pub(super) fn is_directory(&self) -> bool {
+        self.directory.is_some()
+    }
+
     pub(super) fn has(&self, name: &str) -> bool {
-        self.names.contains_key(name)
+        let in_directory = |directory: &OwnedFd| rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+        self.names.borrow().contains_key(name) || self.directory.as_ref().is_some_and(in_directory)
     }
 
     /// Digest and size of the file of this name.
-    pub(super) fn blob(&self, name: &str) -> Result<(&Digest, u64), ImageError> {
-        let mut at = name.strip_prefix("./").unwrap_or(name);
+    pub(super) fn blob(&self, ingest: &Ingest<'_>, name: &str) -> Result<(Digest, u64), ImageError> {
+        let mut at = name.strip_prefix("./").unwrap_or(name).to_owned();
         for _ in 0..MAX_LINKS {
-            match self.names.get(at) {
-                Some(Name::Blob(digest, size)) => return Ok((digest, *size)),
+            let known = self.names.borrow().get(&at).cloned();
+            match known {
+                Some(Name::Blob(digest, size)) => return Ok((digest, size)),
                 Some(Name::Link(target)) => at = target,
-                None => break,
+                None => return self.take_from_directory(ingest, &at),
             }
         }
-        Err(ImageError::malformed(&self.object, format!("it lacks the file `{}`", name.escape_default())))
+        Err(self.lacks(name))
     }
 
-    /// The blob of a digest, as OCI layouts name it; that its content has this digest is known.
-    pub(super) fn oci_blob(&self, digest: &Digest, size: u64) -> Result<(), ImageError> {
-        let (actual, actual_size) = self.blob(&format!("blobs/sha256/{}", digest.hex()))?;
-        if actual != digest {
+    fn lacks(&self, name: &str) -> ImageError {
+        ImageError::malformed(&self.object, format!("it lacks the file `{}`", name.escape_default()))
+    }
+
+    fn take_from_directory(&self, ingest: &Ingest<'_>, name: &str) -> Result<(Digest, u64), ImageError> {
+        let directory = self.directory.as_ref().ok_or_else(|| self.lacks(name))?;
+        let object = format!("{}/{name}", self.object);
+        let fail = |e: io::Error| from_io("open-archive", "read", object.clone(), &e);
+        // Whoever made the directory chose what is in it: no link of it leads out, and no pipe of it stops us.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let file = match rustix::fs::openat2(directory, name, flags, Mode::empty(), resolve) {
+            Ok(file) => File::from(file),
+            Err(Errno::NOENT) => return Err(self.lacks(name)),
+            Err(e) => return Err(fail(e.into())),
+        };
+        if !file.metadata().map_err(fail)?.is_file() {
+            return Err(ImageError::malformed(object, "it is no file"));
+        }
+        let (digest, size) = keep_file(ingest, file, name, &object)?;
+        self.names.borrow_mut().insert(name.to_owned(), Name::Blob(digest.clone(), size));
+        Ok((digest, size))
+    }
+
+    /// The blob of a digest under the name that its layout gives it; that its content has this digest is known.
+    pub(super) fn promised(
+        &self,
+        ingest: &Ingest<'_>,
+        name: &str,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<(), ImageError> {
+        let (actual, actual_size) = self.blob(ingest, name)?;
+        if &actual != digest {
             return Err(ImageError::mismatch(format!("{}: blob", self.object), digest, actual));
         }
         if actual_size != size {
-            let object = format!("{}: blob {digest}", self.object);
+            let object = format!("{}: {digest}", self.object);
             return Err(ImageError::wrong_size(object, size, actual_size));
         }
         Ok(())
+    }
+}
+
+/// Copies a file to a blob.
+fn keep_file(ingest: &Ingest<'_>, mut file: File, name: &str, object: &str) -> Result<(Digest, u64), ImageError> {
+    (ingest.work.progress)(&Event::BlobStarted { name: name.to_owned(), size: 0 });
+    let mut writer = BlobWriter::new(ingest, "file")?;
+    let mut chunk = vec![0; 256 << 10];
+    loop {
+        let n = file.read(&mut chunk).map_err(|e| from_io("open-archive", "read", object.to_owned(), &e))?;
+        if n == 0 {
+            (ingest.work.progress)(&Event::BlobDone(name.to_owned()));
+            return writer.keep(ingest);
+        }
+        writer.write(&chunk[..n])?;
     }
 }
 

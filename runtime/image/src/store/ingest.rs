@@ -6,6 +6,7 @@ use crate::config::{self, ImageConfig};
 use crate::digest::Digest;
 use crate::error::{ImageError, store_io};
 use crate::reference::Reference;
+use crate::trust::VerifiedSignature;
 use crate::unpack::{self, Job, LayerFacts, LayerJob, RemoveJob, UnpackJob, UnpackReply};
 use crate::work::{Event, Incoming, Work};
 use rlrun_spec::ImageIdentity;
@@ -32,6 +33,8 @@ pub(crate) struct NewImage {
     /// Further blobs to keep: the index that the manifest was chosen from.
     pub(crate) others: Vec<Digest>,
     pub(crate) names: Vec<Reference>,
+    /// Those that policy.json demanded.
+    pub(crate) signatures: Vec<VerifiedSignature>,
 }
 
 /// What an image's configuration says, paired with what its manifest lists.
@@ -89,7 +92,14 @@ impl<'a> Ingest<'a> {
     pub(crate) fn approve(&self, image: &NewImage) -> Result<(), ImageError> {
         let Contents { config, layers, history } = &image.contents;
         let (identity, layers) = (&image.identity(), layers.len());
-        Ok((self.work.approve)(&Incoming { identity, config, history, layers, size: image.size() })?)
+        Ok((self.work.approve)(&Incoming {
+            identity,
+            config,
+            history,
+            layers,
+            size: image.size(),
+            signatures: &image.signatures,
+        })?)
     }
 
     fn stage(&self) -> PathBuf {

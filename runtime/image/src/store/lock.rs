@@ -60,6 +60,11 @@ impl Store {
         Ok(Lock { _fd: fd })
     }
 
+    /// For commands that read blobs: nothing is swept while it is held. None when there is no store yet.
+    pub(crate) fn lock_for_reading(&self) -> Result<Option<Lock>, ImageError> {
+        if self.refs().is_dir() { self.lock_shared().map(Some) } else { Ok(None) }
+    }
+
     /// For the sweep: None when another command is adding.
     pub(super) fn try_lock_exclusive(&self) -> Result<Option<Lock>, ImageError> {
         let (fd, path) = self.lock_file(self.root.join("writers.lock"))?;

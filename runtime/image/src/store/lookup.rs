@@ -3,6 +3,7 @@
 use super::Store;
 use super::record::{Record, RecordName};
 use crate::config::ImageConfig;
+use crate::digest::Digest;
 use crate::error::{ImageError, store_io};
 use crate::reference::{DEFAULT_DOMAIN, LOCAL_DOMAIN, Partial, Reference};
 use crate::registry::Registries;
@@ -108,7 +109,7 @@ impl Store {
     }
 
     /// Finds a record, and the reference it was found by.
-    pub(super) fn find(&self, name: &str) -> Result<(String, Record), ImageError> {
+    pub(crate) fn find(&self, name: &str) -> Result<(String, Record), ImageError> {
         match self.find_by_name(name) {
             Ok(Some((reference, record))) => Ok((reference.to_string(), record)),
             // 64 digits and `sha256:...` are ids and no names.
@@ -118,7 +119,7 @@ impl Store {
         }
     }
 
-    pub(super) fn find_by_name(&self, name: &str) -> Result<Option<(Reference, Record)>, ImageError> {
+    pub(crate) fn find_by_name(&self, name: &str) -> Result<Option<(Reference, Record)>, ImageError> {
         let partial = Partial::parse(name)?;
         let found = self.first_of(local_candidates(&partial)?)?;
         if found.is_some() || partial.domain.is_some() {
@@ -167,7 +168,7 @@ impl Store {
         Ok(names.iter().filter_map(|n| RecordName::from_file_name(n)).collect())
     }
 
-    pub(super) fn names_by_record(&self) -> Result<BTreeMap<RecordName, Vec<Reference>>, ImageError> {
+    pub(crate) fn names_by_record(&self) -> Result<BTreeMap<RecordName, Vec<Reference>>, ImageError> {
         let refs = self.refs();
         let mut map = BTreeMap::<RecordName, Vec<Reference>>::new();
         for name in read_dir_names(&refs)? {
@@ -179,6 +180,11 @@ impl Store {
             }
         }
         Ok(map)
+    }
+
+    /// Every blob that is an image's.
+    pub(crate) fn blobs_of(&self, name: &RecordName) -> Result<Vec<Digest>, ImageError> {
+        Ok(Record::read(&self.record_path(name))?.map_or_else(Vec::new, |record| record.blobs))
     }
 
     /// All images, newest first.

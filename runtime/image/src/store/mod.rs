@@ -20,7 +20,7 @@ mod ingest;
 mod lock;
 mod lookup;
 mod naming;
-mod record;
+pub(crate) mod record;
 mod remove;
 mod sweep;
 
@@ -84,6 +84,11 @@ impl Store {
 
     pub(crate) fn blobs(&self) -> PathBuf {
         self.root.join("blobs/sha256")
+    }
+
+    /// Where a blob is, if the store has it.
+    pub(crate) fn blob(&self, digest: &crate::Digest) -> PathBuf {
+        self.blobs().join(digest.hex())
     }
 
     pub(crate) fn tmp(&self) -> PathBuf {

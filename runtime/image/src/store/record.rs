@@ -105,6 +105,13 @@ impl Record {
         Ok(Some(record))
     }
 
+    /// The manifest, and the indexes that it was chosen from: whoever signed one of them signed the image.
+    pub(crate) fn manifests(&self) -> impl Iterator<Item = &Digest> {
+        // Manifest, configuration, layers, indexes: as the commit writes them.
+        let layers = self.layers.len() + self.hidden_layers.len();
+        self.blobs.iter().take(1).chain(self.blobs.iter().skip(2 + layers))
+    }
+
     /// Top first, with those that are not mounted.
     pub(crate) fn all_layers(&self) -> impl Iterator<Item = &str> {
         self.layers.iter().chain(&self.hidden_layers).map(String::as_str)

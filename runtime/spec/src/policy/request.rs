@@ -46,6 +46,20 @@ pub struct ImageFacts {
     pub size_bytes: u64,
     /// `created_by` of each history entry.
     pub history: Vec<String>,
+    /// Signatures that were verified before this image was taken in.
+    #[serde(default)]
+    pub signatures: Vec<Signature>,
+}
+
+/// A signature that was verified.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signature {
+    /// `cosign-key`
+    pub scheme: String,
+    /// What the signer called the image.
+    pub identity: String,
+    /// Digest of the public key.
+    pub key_id: String,
 }
 
 /// A process that is to be started in a running container.

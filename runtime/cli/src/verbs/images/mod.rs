@@ -1,29 +1,31 @@
-//! `load`, `import`, `pull`, `images`, `rmi` and `rm`: names and ids on standard output, progress on a terminal only.
+//! The verbs about images.
 
 mod history;
 mod inspect;
 mod list;
+mod login;
 mod prune;
+mod transfer;
 
+pub(super) use login::{login, logout};
 pub(super) use prune::{remove, tag, untag};
+pub(super) use transfer::{import, load, progress, pull, push, save};
 
 use super::{Outcome, Verb, place, read, verb, with};
-use crate::arguments::images::{
-    HistoryArgs, ImagesArgs, ImportArgs, LoadArgs, NameArgs, PruneArgs, PullArgs, RmArgs, RmiArgs, TagArgs, UntagArgs,
-};
+use crate::arguments::images::{HistoryArgs, ImagesArgs, NameArgs, PruneArgs, RmArgs, RmiArgs, TagArgs, UntagArgs};
 use crate::arguments::list::InspectArgs;
+use crate::arguments::transfer::{ImportArgs, LoadArgs, PullArgs, PushArgs, SaveArgs, VerifyArgs};
 use crate::format::inspected;
 use crate::report;
-use crate::table::{now, size};
+use crate::table::now;
 use clap::ArgMatches;
-use rlrun_engine::images::{self, Progress, Stored, Workshop};
+use rlrun_engine::images::{self, Workshop};
 use rlrun_engine::trace::Marks;
 use rlrun_spec::Failure;
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 /// The verbs of `rlrun image`; those with a name of their own beside it have it in podman too.
-pub(super) const VERBS: [Verb; 12] = [
+pub(super) const VERBS: [Verb; 15] = [
     verb("exists", "Tell by the exit code whether an image is there", with::<NameArgs>, exists),
     verb("history", "Print what an image is made of", with::<HistoryArgs>, history),
     verb("import", "Make an image of a root file system archive", with::<ImportArgs>, import),
@@ -32,33 +34,14 @@ pub(super) const VERBS: [Verb; 12] = [
     verb("ls", "List images", with::<ImagesArgs>, list).known_as(&["list"]),
     verb("prune", "Remove images that nothing needs", with::<PruneArgs>, prune::prune),
     verb("pull", "Fetch images from a registry", with::<PullArgs>, pull),
+    verb("push", "Send an image to a registry, an archive or a directory", with::<PushArgs>, push),
     verb("rm", "Remove images", with::<RmiArgs>, remove).known_as(&["remove"]),
+    verb("save", "Write images to an archive or a directory", with::<SaveArgs>, save),
     verb("tag", "Give an image further names", with::<TagArgs>, tag),
     verb("tree", "Print the layers of an image", with::<NameArgs>, tree),
+    verb("verify", "Verify the signatures that a registry has of an image", with::<VerifyArgs>, transfer::verify),
     verb("untag", "Take names from an image", with::<UntagArgs>, untag),
 ];
-
-/// What is told while something long goes on.
-pub(super) fn progress(quiet: bool) -> impl Fn(&Progress) + Sync {
-    let told = !quiet && std::io::stderr().is_terminal();
-    move |event| {
-        if told && let Some(line) = line(event) {
-            eprintln!("{line}");
-        }
-    }
-}
-
-fn line(event: &Progress) -> Option<String> {
-    match event {
-        Progress::Trying(reference) => Some(format!("Trying to pull {reference}...")),
-        Progress::BlobStarted { name, size: 0 } => Some(format!("Copying blob {}", short(name))),
-        Progress::BlobStarted { name, size: bytes } => Some(format!("Copying blob {} ({})", short(name), size(*bytes))),
-        Progress::Present(name) => Some(format!("Copying blob {} skipped: already exists", short(name))),
-        Progress::Unpacking { layers: 1 } => Some("Unpacking 1 layer".to_owned()),
-        Progress::Unpacking { layers } => Some(format!("Unpacking {layers} layers")),
-        Progress::BlobProgress { .. } | Progress::BlobDone(_) | Progress::Finished(_) => None,
-    }
-}
 
 /// The digest's first twelve digits.
 fn short(digest: &str) -> &str {
@@ -68,36 +51,6 @@ fn short(digest: &str) -> &str {
 
 fn hex(digest: &str) -> &str {
     digest.strip_prefix("sha256:").unwrap_or(digest)
-}
-
-pub(super) fn load(matches: &mut ArgMatches, _: Marks) -> Outcome {
-    let args: LoadArgs = read(matches)?;
-    let loaded = Workshop::open(place()?)?.load(args.input.as_deref(), &progress(args.quiet))?;
-    let names = |image: &Stored| match image.names.is_empty() {
-        true => vec![image.identity.id.clone()],
-        false => image.names.clone(),
-    };
-    let lines = loaded.iter().flat_map(names).map(|name| format!("Loaded image: {name}\n"));
-    report::print(&if args.quiet { String::new() } else { lines.collect() })
-}
-
-pub(super) fn import(matches: &mut ArgMatches, _: Marks) -> Outcome {
-    let args: ImportArgs = read(matches)?;
-    let image = Workshop::open(place()?)?.import(&args.file, args.name.as_deref(), &progress(args.quiet))?;
-    report::print(&format!("{}\n", image.identity.id))
-}
-
-pub(super) fn pull(matches: &mut ArgMatches, _: Marks) -> Outcome {
-    let args: PullArgs = read(matches)?;
-    let workshop = Workshop::open(place()?)?;
-    let options = args.fetch.into();
-    let mut ids = String::new();
-    for name in &args.images {
-        let image = workshop.pull(name, &options, &progress(args.quiet))?;
-        ids.push_str(hex(&image.identity.id));
-        ids.push('\n');
-    }
-    report::print(&ids)
 }
 
 pub(super) fn remove_containers(matches: &mut ArgMatches, _: Marks) -> Outcome {

@@ -1,0 +1,130 @@
+//! `load`, `import`, `pull`, `push` and `save`: names, ids and digests on standard output, progress on a terminal only.
+
+use super::{hex, short};
+use crate::arguments::transfer::{ImportArgs, LoadArgs, PullArgs, PushArgs, SaveArgs, SaveFormat, VerifyArgs};
+use crate::report;
+use crate::table::size;
+use crate::verbs::{Outcome, place, read};
+use clap::ArgMatches;
+use rlrun_engine::images::{self, Compression, Files, Progress, Stored, Workshop};
+use rlrun_engine::request::Fetch;
+use rlrun_engine::trace::Marks;
+use rlrun_spec::{Failure, Kind, Stage};
+use serde_json::json;
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+/// What is told while something long goes on.
+pub(crate) fn progress(quiet: bool) -> impl Fn(&Progress) + Sync {
+    let told = !quiet && std::io::stderr().is_terminal();
+    move |event| {
+        if told && let Some(line) = line(event) {
+            eprintln!("{line}");
+        }
+    }
+}
+
+fn line(event: &Progress) -> Option<String> {
+    match event {
+        Progress::Trying(reference) => Some(format!("Trying to pull {reference}...")),
+        Progress::BlobStarted { name, size: 0 } => Some(format!("Copying blob {}", short(name))),
+        Progress::BlobStarted { name, size: bytes } => Some(format!("Copying blob {} ({})", short(name), size(*bytes))),
+        Progress::Present(name) => Some(format!("Copying blob {} skipped: already exists", short(name))),
+        Progress::Unpacking { layers: 1 } => Some("Unpacking 1 layer".to_owned()),
+        Progress::Unpacking { layers } => Some(format!("Unpacking {layers} layers")),
+        Progress::BlobProgress { .. } | Progress::BlobDone(_) | Progress::Finished(_) => None,
+    }
+}
+
+pub(crate) fn load(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: LoadArgs = read(matches)?;
+    if args.input.is_none() && std::io::stdin().is_terminal() {
+        return Err(usage("--input", "standard input is a terminal, and no archive").hint("-i FILE reads a file"));
+    }
+    let loaded = Workshop::open(place()?)?.load(args.input.as_deref(), &progress(args.quiet))?;
+    let names = |image: &Stored| match image.names.is_empty() {
+        true => vec![image.identity.id.clone()],
+        false => image.names.clone(),
+    };
+    let lines = loaded.iter().flat_map(names).map(|name| format!("Loaded image: {name}\n"));
+    report::print(&if args.quiet { String::new() } else { lines.collect() })
+}
+
+pub(crate) fn import(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: ImportArgs = read(matches)?;
+    let image = Workshop::open(place()?)?.import(&args.file, args.name.as_deref(), &progress(args.quiet))?;
+    report::print(&format!("{}\n", image.identity.id))
+}
+
+pub(crate) fn pull(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: PullArgs = read(matches)?;
+    let workshop = Workshop::open(place()?)?;
+    let fetch = Fetch { when: args.policy.into(), options: args.fetch.into() };
+    let told = progress(args.quiet);
+    let mut ids = String::new();
+    for name in &args.images {
+        let pulled = match args.all_tags {
+            true => workshop.pull_all_tags(name, &fetch, &told)?,
+            false => workshop.pull(name, &fetch, &told)?,
+        };
+        ids.extend(pulled.iter().map(|id| format!("{}\n", hex(id))));
+    }
+    report::print(&ids)
+}
+
+pub(crate) fn push(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: PushArgs = read(matches)?;
+    let options = args.registry.into();
+    let digest = images::push(&place()?, &args.image, args.destination.as_deref(), &options, &progress(args.quiet))?;
+    if let Some(path) = &args.digestfile {
+        let Some(digest) = digest else {
+            return Err(usage("--digestfile", "a docker-archive has no manifest, and so no digest"));
+        };
+        std::fs::File::create(path).and_then(|mut file| file.write_all(digest.as_bytes())).map_err(|e| {
+            Failure::new(Stage::Cli, Kind::Runtime, "digestfile", "write the digest to", path.display().to_string())
+                .why(e.to_string())
+        })?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn save(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: SaveArgs = read(matches)?;
+    let archive = matches!(args.format, SaveFormat::DockerArchive | SaveFormat::OciArchive);
+    if args.compress && args.format != SaveFormat::DockerDir {
+        return Err(usage("--compress", "it is for --format docker-dir"));
+    }
+    if args.multi_image_archive && args.format != SaveFormat::DockerArchive {
+        return Err(usage("--multi-image-archive", "it is for --format docker-archive"));
+    }
+    let path = match args.output {
+        Some(path) => path,
+        None if !archive => return Err(usage("--output", "a directory has to be named")),
+        None if std::io::stdout().is_terminal() => {
+            return Err(usage("--output", "an archive is nothing for a terminal").hint("-o FILE, or a pipe"));
+        }
+        None => "-".into(),
+    };
+    let images: Vec<Vec<String>> = match args.multi_image_archive {
+        true => args.images.into_iter().map(|name| vec![name]).collect(),
+        false => vec![args.images],
+    };
+    let compression = if args.compress { Compression::Gzip } else { Compression::Kept };
+    images::save(&place()?, &images, &Files { layout: args.format.into(), path, name: None }, compression)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was verified, as JSON; that nothing has to be is told too.
+pub(crate) fn verify(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: VerifyArgs = read(matches)?;
+    let verified = images::verify(&place()?, &args.image, args.key.as_deref(), &args.registry.into())?;
+    if verified.is_empty() {
+        rlrun_engine::warn("policy.json demands no signature of it, so that none was verified; --key names a key");
+    }
+    let document = |s: &images::VerifiedSignature| json!({"digest": s.digest, "identity": s.identity, "key": s.key});
+    report::print(&format!("{:#}\n", serde_json::Value::Array(verified.iter().map(document).collect())))
+}
+
+fn usage(option: &str, why: &str) -> Failure {
+    Failure::new(Stage::Cli, Kind::Usage, "parse-arguments", "understand the command line", option).why(why)
+}

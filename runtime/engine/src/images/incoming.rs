@@ -1,0 +1,232 @@
+//! What adds images: archives, root file systems, registries. Each is judged before it is unpacked or named.
+
+use super::{Listener, Store, Stored, Workshop, caller, platform};
+use crate::policies::{self, Choice};
+use crate::request::{Fetch, Pull, PullOptions};
+use rlrun_admission::{Hook, PolicySet};
+use rlrun_image::{Files, Incoming, Layout, Reference, Transport, VerifiedSignature};
+use rlrun_spec::policy::{Denied, ImageFacts, PullRequest, Signature};
+use rlrun_spec::{Failure, Kind, Stage};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+impl Workshop {
+    /// `rlrun load`.
+    ///
+    /// # Errors
+    /// When the archive is not one, or a policy refuses an image of it.
+    pub fn load(&self, source: Option<&Path>, progress: Listener<'_>) -> Result<Vec<Stored>, Failure> {
+        let policies = self.policies()?;
+        if let Some(path) = source.filter(|path| path.is_dir()) {
+            // What is in it tells how it is laid out.
+            let files = Files { layout: Layout::OciDir, path: path.to_owned(), name: None };
+            return self.load_files(&policies, &files, progress);
+        }
+        let (mut reader, object) = open(source)?;
+        let approve = |image: &Incoming<'_>| self.judge(&policies, image);
+        let work = self.work(progress, &approve);
+        let stored = self.store.load(&mut *reader, &object, &work).map_err(|e| self.told(e))?;
+        self.added(&stored);
+        Ok(stored)
+    }
+
+    /// `rlrun import`; `-` is standard input.
+    ///
+    /// # Errors
+    /// When the file is no archive, or a policy refuses the image.
+    pub fn import(&self, file: &Path, name: Option<&str>, progress: Listener<'_>) -> Result<Stored, Failure> {
+        let (mut reader, object) = open(Some(file).filter(|f| *f != Path::new("-")))?;
+        let policies = self.policies()?;
+        let approve = |image: &Incoming<'_>| self.judge(&policies, image);
+        let work = self.work(progress, &approve);
+        let stored = self.store.import(&mut *reader, &object, name, &work).map_err(|e| self.told(e))?;
+        self.added(std::slice::from_ref(&stored));
+        Ok(stored)
+    }
+
+    /// `rlrun pull`: from a registry or from files; gives back the ids.
+    ///
+    /// # Errors
+    /// When the image cannot be had, or a policy refuses it.
+    pub fn pull(&self, name: &str, fetch: &Fetch, progress: Listener<'_>) -> Result<Vec<String>, Failure> {
+        let policies = self.policies()?;
+        match Transport::parse(name)? {
+            Transport::Files(files) => {
+                let stored = self.load_files(&policies, &files, progress)?;
+                Ok(stored.into_iter().map(|image| image.identity.id).collect())
+            }
+            Transport::Registry(name) => {
+                self.fetch_named(&policies, &name, fetch, progress)?;
+                Ok(vec![self.store.resolve(&name)?.identity.id])
+            }
+        }
+    }
+
+    /// `rlrun pull --all-tags`.
+    ///
+    /// # Errors
+    /// As [`Workshop::pull`].
+    pub fn pull_all_tags(&self, name: &str, fetch: &Fetch, progress: Listener<'_>) -> Result<Vec<String>, Failure> {
+        let Transport::Registry(name) = Transport::parse(name)? else {
+            return Err(Failure::new(Stage::Cli, Kind::Usage, "image-reference", "pull all tags of", name)
+                .why("only repositories have tags"));
+        };
+        let policies = self.policies()?;
+        let mut ids = Vec::new();
+        for reference in Store::remote_tags(&name, &fetch.options)? {
+            let name = reference.to_string();
+            self.fetch_named(&policies, &name, fetch, progress)?;
+            ids.push(self.store.resolve(&name)?.identity.id);
+        }
+        Ok(ids)
+    }
+
+    /// The image of a `run`, fetched if that is asked for; gives back what it is called in the store.
+    ///
+    /// # Errors
+    /// When it is not there and cannot be had, or a policy refuses it.
+    pub(crate) fn fetch(
+        &self,
+        policies: &PolicySet,
+        name: &str,
+        fetch: &Fetch,
+        progress: Listener<'_>,
+    ) -> Result<String, Failure> {
+        match Transport::parse(name)? {
+            Transport::Registry(name) => self.fetch_named(policies, &name, fetch, progress).map(|()| name),
+            Transport::Files(files) => match &self.load_files(policies, &files, progress)?[..] {
+                [one] => Ok(one.identity.id.clone()),
+                _ => Err(Failure::new(Stage::Cli, Kind::Usage, "image-reference", "find the image", name)
+                    .why("it holds several images")
+                    .hint("add the name of one: docker-archive:FILE:NAME")),
+            },
+        }
+    }
+
+    fn fetch_named(
+        &self,
+        policies: &PolicySet,
+        name: &str,
+        fetch: &Fetch,
+        progress: Listener<'_>,
+    ) -> Result<(), Failure> {
+        let pulled = match fetch.when {
+            Pull::Never => Ok(()),
+            Pull::Missing if self.store.has(name)? => Ok(()),
+            Pull::Missing | Pull::Always | Pull::Newer => {
+                self.pull_asking(policies, name, &fetch.options, progress).map(drop)
+            }
+        };
+        match pulled {
+            Err(failure) if fetch.when == Pull::Newer && failure.kind != Kind::Denied && self.store.has(name)? => {
+                crate::warn(&format!("the image is used as it is: {failure}"));
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn load_files(&self, policies: &PolicySet, files: &Files, progress: Listener<'_>) -> Result<Vec<Stored>, Failure> {
+        let approve = |image: &Incoming<'_>| self.judge(policies, image);
+        let stored = self.store.load_files(files, &self.work(progress, &approve)).map_err(|e| self.told(e))?;
+        self.added(&stored);
+        Ok(stored)
+    }
+
+    fn pull_asking(
+        &self,
+        policies: &PolicySet,
+        name: &str,
+        options: &PullOptions,
+        progress: Listener<'_>,
+    ) -> Result<Stored, Failure> {
+        if policies.asks(Hook::Image) {
+            let reference = Reference::parse(name)?;
+            let request = PullRequest {
+                reference: reference.to_string(),
+                digest: reference.digest().map(ToString::to_string),
+                platform: options.platform.clone().unwrap_or_else(platform),
+                insecure: options.tls_verify == Some(false),
+                mirror: None,
+            };
+            policies.on_pull(&request, &caller(&self.facts)).map_err(|denied| denied.failure(name))?;
+        }
+        let approve = |image: &Incoming<'_>| self.judge(policies, image);
+        let stored = self.store.pull(name, options, &self.work(progress, &approve)).map_err(|e| self.told(e))?;
+        self.added(std::slice::from_ref(&stored));
+        Ok(stored)
+    }
+
+    fn policies(&self) -> Result<PolicySet, Failure> {
+        policies::load(&self.place, Choice::default())
+    }
+
+    /// What is to be said and learnt after images have come in.
+    fn added(&self, stored: &[Stored]) {
+        self.try_overlay();
+        stored.iter().flat_map(warnings_of).for_each(|warning| crate::warn(&warning));
+    }
+
+    /// Asks about an image before it comes in.
+    fn judge(&self, policies: &PolicySet, image: &Incoming<'_>) -> Result<(), Failure> {
+        if !policies.asks(Hook::Image) {
+            return Ok(());
+        }
+        let refused = |denied: Box<Denied>| denied.failure(&image.identity.reference);
+        policies.on_image(&facts_of(image), &caller(&self.facts)).map(drop).map_err(refused)
+    }
+}
+
+fn signature(verified: &VerifiedSignature) -> Signature {
+    Signature { scheme: "cosign-key".to_owned(), identity: verified.identity.clone(), key_id: verified.key.clone() }
+}
+
+fn facts_of(image: &Incoming<'_>) -> ImageFacts {
+    let config = image.config.clone();
+    ImageFacts {
+        reference: image.identity.reference.clone(),
+        digest: image.identity.digest.clone(),
+        platform: image.identity.platform.clone(),
+        created: config.created,
+        user: config.user,
+        env: config.env,
+        labels: config.labels.into_iter().collect(),
+        entrypoint: config.entrypoint,
+        exposed_ports: config.exposed_ports,
+        volumes: config.volumes,
+        layers: u32::try_from(image.layers).unwrap_or(u32::MAX),
+        size_bytes: image.size,
+        history: image.history.to_vec(),
+        signatures: image.signatures.iter().map(signature).collect(),
+    }
+}
+
+fn warnings_of(stored: &Stored) -> Vec<String> {
+    let name = &stored.identity.reference;
+    let mut all = Vec::new();
+    if stored.skipped_devices > 0 {
+        all.push(format!(
+            "{name}: {} device nodes were left out: no user namespace can make them",
+            stored.skipped_devices
+        ));
+    }
+    if stored.squashed_owners > 0 {
+        all.push(format!("{name}: {} files belong to root now: only one id is mapped", stored.squashed_owners));
+    }
+    if stored.identity.platform.split('/').nth(1) != platform().split('/').nth(1) {
+        all.push(format!("{name} is for {}, and this machine is {}", stored.identity.platform, platform()));
+    }
+    all
+}
+
+fn open(source: Option<&Path>) -> Result<(Box<dyn Read + Send>, String), Failure> {
+    let Some(path) = source else { return Ok((Box::new(std::io::stdin()), "standard input".to_owned())) };
+    let object = path.display().to_string();
+    let failure = || Failure::new(Stage::Cli, Kind::Usage, "open-archive", "open the archive", object.clone());
+    let file = File::open(path).map_err(|e| match e.raw_os_error() {
+        Some(errno) => failure().errno(errno),
+        None => failure().why(e.to_string()),
+    })?;
+    Ok((Box::new(file), object))
+}

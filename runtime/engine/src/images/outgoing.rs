@@ -1,0 +1,74 @@
+//! What sends images away, and who we are where they go.
+
+use super::{Listener, Store};
+use crate::place::Place;
+use crate::request::PullOptions;
+use rlrun_image::{Compression, Files, Kept, Transport, VerifiedSignature};
+use rlrun_spec::Failure;
+use std::path::Path;
+
+/// `rlrun save`: each image by the words that name it.
+///
+/// # Errors
+/// When an image is not there, or cannot be written.
+pub fn save(place: &Place, images: &[Vec<String>], to: &Files, compression: Compression) -> Result<(), Failure> {
+    Store::new(&place.data).save(images, to, compression)?;
+    Ok(())
+}
+
+/// `rlrun push`: to a registry or into files; gives back the digest of what is there.
+///
+/// # Errors
+/// When there is no such image, or it cannot be sent.
+pub fn push(
+    place: &Place,
+    name: &str,
+    destination: Option<&str>,
+    options: &PullOptions,
+    progress: Listener<'_>,
+) -> Result<Option<String>, Failure> {
+    let store = Store::new(&place.data);
+    let to = destination.map(Transport::parse).transpose()?;
+    Ok(match to {
+        Some(Transport::Files(files)) => store.save(&[vec![name.to_owned()]], &files, Compression::Kept)?.digest,
+        Some(Transport::Registry(to)) => store.push(name, Some(&to), options, progress)?.digest,
+        None => store.push(name, None, options, progress)?.digest,
+    })
+}
+
+/// `rlrun image verify`: with a public key, else as policy.json demands.
+///
+/// # Errors
+/// When there is no such image, or no signature that holds.
+pub fn verify(
+    place: &Place,
+    name: &str,
+    key: Option<&Path>,
+    options: &PullOptions,
+) -> Result<Vec<VerifiedSignature>, Failure> {
+    Ok(Store::new(&place.data).verify(name, key, options)?)
+}
+
+/// `rlrun login`.
+///
+/// # Errors
+/// When the registry does not let the user in, or the credentials cannot be kept.
+pub fn login(registry: &str, user: &str, password: &str, options: &PullOptions) -> Result<Kept, Failure> {
+    Ok(rlrun_image::login(registry, user, password, options)?)
+}
+
+/// `rlrun login --get-login`.
+///
+/// # Errors
+/// When a file of credentials cannot be understood.
+pub fn logged_in(registry: &str, authfile: Option<&Path>) -> Result<Option<String>, Failure> {
+    Ok(rlrun_image::logged_in(registry, authfile)?)
+}
+
+/// `rlrun logout`: from one registry or from all; gives back from which.
+///
+/// # Errors
+/// When the file of credentials cannot be changed.
+pub fn logout(registry: Option<&str>, authfile: Option<&Path>) -> Result<Vec<String>, Failure> {
+    Ok(rlrun_image::logout(registry, authfile)?)
+}

@@ -1,0 +1,133 @@
+//! OCI layouts and `dir:` directories: manifests with their blobs under names that follow from digests. In an OCI layout
+//! `index.json` lists manifests, and their names are annotations; a `dir:` is one manifest without a name.
+
+use super::spool::{Spool, read_blob};
+use crate::digest::Digest;
+use crate::error::ImageError;
+use crate::manifest::{self, Descriptor, MAX_CONFIG, MAX_MANIFEST, Manifest, Platform};
+use crate::reference::Reference;
+use crate::store::{Ingest, NewImage, read_config};
+
+/// Where a full name stands before the specification's annotation, which most tools fill with a tag or a short name.
+const NAMES: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
+
+/// What a digest's file is called.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Naming {
+    /// `blobs/sha256/<hex>`
+    Oci,
+    /// `<hex>`, manifests of an index `<hex>.manifest.json`
+    Dir,
+}
+
+impl Naming {
+    fn blob(self, digest: &Digest) -> String {
+        match self {
+            Naming::Oci => format!("blobs/sha256/{}", digest.hex()),
+            Naming::Dir => digest.hex().to_owned(),
+        }
+    }
+
+    fn manifest(self, digest: &Digest) -> String {
+        match self {
+            Naming::Oci => self.blob(digest),
+            Naming::Dir => format!("{}.manifest.json", digest.hex()),
+        }
+    }
+}
+
+/// The images of an OCI layout: all that fit this machine, or the one of a name.
+pub(super) fn images(ingest: &Ingest<'_>, spool: &Spool, wanted: Option<&str>) -> Result<Vec<NewImage>, ImageError> {
+    let object = spool.object.as_str();
+    let (digest, _) = spool.blob(ingest, "index.json")?;
+    let bytes = read_blob(ingest, &digest, MAX_MANIFEST, object)?;
+    let Manifest::Index(mut list) = manifest::parse(&bytes, None, &format!("{object}: index.json"))? else {
+        return Err(ImageError::malformed(object, "index.json is no index"));
+    };
+    if list.is_empty() {
+        return Err(ImageError::malformed(object, "index.json lists no image"));
+    }
+    if let Some(wanted) = wanted {
+        list.retain(|d| is_called(d, wanted));
+        if list.is_empty() {
+            return Err(ImageError::Unknown { name: format!("{object}:{wanted}") });
+        }
+    }
+    let image = |listed: &Descriptor| listed_image(ingest, spool, listed);
+    if list.iter().any(|d| name(d).is_some()) {
+        // Each name is an image; the same name twice means several platforms, and the last that fits this machine stays.
+        return list.iter().filter(|d| for_this_machine(d)).map(image).collect();
+    }
+    match &list[..] {
+        [only] => Ok(vec![image(only)?]),
+        several => Ok(vec![image(Platform::host().choose(several, object)?)?]),
+    }
+}
+
+/// The one image of a `dir:`.
+pub(super) fn directory(ingest: &Ingest<'_>, spool: &Spool) -> Result<NewImage, ImageError> {
+    let (digest, _) = spool.blob(ingest, "manifest.json")?;
+    image(ingest, spool, Naming::Dir, digest, Vec::new())
+}
+
+fn listed_image(ingest: &Ingest<'_>, spool: &Spool, listed: &Descriptor) -> Result<NewImage, ImageError> {
+    spool.promised(ingest, &Naming::Oci.manifest(&listed.digest), &listed.digest, listed.size)?;
+    image(ingest, spool, Naming::Oci, listed.digest.clone(), name(listed).into_iter().collect())
+}
+
+fn is_called(descriptor: &Descriptor, wanted: &str) -> bool {
+    let same = |text: &str| text == wanted || Reference::parse_local(wanted).ok() == Reference::parse_local(text).ok();
+    NAMES.iter().any(|key| descriptor.annotation(key).is_some_and(same))
+}
+
+fn for_this_machine(descriptor: &Descriptor) -> bool {
+    !descriptor.has_platform() || Platform::host().fits(descriptor)
+}
+
+fn name(descriptor: &Descriptor) -> Option<Reference> {
+    // A layout may call its images what it likes; what is no reference leaves the image without a name.
+    NAMES.iter().find_map(|key| Reference::parse_local(descriptor.annotation(key)?).ok())
+}
+
+/// The image of a manifest or index that has arrived.
+fn image(
+    ingest: &Ingest<'_>,
+    spool: &Spool,
+    naming: Naming,
+    mut digest: Digest,
+    names: Vec<Reference>,
+) -> Result<NewImage, ImageError> {
+    let object = format!("{}: manifest {digest}", spool.object);
+    let mut others = Vec::new();
+    let found = loop {
+        let bytes = read_blob(ingest, &digest, MAX_MANIFEST, &object)?;
+        match manifest::parse(&bytes, None, &object)? {
+            Manifest::Image(image) => break image,
+            // An index within an index is one too many.
+            Manifest::Index(_) if !others.is_empty() => {
+                return Err(ImageError::malformed(object, "indexes are nested"));
+            }
+            Manifest::Index(list) => {
+                let chosen = Platform::host().choose(&list, &object)?;
+                spool.promised(ingest, &naming.manifest(&chosen.digest), &chosen.digest, chosen.size)?;
+                others.push(std::mem::replace(&mut digest, chosen.digest.clone()));
+            }
+        }
+    };
+    spool.promised(ingest, &naming.blob(&found.config.digest), &found.config.digest, found.config.size)?;
+    let bytes = read_blob(ingest, &found.config.digest, MAX_CONFIG, &object)?;
+    let mut layers = Vec::new();
+    for layer in &found.layers {
+        spool.promised(ingest, &naming.blob(&layer.digest), &layer.digest, layer.size)?;
+        layers.push((layer.digest.clone(), layer.size));
+    }
+    let contents = read_config(&bytes, &object, layers, &ingest.work.limits)?;
+    Ok(NewImage {
+        manifest: digest,
+        config_digest: found.config.digest,
+        contents,
+        others,
+        names,
+        signatures: Vec::new(),
+    })
+}

@@ -1,0 +1,112 @@
+//! The way out: images of the store as archives, directories and, in [`crate::registry`], pushes. Blobs go out as they came
+//! in wherever the layout allows it, so that digests stay.
+
+mod archive;
+mod directory;
+mod outgoing;
+mod push;
+
+pub(crate) use outgoing::Outgoing;
+
+use crate::error::{ImageError, from_io};
+use crate::store::Store;
+use crate::transport::{Files, Layout};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+/// What becomes of layers that are not compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// They stay as they are.
+    #[default]
+    Kept,
+    /// They are compressed with gzip, which gives the image another digest.
+    Gzip,
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// Digest of the manifest as it is there; None where the layout has none.
+    pub digest: Option<String>,
+}
+
+impl Store {
+    /// Writes images to an archive or a directory, each given by words that name it, the first of which finds it. These
+    /// are what it is called there, unless `target` says otherwise.
+    ///
+    /// # Errors
+    /// When an image is not there, or cannot be written.
+    pub fn save(&self, images: &[Vec<String>], target: &Files, compression: Compression) -> Result<Saved, ImageError> {
+        let _writers = self.lock_for_reading()?;
+        let images = images.iter().map(|names| self.outgoing(names)).collect::<Result<Vec<_>, _>>()?;
+        match target.layout {
+            Layout::DockerArchive => {
+                into_file(&target.path, |out| archive::docker(&images, target.name.as_deref(), out))?;
+                Ok(Saved { digest: None })
+            }
+            Layout::OciArchive => {
+                let image = only(&images, "oci-archive")?.as_oci()?;
+                into_file(&target.path, |out| archive::oci(&image, target.name.as_deref(), out))?;
+                Ok(Saved { digest: Some(image.digest().to_string()) })
+            }
+            Layout::OciDir => {
+                let image = only(&images, "oci")?.as_oci()?;
+                directory::oci(&image, target.name.as_deref(), &target.path)?;
+                Ok(Saved { digest: Some(image.digest().to_string()) })
+            }
+            Layout::DockerDir => {
+                let digest = directory::dir(only(&images, "dir")?, &target.path, compression)?;
+                Ok(Saved { digest: Some(digest.to_string()) })
+            }
+        }
+    }
+}
+
+fn only<'a>(images: &'a [Outgoing], layout: &str) -> Result<&'a Outgoing, ImageError> {
+    match images {
+        [one] => Ok(one),
+        _ => Err(ImageError::reference(layout, "it holds one image; docker-archive holds several")),
+    }
+}
+
+/// A file appears when it is complete; pipes and devices are written to as they are.
+fn into_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<(), ImageError>) -> Result<(), ImageError> {
+    let fail = |e: std::io::Error| write_error(path, &e);
+    if path == Path::new("-") {
+        let mut out = BufWriter::with_capacity(BUFFER, std::io::stdout().lock());
+        write(&mut out)?;
+        return out.flush().map_err(fail);
+    }
+    let special = std::fs::metadata(path).is_ok_and(|m| {
+        let kind = m.file_type();
+        kind.is_fifo() || kind.is_char_device() || kind.is_block_device()
+    });
+    if special {
+        let file = File::options().write(true).open(path).map_err(fail)?;
+        let mut out = BufWriter::with_capacity(BUFFER, file);
+        write(&mut out)?;
+        return out.flush().map_err(fail);
+    }
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    let temporary = tempfile::Builder::new().prefix(".rlrun-save-").permissions(mode).tempfile_in(parent);
+    let temporary = temporary.map_err(fail)?;
+    let mut out = BufWriter::with_capacity(BUFFER, temporary);
+    write(&mut out)?;
+    let temporary = out.into_inner().map_err(|e| fail(e.into_error()))?;
+    temporary.persist(path).map_err(|e| fail(e.error)).map(drop)
+}
+
+const BUFFER: usize = 256 << 10;
+
+pub(super) fn write_error(path: &Path, error: &std::io::Error) -> ImageError {
+    from_io("save-write", "write the image to", path.display().to_string(), error)
+}
+
+/// A file of a directory, made anew.
+pub(super) fn create(path: &Path) -> Result<File, ImageError> {
+    File::options().write(true).create_new(true).open(path).map_err(|e| write_error(path, &e))
+}

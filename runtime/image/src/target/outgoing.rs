@@ -1,0 +1,146 @@
+//! An image of the store with all its parts, ready to be written somewhere.
+
+use crate::config;
+use crate::decompress::decompressed;
+use crate::digest::Digest;
+use crate::error::{ImageError, from_io, store_io};
+use crate::manifest::{self, DOCKER_MANIFEST, Manifest, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST};
+use crate::reference::Reference;
+use crate::store::Store;
+use serde_json::Value;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+/// One image.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing {
+    /// What it is to be called: the words that it was asked for by, where they are names.
+    pub(crate) names: Vec<Reference>,
+    pub(crate) manifest: Vec<u8>,
+    pub(crate) media_type: String,
+    pub(crate) config: Vec<u8>,
+    /// Bottom first.
+    pub(crate) layers: Vec<OutgoingLayer>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct OutgoingLayer {
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    pub(crate) media_type: String,
+    pub(crate) diff_id: Digest,
+    pub(crate) path: PathBuf,
+}
+
+impl Store {
+    /// Finds the image that all of `names` name.
+    pub(crate) fn outgoing(&self, names: &[String]) -> Result<Outgoing, ImageError> {
+        let first = names.first().ok_or_else(|| ImageError::reference("", "an image is missing"))?;
+        let (_, record) = self.find(first)?;
+        let mut references = Vec::new();
+        for (index, name) in names.iter().enumerate() {
+            match self.find_by_name(name) {
+                Ok(Some((reference, _))) if index == 0 => references.push(reference),
+                // An id is no name.
+                Ok(None) | Err(ImageError::Reference { .. }) if index == 0 => {}
+                Ok(_) => references.push(Reference::parse_local(name)?),
+                Err(e) => return Err(e),
+            }
+        }
+        let manifest = self.read_blob(&record.manifest)?;
+        let Manifest::Image(image) = manifest::parse(&manifest, None, first)? else {
+            return Err(ImageError::malformed(first, "its manifest is an index"));
+        };
+        let config = self.read_blob(&record.id)?;
+        let diff_ids = config::parse(&config, first)?.diff_ids;
+        let layers = image.layers.into_iter().zip(diff_ids).map(|(layer, diff_id)| OutgoingLayer {
+            path: self.blob(&layer.digest),
+            digest: layer.digest,
+            size: layer.size,
+            media_type: layer.media_type,
+            diff_id,
+        });
+        let written = serde_json::from_slice::<Value>(&manifest).ok();
+        let written = written.as_ref().and_then(|m| m.get("mediaType")?.as_str()).unwrap_or(OCI_MANIFEST).to_owned();
+        Ok(Outgoing { names: references, media_type: written, layers: layers.collect(), manifest, config })
+    }
+
+    fn read_blob(&self, digest: &Digest) -> Result<Vec<u8>, ImageError> {
+        let path = self.blob(digest);
+        std::fs::read(&path).map_err(store_io("read a blob", &path))
+    }
+}
+
+impl Outgoing {
+    pub(crate) fn digest(&self) -> Digest {
+        Digest::of(&self.manifest)
+    }
+
+    pub(crate) fn config_digest(&self) -> Digest {
+        Digest::of(&self.config)
+    }
+
+    /// With a manifest of OCI's types: readers of OCI layouts take no other. An OCI manifest stays byte for byte.
+    pub(crate) fn as_oci(&self) -> Result<Self, ImageError> {
+        if self.media_type != DOCKER_MANIFEST {
+            return Ok(self.clone());
+        }
+        let mut oci = Outgoing { media_type: OCI_MANIFEST.to_owned(), ..self.clone() };
+        for layer in &mut oci.layers {
+            let suffix = if layer.media_type.ends_with("gzip") {
+                "+gzip"
+            } else if layer.media_type.ends_with("zstd") {
+                "+zstd"
+            } else {
+                ""
+            };
+            layer.media_type = format!("{OCI_LAYER}{suffix}");
+        }
+        oci.manifest = oci.written_anew(OCI_CONFIG)?;
+        Ok(oci)
+    }
+
+    /// The manifest with its layers as they are now, and everything else as it was.
+    pub(crate) fn written_anew(&self, config_type: &str) -> Result<Vec<u8>, ImageError> {
+        let bad = |e: serde_json::Error| ImageError::malformed(self.digest().to_string(), e.to_string());
+        let mut manifest: Value = serde_json::from_slice(&self.manifest).map_err(bad)?;
+        let layers: Vec<Value> = self
+            .layers
+            .iter()
+            .map(|l| serde_json::json!({"mediaType": l.media_type, "digest": l.digest.as_str(), "size": l.size}))
+            .collect();
+        manifest["mediaType"] = self.media_type.clone().into();
+        manifest["layers"] = layers.into();
+        manifest["config"]["mediaType"] = config_type.into();
+        serde_json::to_vec(&manifest).map_err(bad)
+    }
+}
+
+impl OutgoingLayer {
+    pub(crate) fn open(&self) -> Result<File, ImageError> {
+        File::open(&self.path).map_err(store_io("read a blob", &self.path))
+    }
+
+    /// Its archive, uncompressed.
+    pub(crate) fn plain(&self) -> Result<Box<dyn Read + Send>, ImageError> {
+        let fail = |e: io::Error| from_io("data-dir", "read a blob", self.path.display().to_string(), &e);
+        decompressed(self.open()?).map_err(fail)
+    }
+
+    /// Bytes of its archive, uncompressed. They are counted where the blob is compressed: no header is to be believed.
+    pub(crate) fn plain_size(&self) -> Result<u64, ImageError> {
+        if !self.is_compressed()? {
+            return Ok(self.size);
+        }
+        let fail = |e: io::Error| from_io("data-dir", "read a blob", self.path.display().to_string(), &e);
+        io::copy(&mut self.plain()?, &mut io::sink()).map_err(fail)
+    }
+
+    pub(crate) fn is_compressed(&self) -> Result<bool, ImageError> {
+        let mut magic = Vec::new();
+        let read = self.open()?.take(4).read_to_end(&mut magic);
+        read.map_err(store_io("read a blob", &self.path))?;
+        Ok(magic.starts_with(&[0x1f, 0x8b]) || magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]))
+    }
+}

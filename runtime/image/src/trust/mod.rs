@@ -1,0 +1,111 @@
+//! containers-policy.json(5): which images may come in at all. Asked before anything of an image is fetched or unpacked;
+//! what cannot be checked here is refused, never passed over.
+
+mod cosign;
+mod identity;
+mod key;
+mod policy;
+
+pub use cosign::VerifiedSignature;
+pub(crate) use key::PublicKey;
+pub(crate) use policy::{Policy, Requirement};
+
+use crate::digest::Digest;
+use crate::error::ImageError;
+use crate::reference::Reference;
+use crate::registry::Client;
+use crate::store::Store;
+use crate::transport::{Files, Layout};
+use cosign::Signatures;
+use rlrun_spec::{Failure, Kind, Stage};
+use std::path::Path;
+
+/// Decides about an image that is offered under `reference`; `client` is where its signatures are, `digests` are its
+/// manifest's and those of the indexes that it was chosen from: whoever signed one of them signed the image.
+pub(crate) fn check_registry(
+    policy: &Policy,
+    reference: &Reference,
+    client: &Client,
+    digests: &[&Digest],
+) -> Result<Vec<VerifiedSignature>, ImageError> {
+    let mut verified = Vec::new();
+    for requirement in policy.for_reference(reference) {
+        match requirement {
+            Requirement::AcceptAnything => {}
+            Requirement::SigstoreSigned { keys, identity } => {
+                let signatures = Signatures::fetch(client, digests)?;
+                let keys = keys.load()?;
+                let accept = |said: &str| identity.accepts(reference, said);
+                let found = signatures.verify(&keys, &accept).map_err(|why| refused(reference.to_string(), &why))?;
+                verified.push(found);
+            }
+            other => return Err(refused(reference.to_string(), &other.refusal())),
+        }
+    }
+    Ok(verified)
+}
+
+/// Whether a reference may be asked for at all.
+pub(crate) fn check_name(policy: &Policy, reference: &Reference) -> Result<(), ImageError> {
+    match policy.for_reference(reference).iter().find(|r| r.is_refusal()) {
+        None => Ok(()),
+        Some(requirement) => Err(refused(reference.to_string(), &requirement.refusal())),
+    }
+}
+
+/// Decides about images in files, which carry no signatures.
+pub(crate) fn check_files(policy: &Policy, files: &Files) -> Result<(), ImageError> {
+    let object = files.path.display().to_string();
+    for requirement in policy.for_files(files) {
+        match requirement {
+            Requirement::AcceptAnything => {}
+            Requirement::SigstoreSigned { .. } => {
+                return Err(refused(object, "it has to be signed, and images in files carry no signatures"));
+            }
+            other => return Err(refused(object, &other.refusal())),
+        }
+    }
+    Ok(())
+}
+
+/// The same for an archive that is read from a stream: what it is turns out when it is read.
+pub(crate) fn check_stream(policy: &Policy, layout: Layout, object: &str) -> Result<(), ImageError> {
+    check_files(policy, &Files { layout, path: object.into(), name: None })
+}
+
+impl Store {
+    /// Verifies the signatures that a registry has of an image of the store: with a public key, else as policy.json
+    /// demands. Gives back what was verified; nothing where policy.json demands no signature.
+    ///
+    /// # Errors
+    /// When there is no such image, no signature of it, or none that the key made.
+    pub fn verify(
+        &self,
+        name: &str,
+        key: Option<&Path>,
+        options: &crate::PullOptions,
+    ) -> Result<Vec<VerifiedSignature>, ImageError> {
+        let (reference, record) = self.find(name)?;
+        let reference = Reference::parse(&reference)?;
+        let client = crate::source::reach(&reference, options)?;
+        let digests: Vec<&Digest> = record.manifests().collect();
+        match key {
+            None => check_registry(&Policy::from_system()?, &reference, &client, &digests),
+            Some(path) => {
+                let keys = vec![PublicKey::read(path)?];
+                let repository = reference.repository();
+                let accept = |said: &str| Reference::parse(said).is_ok_and(|r| r.repository() == repository);
+                let found = Signatures::fetch(&client, &digests)?.verify(&keys, &accept);
+                Ok(vec![found.map_err(|why| refused(reference.to_string(), &why))?])
+            }
+        }
+    }
+}
+
+fn refused(object: String, why: &str) -> ImageError {
+    let failure = Failure::new(Stage::Cli, Kind::Denied, "image-policy", "accept the image", object);
+    ImageError::Inner(failure.why(why).hint(
+        "the first of ~/.config/containers/policy.json and /etc/containers/policy.json says what is accepted \
+         (containers-policy.json(5))",
+    ))
+}

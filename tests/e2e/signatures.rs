@@ -1,0 +1,156 @@
+//! policy.json decides what comes in, and cosign's signatures are verified with a key alone.
+
+use rlrun_tests::{Case, Image, Registry, Rootfs, base_rootfs, case, digest};
+use serde_json::json;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+fn write(path: &Path, data: impl AsRef<[u8]>) {
+    std::fs::File::create(path).unwrap().write_all(data.as_ref()).unwrap();
+}
+
+fn openssl(words: &[&str]) -> Vec<u8> {
+    let output = Command::new("openssl").args(words).output().unwrap();
+    assert!(output.status.success(), "openssl {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// A pair of keys as cosign makes them: ECDSA on P-256.
+fn make_key(case: &Case, name: &str) -> (String, String) {
+    let private = case.directory().join(format!("{name}.pem")).to_str().unwrap().to_owned();
+    let public = case.directory().join(format!("{name}.pub")).to_str().unwrap().to_owned();
+    openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", &private]);
+    openssl(&["ec", "-in", &private, "-pubout", "-out", &public]);
+    (private, public)
+}
+
+/// Signs an image of a registry as `cosign sign --key` does.
+fn sign(case: &Case, registry: &Registry, repository: &str, manifest: &str, (key, said): (&str, &str)) {
+    let payload = json!({
+        "critical": {
+            "identity": {"docker-reference": said},
+            "image": {"docker-manifest-digest": manifest},
+            "type": "cosign container image signature",
+        },
+        "optional": null,
+    })
+    .to_string();
+    let file = case.directory().join("payload.json");
+    write(&file, &payload);
+    let signature = openssl(&["dgst", "-sha256", "-sign", key, file.to_str().unwrap()]);
+    write(&case.directory().join("payload.sig"), signature);
+    let encoded = openssl(&["base64", "-A", "-in", case.directory().join("payload.sig").to_str().unwrap()]);
+    let config = br#"{"architecture":"","os":"","rootfs":{"type":"layers","diff_ids":[]}}"#;
+    let signed = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": digest(config),
+            "size": config.len(),
+        },
+        "layers": [{
+            "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json",
+            "digest": digest(payload.as_bytes()),
+            "size": payload.len(),
+            "annotations": {"dev.cosignproject.cosign/signature": String::from_utf8(encoded).unwrap()},
+        }],
+    })
+    .to_string();
+    let tag = format!("{}.sig", manifest.replace(':', "-"));
+    registry.add_manifest(repository, &tag, signed.as_bytes(), &[config, payload.as_bytes()]);
+}
+
+fn accept_only(case: &Case, requirement: &serde_json::Value) {
+    case.user().private_directory(&case.home().join(".config"));
+    let directory = case.user().private_directory(&case.home().join(".config/containers"));
+    let path = directory.join("policy.json");
+    let policy =
+        json!({"default": [{"type": "insecureAcceptAnything"}], "transports": {"docker": {"": [requirement]}}});
+    write(&path, policy.to_string());
+    case.user().own(&path);
+}
+
+fn image(text: &str) -> Image {
+    Image::new("unused:1", base_rootfs().clone()).layer(Rootfs::new().file("etc/which", 0o644, text))
+}
+
+fn layers(case: &Case) -> usize {
+    std::fs::read_dir(case.data().join("blobs/sha256")).unwrap().count()
+}
+
+#[test]
+fn what_policy_json_rejects_never_comes_in() {
+    let case = case!(Userns, Registry);
+    let registry = Registry::http(case.directory());
+    registry.add("app", "1", &image("x"));
+    let name = format!("localhost:{}/app:1", registry.address.port());
+    let before = layers(&case);
+    for (requirement, why) in [
+        (json!({"type": "reject"}), "rejects"),
+        (json!({"type": "signedBy", "keyType": "GPGKeys", "keyPath": "/k"}), "GPG"),
+        (json!({"type": "sigstoreSigned", "keyPath": "/no/such/key"}), "/no/such/key"),
+        (json!({"type": "sigstoreSigned", "fulcio": {}}), "certificates"),
+        (json!({"type": "somethingNew"}), "policy.json"),
+    ] {
+        accept_only(&case, &requirement);
+        case.run(["pull", &name]).refused(125, why);
+        case.run(["run", "--rm", "--network", "none", &name, "true"]).refused(125, why);
+    }
+    assert_eq!(layers(&case), before, "nothing of it is there");
+    accept_only(&case, &json!({"type": "insecureAcceptAnything"}));
+    case.run(["pull", &name]).ok();
+    // Files have scopes of their own.
+    let archive = case.make_file("a.tar", image("y").docker_archive().bytes());
+    let path = case.home().join(".config/containers/policy.json");
+    write(&path, r#"{"default": [{"type": "reject"}]}"#);
+    case.run(["load", "-i", archive.to_str().unwrap()]).refused(125, "rejects");
+    let allowed = json!({"default": [{"type": "reject"}],
+        "transports": {"docker-archive": {"": [{"type": "insecureAcceptAnything"}]}}});
+    write(&path, allowed.to_string());
+    case.run(["load", "-i", archive.to_str().unwrap()]).ok();
+}
+
+#[test]
+fn an_image_comes_in_when_the_right_key_has_signed_it() {
+    let case = case!(Userns, Registry, Openssl);
+    let registry = Registry::http(case.directory());
+    let manifest = registry.add("app", "1", &image("signed"));
+    let host = format!("localhost:{}", registry.address.port());
+    let (name, repository) = (format!("{host}/app:1"), format!("{host}/app"));
+    let (right, right_public) = make_key(&case, "right");
+    let (wrong, wrong_public) = make_key(&case, "wrong");
+    let demand = |key: &str, identity: &str| json!({"type": "sigstoreSigned", "keyPath": key, "signedIdentity": {"type": identity}});
+    accept_only(&case, &demand(&right_public, "matchRepository"));
+    let before = layers(&case);
+    case.run(["pull", &name]).refused(125, "no signature");
+    sign(&case, &registry, "app", &manifest, (&wrong, &repository));
+    case.run(["pull", &name]).refused(125, "accepted key");
+    registry.remove_tag("app", &format!("{}.sig", manifest.replace(':', "-")));
+    // Signed by the right key, but another image, or for another name.
+    let other = digest(b"other");
+    sign_as(&case, &registry, &manifest, &other, (&right, &repository));
+    case.run(["pull", &name]).refused(125, "another image");
+    registry.remove_tag("app", &format!("{}.sig", manifest.replace(':', "-")));
+    sign(&case, &registry, "app", &manifest, (&right, "localhost:1/else"));
+    case.run(["pull", &name]).refused(125, "localhost:1/else");
+    registry.remove_tag("app", &format!("{}.sig", manifest.replace(':', "-")));
+    assert_eq!(layers(&case), before, "nothing of it is there");
+
+    sign(&case, &registry, "app", &manifest, (&right, &repository));
+    case.run(["pull", &name]).ok();
+    case.run(["image", "verify", &name]).ok().says(&manifest);
+    case.run(["image", "verify", "--key", &right_public, &name]).ok().says(&repository);
+    case.run(["image", "verify", "--key", &wrong_public, &name]).refused(125, "accepted key");
+    // The name in it has no tag, which is not the exact name.
+    accept_only(&case, &demand(&right_public, "matchExact"));
+    case.run(["pull", &name]).refused(125, "signature is for");
+}
+
+/// As [`sign`], with a statement about another digest than the one it is attached to.
+fn sign_as(case: &Case, registry: &Registry, manifest: &str, stated: &str, (key, said): (&str, &str)) {
+    sign(case, registry, "app", stated, (key, said));
+    let tag = |digest: &str| format!("{}.sig", digest.replace(':', "-"));
+    registry.move_tag("app", &tag(stated), &tag(manifest));
+}
