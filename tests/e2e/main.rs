@@ -10,6 +10,7 @@ mod hostile_layers;
 mod image_verbs;
 mod images;
 mod introspection;
+mod limits;
 mod network;
 mod policy;
 mod pull;

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <linux/keyctl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
@@ -395,6 +396,38 @@ static int identity(void)
     return 0;
 }
 
+static void *sleep_forever(void *unused)
+{
+    for (;;)
+        pause();
+    return unused;
+}
+
+/* Starts processes until the kernel refuses: how many there are, and how it refused. As another user, if one is given. */
+static int start_many(int wanted, uid_t uid, int threads)
+{
+    int count = 0, error = 0;
+    for (; count < wanted && !error; count += !error) {
+        pthread_t thread;
+        pid_t pid;
+        if (threads) {
+            error = pthread_create(&thread, NULL, sleep_forever, NULL);
+            continue;
+        }
+        if ((pid = fork()) < 0) {
+            error = errno;
+        } else if (pid == 0) {
+            if (uid && count % 2)
+                setuid(uid);
+            for (;;)
+                pause();
+        }
+    }
+    printf("%d %s\n", count, error ? strerrorname_np(error) : "ok");
+    fflush(stdout);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
@@ -416,6 +449,14 @@ int main(int argc, char **argv)
         return *(volatile int *)0;
     if (!strcmp(what, "scatter"))
         return scatter(atoi(a)) || ready();
+    if (!strcmp(what, "forks"))
+        return start_many(atoi(a), 0, 0);
+    if (!strcmp(what, "forks-as"))
+        return start_many(atoi(a), (uid_t)atoi(b), 0);
+    if (!strcmp(what, "forks-wait"))
+        return start_many(atoi(a), 0, 0) || wait_forever();
+    if (!strcmp(what, "threads"))
+        return start_many(atoi(a), 0, 1);
     if (!strcmp(what, "scatter-wait"))
         return scatter(atoi(a)) || wait_forever();
     if (!strcmp(what, "orphans"))

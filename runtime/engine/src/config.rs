@@ -2,6 +2,7 @@
 //! Reads nothing but what it is given, except the real paths of volumes.
 
 pub mod controls;
+pub mod limits;
 pub mod mounts;
 pub mod paths;
 pub mod process;
@@ -12,12 +13,11 @@ pub mod user;
 use crate::host::cause::Surroundings;
 use crate::host::idmap::IdPlan;
 use crate::request::capability::{self, Set};
-use crate::request::limits::{DEFAULT_PIDS, Pids};
 use crate::request::{ReadOnly, RunRequest};
 use crate::storage::Storage;
 use oci_spec::runtime::{
-    Capabilities, Linux, LinuxCapabilities, LinuxCpu, LinuxIdMapping, LinuxIdMappingBuilder, LinuxMemory,
-    LinuxNamespace, LinuxNamespaceType, LinuxPids, LinuxResources, LinuxSeccomp, Process, Root, Spec, User,
+    Capabilities, Linux, LinuxCapabilities, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType,
+    LinuxSeccomp, Process, Root, Spec, User,
 };
 use rlrun_image::ResolvedImage;
 use rlrun_spec::container::{InvalidSpec, NetworkMode, PortMapping, UserNamespace};
@@ -80,6 +80,7 @@ pub fn build(inputs: Inputs<'_>) -> Result<Built, Failure> {
             .hint("leave out --network, or -p"));
     }
     ulimits::check(&request.limits.ulimits)?;
+    limits::check(&request.limits, request.init)?;
     let account = account(inputs)?;
     let caps = capabilities(inputs);
     let mounts = mounts::plan(request, &inputs.image.config, inputs.host, &inputs.ids.maps)?;
@@ -94,6 +95,7 @@ pub fn build(inputs: Inputs<'_>) -> Result<Built, Failure> {
         storage: inputs.storage,
         seccomp_profile: &seccomp.name,
         capabilities: &names.join(","),
+        bounding: caps.iter().fold(0, |mask, number| mask | 1 << *number),
         masked: paths.masked.len(),
         image_volumes: &mounts.image_volumes,
     })?;
@@ -240,6 +242,7 @@ fn process(inputs: Inputs<'_>, account: &user::Account, caps: &Set, hostname: &s
         .set_cwd(PathBuf::from(process::workdir(request, image)))
         .set_capabilities(Some(capability_sets(request, account.uid, caps)))
         .set_rlimits((!ulimits.is_empty()).then(|| ulimits.clone()))
+        .set_oom_score_adj(request.limits.oom_score_adj)
         .set_no_new_privileges(Some(request.security.no_new_privileges));
     process
 }
@@ -265,7 +268,7 @@ fn linux(inputs: Inputs<'_>, paths: paths::Paths, seccomp: Option<LinuxSeccomp>)
         .set_namespaces(Some(namespaces(inputs.request.network.mode)))
         .set_uid_mappings(Some(mappings(&inputs.ids.maps.uids)))
         .set_gid_mappings(Some(mappings(&inputs.ids.maps.gids)))
-        .set_resources(Some(resources(inputs.request)))
+        .set_resources(Some(limits::resources(&inputs.request.limits)))
         .set_seccomp(seccomp)
         .set_masked_paths(Some(paths.masked))
         .set_readonly_paths(Some(paths.read_only));
@@ -296,29 +299,6 @@ fn mappings(lines: &[IdMapping]) -> Vec<LinuxIdMapping> {
         built.build().unwrap_or_default()
     };
     lines.iter().map(mapping).collect()
-}
-
-fn resources(request: &RunRequest) -> LinuxResources {
-    /// cpu.cfs_period_us, as in podman and docker.
-    const PERIOD: u64 = 100_000;
-    let limits = &request.limits;
-    let mut resources = LinuxResources::default();
-    if let Some(bytes) = limits.memory.and_then(|b| i64::try_from(b).ok()) {
-        let mut memory = LinuxMemory::default();
-        memory.set_limit(Some(bytes));
-        resources.set_memory(Some(memory));
-    }
-    if let Some(millis) = limits.cpu_millis {
-        let mut cpu = LinuxCpu::default();
-        cpu.set_period(Some(PERIOD)).set_quota(Some(i64::from(millis) * 100));
-        resources.set_cpu(Some(cpu));
-    }
-    if let Pids::AtMost(limit) = limits.pids.unwrap_or(Pids::AtMost(DEFAULT_PIDS)) {
-        let mut pids = LinuxPids::default();
-        pids.set_limit(i64::from(limit));
-        resources.set_pids(Some(pids));
-    }
-    resources
 }
 
 fn stop_signal(inputs: Inputs<'_>) -> i32 {

@@ -1,7 +1,7 @@
 //! The last steps before the payload: one table, in one order, none of which can be skipped, only configured.
 
 use crate::at::At;
-use crate::sys;
+use crate::{scheduling, sys};
 use rlrun_spec::plan::{Launch, Rlimit as PlanRlimit};
 use rlrun_spec::{Failure, MapWriter};
 use rustix::io::Errno;
@@ -26,6 +26,7 @@ struct Step {
 const STEPS: &[Step] = &[
     Step { name: "keyring", apply: keyring },
     Step { name: "oom-score", apply: oom_score },
+    Step { name: "scheduling", apply: scheduling::apply },
     Step { name: "rlimits", apply: rlimits },
     Step { name: "bounding-set", apply: bounding_set },
     Step { name: "seccomp-before-ids", apply: seccomp_without_nnp },

@@ -55,9 +55,16 @@ impl Writing {
 /// One id only: the kernel lets its owner write that, once `setgroups` is denied (since 3.19).
 fn write_single(maps: &IdMaps, pid: Pid) -> Result<(), Failure> {
     let pid = pid.as_raw_nonzero();
-    write(&format!("/proc/{pid}/setgroups"), "deny", "write-gid-map")?;
-    write(&format!("/proc/{pid}/uid_map"), &lines(&maps.uids), "write-uid-map")?;
-    write(&format!("/proc/{pid}/gid_map"), &lines(&maps.gids), "write-gid-map")
+    write_file(&format!("/proc/{pid}/setgroups"), "deny", "write-gid-map")?;
+    write_file(&format!("/proc/{pid}/uid_map"), &lines(&maps.uids), "write-uid-map")?;
+    write_file(&format!("/proc/{pid}/gid_map"), &lines(&maps.gids), "write-gid-map")
+}
+
+/// Both maps of a process in a namespace below this one's, whose root this process is.
+pub(crate) fn write(pid: Pid, uids: &[IdMapping], gids: &[IdMapping]) -> Result<(), Failure> {
+    let pid = pid.as_raw_nonzero();
+    write_file(&format!("/proc/{pid}/uid_map"), &lines(uids), "limit-pids")?;
+    write_file(&format!("/proc/{pid}/gid_map"), &lines(gids), "limit-pids")
 }
 
 fn lines(mappings: &[IdMapping]) -> String {
@@ -65,7 +72,7 @@ fn lines(mappings: &[IdMapping]) -> String {
 }
 
 /// One write call, as procfs demands for maps.
-fn write(path: &str, text: &str, step: &str) -> Result<(), Failure> {
+fn write_file(path: &str, text: &str, step: &str) -> Result<(), Failure> {
     let file =
         rustix::fs::open(path, rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
             .at(step, "open", path)?;

@@ -5,7 +5,7 @@ use crate::at::At;
 use crate::channel::Channel;
 use crate::container::ChildStreams;
 use crate::trace::Trace;
-use crate::{mounts, payload, rootfs, sys, terminal};
+use crate::{mounts, nested, payload, rootfs, sys, terminal};
 use rlrun_spec::plan::Launch;
 use rlrun_spec::protocol::{Message, Step};
 use rlrun_spec::{Failure, Stage};
@@ -20,13 +20,15 @@ pub(crate) struct InitEnds<'a> {
     pub(crate) streams: ChildStreams,
     /// Written to when init ends without having become the payload.
     pub(crate) unstarted: OwnedFd,
+    /// To the mapper, where the number of processes is limited.
+    pub(crate) nested: Option<Channel>,
     pub(crate) trace: &'a Trace,
 }
 
 /// Runs the stage; ends as the payload or with one failure told.
 pub(crate) fn run(ends: InitEnds<'_>) -> ! {
-    let InitEnds { launch, mut channel, streams, unstarted, trace } = ends;
-    let failure = match set_up(launch, &mut channel, streams, trace) {
+    let InitEnds { launch, mut channel, streams, unstarted, nested, trace } = ends;
+    let failure = match set_up(launch, &mut channel, nested, streams, trace) {
         Ok(never) => match never {},
         Err(failure) => Failure { stage: Stage::Init, ..failure },
     };
@@ -44,6 +46,7 @@ pub(crate) fn run(ends: InitEnds<'_>) -> ! {
 fn set_up(
     launch: &Launch,
     channel: &mut Channel,
+    mut mapper: Option<Channel>,
     streams: ChildStreams,
     trace: &Trace,
 ) -> Result<std::convert::Infallible, Failure> {
@@ -65,9 +68,17 @@ fn set_up(
     let master = attach_streams(launch, streams)?;
     rustix::process::umask(Mode::from_raw_mode(launch.process.umask & 0o777));
     let program = payload::find(&launch.process)?;
+    if let (Some(mapper), Some(pids)) = (&mut mapper, nested::limit(launch)) {
+        nested::enter(launch, pids, mapper)?;
+        trace.mark("init: second user namespace");
+    }
     channel.reached(Step::InitRootfsReady, master.as_ref().map(AsFd::as_fd))?;
     drop(master);
     trace.mark("init: root file system ready");
+    if let Some(mapper) = &mut mapper {
+        nested::finish(mapper)?;
+    }
+    drop(mapper);
     channel.expect(Step::ParentProceed)?;
     trace.mark("init: executing");
     payload::run(launch, &program)

@@ -16,8 +16,10 @@ mod launch;
 mod mapper;
 mod memfd;
 mod mounts;
+mod nested;
 mod payload;
 mod rootfs;
+mod scheduling;
 #[cfg(feature = "seccomp-compile")]
 pub mod seccomp;
 pub mod sys;

@@ -3,14 +3,14 @@
 //! everything below it, whatever the payload did to its parent-death signal.
 
 use crate::at::{At, failed};
-use crate::channel::Channel;
+use crate::channel::{self, Channel};
 use crate::container::ChildStreams;
 use crate::init::{self, InitEnds};
 use crate::sys::{self, Fork};
 use crate::trace::Trace;
-use crate::{launch, rootfs, tree, userns};
+use crate::{launch, nested, rootfs, tree, userns};
 use rlrun_spec::plan::{Launch, Rootfs};
-use rlrun_spec::protocol::{INIT_STEPS, MAPPER_STEPS, Message, Step};
+use rlrun_spec::protocol::{INIT_STEPS, MAPPER_STEPS, Message, NESTED_STEPS, Step};
 use rlrun_spec::{Failure, Kind, Stage};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{MountPropagationFlags, mount_change};
@@ -151,12 +151,28 @@ fn fork_init(
 ) -> Result<Init, Failure> {
     let (unstarted, say_unstarted) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).at("clone-init", "create", "a pipe")?;
+    let nested = nested::limit(launch).map(|_| channel::pair(NESTED_STEPS, Stage::Mapper, Stage::Init)).transpose()?;
+    let (init_nested, nested) = nested.map_or((None, None), |(init, own)| (Some(init), Some(own)));
     match sys::clone_stage(libc::CLONE_NEWPID | libc::CLONE_NEWNS).at("clone-init", "create", "the container's init")? {
-        Fork::Child => init::run(InitEnds { launch, channel: init_channel, streams, unstarted: say_unstarted, trace }),
+        Fork::Child => {
+            drop(nested);
+            let ends = InitEnds {
+                launch,
+                channel: init_channel,
+                streams,
+                unstarted: say_unstarted,
+                nested: init_nested,
+                trace,
+            };
+            init::run(ends)
+        }
         Fork::Parent { pid, pidfd } => {
-            // Both are init's alone; a copy here would keep end-of-file from ever being seen.
-            drop((init_channel, streams, say_unstarted));
+            // These are init's alone; a copy here would keep end-of-file from ever being seen.
+            drop((init_channel, streams, say_unstarted, init_nested));
             channel.reached(Step::MapperInitForked, Some(pidfd.as_fd()))?;
+            if let Some(mut nested) = nested {
+                nested::map(launch, &pidfd, &mut nested);
+            }
             Ok(Init { pid, unstarted })
         }
     }

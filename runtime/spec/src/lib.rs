@@ -11,6 +11,7 @@ pub mod hint;
 pub mod host;
 pub mod ids;
 pub mod life;
+pub mod limits;
 pub mod plan;
 pub mod plan_from_oci;
 pub mod policy;

@@ -4,12 +4,13 @@
 use crate::container::{EgressRule, NetworkMode, PortMapping};
 use crate::ids::{IdMapping, IdMaps};
 use crate::life::Life;
+use crate::limits::Limits;
 use crate::policy::Admitted;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Raised with every change of the types below; a supervisor of another version refuses the plan.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What the engine knows beside the admitted configuration: where things are on this host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -117,6 +118,8 @@ pub struct Launch {
     pub egress: Option<Vec<EgressRule>>,
     /// The built-in init is pid 1 and the payload its child.
     pub init: bool,
+    /// What it may use.
+    pub limits: Limits,
 }
 
 /// What the supervisor binary is started for; the first and only thing it reads.

@@ -2,6 +2,7 @@
 //! ignored, because a setting that silently does nothing is a lie to whoever reads `inspect`.
 
 use crate::container::{ContainerSpec, SpecParts};
+use crate::limits::{self, Limits};
 use crate::plan::{
     CapabilitySets, Launch, LaunchFacts, Mount, MountOptions, MountSource, Namespaces, Process, Rlimit, SealError,
     VERSION,
@@ -35,6 +36,8 @@ pub(crate) fn launch(spec: &ContainerSpec, facts: LaunchFacts) -> Result<Launch,
         return refuse("/linux/seccomp", "asks for a filter and none was compiled");
     }
     let mounts = parts.oci.mounts().as_deref().unwrap_or_default();
+    let process = process(parts, oci_process)?;
+    let limits = limits(linux, process.capabilities.bounding)?;
     Ok(Launch {
         version: VERSION,
         id: parts.id.clone(),
@@ -46,11 +49,12 @@ pub(crate) fn launch(spec: &ContainerSpec, facts: LaunchFacts) -> Result<Launch,
         masked_paths: linux.masked_paths().clone().unwrap_or_default(),
         read_only_paths: linux.readonly_paths().clone().unwrap_or_default(),
         sysctls: sysctls(linux),
-        process: process(parts, oci_process)?,
+        process,
         network: parts.network,
         ports: parts.ports.clone(),
         egress: parts.egress.clone(),
         init: parts.init,
+        limits,
         facts,
     })
 }
@@ -149,6 +153,15 @@ fn sysctls(linux: &Linux) -> Vec<(String, String)> {
     let mut all: Vec<_> = linux.sysctl().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
     all.sort();
     all
+}
+
+fn limits(linux: &Linux, bounding: u64) -> Result<Limits, SealError> {
+    let Some(resources) = linux.resources() else { return Ok(Limits::default()) };
+    absent("/linux/resources/unified", resources.unified().as_ref())?;
+    absent("/linux/resources/rdma", resources.rdma().as_ref())?;
+    absent("/linux/resources/hugepageLimits", resources.hugepage_limits().as_ref())?;
+    absent("/linux/resources/network", resources.network().as_ref())?;
+    limits::from_resources(resources, bounding).or_else(|(field, why)| refuse(field, why))
 }
 
 fn process(parts: &SpecParts, oci: &OciProcess) -> Result<Process, SealError> {

@@ -8,6 +8,8 @@
 //!     |<-- RootReady -----|   mapped root in its namespaces: slirp4netns may start
 //!     |                   |--- clone -------------------------------->|
 //!     |<-- InitForked ----|   with a pidfd of init
+//!     |                   |<-- InitNested ---------------------------|   in a second user namespace that bounds processes
+//!     |                   |--- NestedMapped ------------------------->|   while the supervisor does its part
 //!     |<---------------------------------------------- RootfsReady ---|   with the terminal's master, if any
 //!     |-------------------------------------------------- Proceed --->|   network ready, ports bound
 //!     |<---------------------------------------------- end of file ---|   close-on-exec: the payload runs
@@ -26,6 +28,10 @@ pub enum Step {
     MapperRootReady,
     /// The container's pid 1 exists; its pidfd comes with the message.
     MapperInitForked,
+    /// Init has moved into the second user namespace, which bounds the number of processes.
+    InitNested,
+    /// The maps of that namespace are written.
+    MapperNestedMapped,
     /// The root file system is complete; the terminal's master comes with the message if there is one.
     InitRootfsReady,
     /// Everything outside is ready: the payload may start.
@@ -37,6 +43,9 @@ pub const MAPPER_STEPS: &[Step] = &[Step::ParentIdmapWritten, Step::MapperRootRe
 
 /// What happens on the channel between supervisor and init, in this order.
 pub const INIT_STEPS: &[Step] = &[Step::InitRootfsReady, Step::ParentProceed];
+
+/// What happens on the channel between mapper and init, where processes are limited, in this order.
+pub const NESTED_STEPS: &[Step] = &[Step::InitNested, Step::MapperNestedMapped];
 
 /// One message; its size is bounded by [`MAX_MESSAGE`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,6 @@ use rlrun_spec::{Failure, Kind, Stage};
 /// Options of `podman run`, sorted.
 const OPTIONS: &[&str] = &[
     "--attach",
-    "--blkio-weight",
     "--blkio-weight-device",
     "--cert-dir",
     "--cgroup-conf",
@@ -15,20 +14,14 @@ const OPTIONS: &[&str] = &[
     "--cgroups",
     "--chrootdirs",
     "--conmon-pidfile",
-    "--cpu-period",
-    "--cpu-quota",
     "--cpu-rt-period",
     "--cpu-rt-runtime",
-    "--cpu-shares",
-    "--cpuset-cpus",
     "--cpuset-mems",
     "--decryption-key",
     "--detach-keys",
     "--device",
     "--device-cgroup-rule",
-    "--device-read-bps",
     "--device-read-iops",
-    "--device-write-bps",
     "--device-write-iops",
     "--disable-content-trust",
     "--env-host",
@@ -52,14 +45,10 @@ const OPTIONS: &[&str] = &[
     "--ipc",
     "--label-file",
     "--mac-address",
-    "--memory-reservation",
-    "--memory-swap",
     "--memory-swappiness",
     "--network-alias",
     "--no-healthcheck",
     "--no-hosts",
-    "--oom-kill-disable",
-    "--oom-score-adj",
     "--passwd",
     "--passwd-entry",
     "--personality",
@@ -95,8 +84,7 @@ const OPTIONS: &[&str] = &[
 ];
 
 /// Short forms of some of them.
-const SHORT: &[(&str, &str)] =
-    &[("-a", "--attach"), ("-c", "--cpu-shares"), ("-P", "--publish-all"), ("-q", "--quiet")];
+const SHORT: &[(&str, &str)] = &[("-a", "--attach"), ("-P", "--publish-all"), ("-q", "--quiet")];
 
 /// Verbs of podman, sorted.
 const VERBS: &[&str] = &[

@@ -220,13 +220,46 @@ struct LimitArgs {
     /// Size of /dev/shm
     #[arg(long, value_name = "SIZE")]
     shm_size: Option<String>,
-    /// Memory (this version does not enforce it)
+    /// Memory
     #[arg(short, long, value_name = "SIZE")]
     memory: Option<String>,
-    /// CPUs (this version does not enforce it)
+    /// Memory and swap together; -1 for all there is
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
+    memory_swap: Option<String>,
+    /// Memory that is left to the container when others want it
+    #[arg(long, value_name = "SIZE")]
+    memory_reservation: Option<String>,
+    /// Stop and wait instead of killing what is over the memory limit
+    #[arg(long)]
+    oom_kill_disable: bool,
+    /// How readily the kernel kills it when the machine is out of memory, -1000 to 1000
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    oom_score_adj: Option<String>,
+    /// CPUs, 0.5 is half of one
     #[arg(long, value_name = "NUMBER")]
     cpus: Option<String>,
-    /// Processes and threads (this version does not enforce it)
+    /// Period of --cpu-quota in microseconds
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_period: Option<String>,
+    /// Processor time in each period
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
+    cpu_quota: Option<String>,
+    /// Weight beside others, 1024 is the usual
+    #[arg(short = 'c', long, value_name = "NUMBER")]
+    cpu_shares: Option<String>,
+    /// CPUs to run on
+    #[arg(long, value_name = "LIST")]
+    cpuset_cpus: Option<String>,
+    /// Weight of block IO, 10 to 1000
+    #[arg(long, value_name = "NUMBER")]
+    blkio_weight: Option<String>,
+    /// Reading rate of a device
+    #[arg(long, value_name = "DEVICE:RATE")]
+    device_read_bps: Vec<String>,
+    /// Writing rate of a device
+    #[arg(long, value_name = "DEVICE:RATE")]
+    device_write_bps: Vec<String>,
+    /// Processes and threads (default 2048); -1 for no limit
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pids_limit: Option<String>,
     /// What a limit that cannot be enforced does: warn or refuse
@@ -357,17 +390,46 @@ impl NetworkArgs {
 
 impl LimitArgs {
     fn request(&self) -> Result<limits::LimitRequest, Failure> {
-        Ok(limits::LimitRequest {
-            level: match self.limits {
-                Level::Require => LimitsLevel::Require,
-                Level::Prefer => LimitsLevel::Prefer,
-            },
-            memory: self.memory.as_deref().map(|w| limits::size("--memory", w)).transpose()?,
+        let size = |option, word: &Option<String>| word.as_deref().map(|w| limits::size(option, w)).transpose();
+        let number = |option, word: &Option<String>, range| {
+            word.as_deref().map(|w| limits::number(option, w, range)).transpose()
+        };
+        let level = match self.limits {
+            Level::Require => LimitsLevel::Require,
+            Level::Prefer => LimitsLevel::Prefer,
+        };
+        let request = limits::LimitRequest {
+            level,
+            memory: size("--memory", &self.memory)?,
+            memory_swap: self.memory_swap.as_deref().map(limits::swap).transpose()?,
+            memory_reservation: size("--memory-reservation", &self.memory_reservation)?,
+            oom_kill_disable: self.oom_kill_disable,
+            oom_score_adj: self.oom_score_adj.as_deref().map(limits::oom_score_adj).transpose()?,
             cpu_millis: self.cpus.as_deref().map(limits::cpus).transpose()?,
+            cpu_period: number("--cpu-period", &self.cpu_period, limits::PERIODS)?,
+            cpu_quota: self.cpu_quota.as_deref().map(limits::quota).transpose()?.flatten(),
+            cpu_shares: number("--cpu-shares", &self.cpu_shares, limits::SHARES)?,
+            cpuset: self.cpuset_cpus.as_deref().map(limits::cpuset).transpose()?,
+            block_io: self.block_io()?,
             pids: self.pids_limit.as_deref().map(limits::pids).transpose()?,
-            shm: self.shm_size.as_deref().map(|w| limits::size("--shm-size", w)).transpose()?,
+            shm: size("--shm-size", &self.shm_size)?,
             ulimits: self.ulimit.iter().map(|w| limits::ulimit(w)).collect::<Result<_, _>>()?,
-        })
+        };
+        Ok(request)
+    }
+
+    fn block_io(&self) -> Result<Vec<(String, String)>, Failure> {
+        let mut all = Vec::new();
+        if let Some(weight) = &self.blkio_weight {
+            limits::number("--blkio-weight", weight, 10..=1000)?;
+            all.push(("--blkio-weight".to_owned(), weight.clone()));
+        }
+        let rates = [("--device-read-bps", &self.device_read_bps), ("--device-write-bps", &self.device_write_bps)];
+        for (option, word) in rates.into_iter().flat_map(|(option, words)| words.iter().map(move |w| (option, w))) {
+            limits::rate(option, word)?;
+            all.push((option.to_owned(), word.clone()));
+        }
+        Ok(all)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Every control with what was asked for and what this host gives, decided before any policy is asked.
 
+use super::limits;
 use crate::host::cause::Surroundings;
 use crate::host::idmap::IdPlan;
-use crate::request::limits::{DEFAULT_PIDS, LimitRequest, Pids};
-use crate::request::{LimitsLevel, RunRequest, StorageDriver};
+use crate::request::{RunRequest, StorageDriver};
 use crate::storage::Storage;
 use rlrun_spec::container::{NetworkMode, UserNamespace};
 use rlrun_spec::host::HostFacts;
@@ -36,6 +36,8 @@ pub struct Effective<'a> {
     pub seccomp_profile: &'a str,
     /// The bounding set, `CAP_CHOWN,...`.
     pub capabilities: &'a str,
+    /// The same as a mask.
+    pub bounding: u64,
     /// How many paths are masked.
     pub masked: usize,
     /// Volumes of the image that became a tmpfs.
@@ -52,14 +54,14 @@ pub fn decide(effective: Effective<'_>) -> Result<Controls, Failure> {
     root_file_system(&mut controls, effective);
     confinement(&mut controls, effective);
     network(&mut controls, effective)?;
-    limits(&mut controls, &effective.request.limits)?;
+    limits::decide(&mut controls, &effective.request.limits, effective.host, effective.bounding)?;
     image_volumes(&mut controls, effective.image_volumes);
     labels(&mut controls, effective.request);
     controls.all.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(controls)
 }
 
-fn held(name: &str, requested: impl Into<String>, mechanism: impl Into<String>) -> Control {
+pub(super) fn held(name: &str, requested: impl Into<String>, mechanism: impl Into<String>) -> Control {
     Control {
         name: name.to_owned(),
         requested: requested.into(),
@@ -70,7 +72,7 @@ fn held(name: &str, requested: impl Into<String>, mechanism: impl Into<String>) 
     }
 }
 
-fn weak(mut control: Control, enforced: Enforced, why: impl Into<String>) -> Control {
+pub(super) fn weak(mut control: Control, enforced: Enforced, why: impl Into<String>) -> Control {
     control.enforced = enforced;
     control.level = Level::Prefer;
     control.why = why.into();
@@ -169,37 +171,6 @@ fn out_of_reach(controls: &mut Controls, capabilities: &str) {
             weak(rules, Enforced::Partly, why)
         }
     });
-}
-
-const NO_LIMITS: &str = "this version enforces no resource limits";
-
-fn limits(controls: &mut Controls, request: &LimitRequest) -> Result<(), Failure> {
-    let asked = [
-        ("--memory", "memory-limit", request.memory.map(|n| n.to_string())),
-        ("--cpus", "cpu-limit", request.cpu_millis.map(|m| format!("{}.{:03}", m / 1000, m % 1000))),
-        ("--pids-limit", "pids-limit", request.pids.and_then(at_most)),
-    ];
-    for (option, name, value) in asked {
-        let Some(value) = value else { continue };
-        if request.level == LimitsLevel::Require {
-            return Err(Failure::new(Stage::Cli, Kind::Host, "limits", "enforce the limit", option)
-                .why(NO_LIMITS)
-                .hint(format!("leave out --limits=require to start without it, or {option}")));
-        }
-        controls.warnings.push(format!("{option} {value} is not enforced: {NO_LIMITS}"));
-        controls.all.push(weak(held(name, value, "none"), Enforced::No, NO_LIMITS));
-    }
-    if request.pids.is_none() {
-        controls.all.push(weak(held("pids-limit", DEFAULT_PIDS.to_string(), "none"), Enforced::No, NO_LIMITS));
-    }
-    Ok(())
-}
-
-fn at_most(pids: Pids) -> Option<String> {
-    match pids {
-        Pids::Unlimited => None,
-        Pids::AtMost(n) => Some(n.to_string()),
-    }
 }
 
 fn image_volumes(controls: &mut Controls, volumes: &[String]) {

@@ -189,7 +189,7 @@ fn no_command_at_all_is_an_error_with_advice() {
 #[test]
 fn required_limits_that_do_not_hold_stop_the_start() {
     let mut request = request();
-    request.limits.memory = Some(1);
+    request.limits.memory = Some(64 << 20);
     request.limits.level = crate::request::LimitsLevel::Require;
     let failure = build_on(&request, &image(), &test_facts()).unwrap_err();
     assert_eq!((failure.kind, failure.object.as_str()), (Kind::Host, "--memory"));

@@ -1,4 +1,4 @@
-//! Sizes, `--ulimit`, `--memory`, `--cpus`, `--pids-limit` and signals.
+//! Sizes, `--ulimit`, `--memory`, `--cpus`, `--pids-limit` and their relatives, and signals.
 
 use super::{Invalid, LimitsLevel};
 use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
@@ -17,14 +17,41 @@ pub struct LimitRequest {
     pub level: LimitsLevel,
     /// `--memory`, bytes.
     pub memory: Option<u64>,
+    /// `--memory-swap`, bytes of memory and swap together.
+    pub memory_swap: Option<Swap>,
+    /// `--memory-reservation`, bytes.
+    pub memory_reservation: Option<u64>,
+    /// `--oom-kill-disable`.
+    pub oom_kill_disable: bool,
+    /// `--oom-score-adj`.
+    pub oom_score_adj: Option<i32>,
     /// `--cpus`, thousandths.
     pub cpu_millis: Option<u32>,
+    /// `--cpu-period`, microseconds.
+    pub cpu_period: Option<u64>,
+    /// `--cpu-quota`, microseconds; None also for -1, no limit.
+    pub cpu_quota: Option<u64>,
+    /// `--cpu-shares`.
+    pub cpu_shares: Option<u64>,
+    /// `--cpuset-cpus`.
+    pub cpuset: Option<String>,
+    /// Options that only a cgroup's io controller has, as they were written: `--blkio-weight`, `--device-read-bps`.
+    pub block_io: Vec<(String, String)>,
     /// `--pids-limit`.
     pub pids: Option<Pids>,
     /// `--shm-size`, bytes.
     pub shm: Option<u64>,
     /// `--ulimit`.
     pub ulimits: Vec<PosixRlimit>,
+}
+
+/// `--memory-swap`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Swap {
+    /// `-1`.
+    Unlimited,
+    /// Memory and swap together.
+    AtMost(u64),
 }
 
 /// `--pids-limit`.
@@ -75,6 +102,79 @@ pub fn cpus(word: &str) -> Result<u32, Invalid> {
     let whole = if whole.is_empty() && !part.is_empty() { 0 } else { whole.parse::<u32>().map_err(|_| invalid())? };
     let part = format!("{part:0<3}").parse::<u32>().map_err(|_| invalid())?;
     whole.checked_mul(1000).and_then(|w| w.checked_add(part)).filter(|m| *m > 0).ok_or_else(invalid)
+}
+
+/// `--memory-swap`; `-1` means no limit on swap.
+///
+/// # Errors
+/// When it is not a size.
+pub fn swap(word: &str) -> Result<Swap, Invalid> {
+    if word == "-1" { Ok(Swap::Unlimited) } else { size("--memory-swap", word).map(Swap::AtMost) }
+}
+
+/// `--cpu-period`, `--cpu-quota` and `--cpu-shares` within what the kernel's cgroups take.
+///
+/// # Errors
+/// When it is not a number within `range`.
+pub fn number(option: &'static str, word: &str, range: std::ops::RangeInclusive<u64>) -> Result<u64, Invalid> {
+    word.parse().ok().filter(|n| range.contains(n) && word.bytes().all(|b| b.is_ascii_digit())).ok_or_else(|| {
+        let (first, last) = (range.start(), range.end());
+        Invalid::new(option, word, "is not a number that it takes")
+            .hint(format!("write a number from {first} to {last}"))
+    })
+}
+
+/// Microseconds that `--cpu-period` may be.
+pub const PERIODS: std::ops::RangeInclusive<u64> = 1_000..=1_000_000;
+/// `--cpu-shares`.
+pub const SHARES: std::ops::RangeInclusive<u64> = 2..=262_144;
+
+/// `--cpu-quota`; `-1` and `0` mean no limit.
+///
+/// # Errors
+/// When it is less than the millisecond that a cgroup takes.
+pub fn quota(word: &str) -> Result<Option<u64>, Invalid> {
+    match word {
+        "-1" | "0" => Ok(None),
+        _ => number("--cpu-quota", word, 1_000..=1_000_000_000_000).map(Some),
+    }
+}
+
+/// `--cpuset-cpus`.
+///
+/// # Errors
+/// When it is no list like `0-2,5`.
+pub fn cpuset(word: &str) -> Result<String, Invalid> {
+    match rlrun_spec::limits::cpu_list(word) {
+        Some(cpus) if !cpus.is_empty() => Ok(word.to_owned()),
+        Some(_) | None => {
+            Err(Invalid::new("--cpuset-cpus", word, "is not a list of CPUs").hint("write for example 0-2,5"))
+        }
+    }
+}
+
+/// `--device-read-bps /dev/sda:1mb`.
+///
+/// # Errors
+/// When it is not a device and a size.
+pub fn rate(option: &'static str, word: &str) -> Result<(), Invalid> {
+    let valid =
+        word.rsplit_once(':').is_some_and(|(path, rate)| path.starts_with('/') && bytes(rate).is_some_and(|n| n > 0));
+    if valid {
+        Ok(())
+    } else {
+        Err(Invalid::new(option, word, "is not a device and a rate").hint("write /dev/NAME:1mb"))
+    }
+}
+
+/// `--oom-score-adj`.
+///
+/// # Errors
+/// When it is not within what `proc_pid_oom_score_adj(5)` takes.
+pub fn oom_score_adj(word: &str) -> Result<i32, Invalid> {
+    word.parse().ok().filter(|n| (-1000..=1000).contains(n)).ok_or_else(|| {
+        Invalid::new("--oom-score-adj", word, "is not a score").hint("write a number from -1000 to 1000")
+    })
 }
 
 /// `--pids-limit`.

@@ -171,6 +171,16 @@ pub fn close_from(first: u32) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
 }
 
+/// Runs this process only when nothing else wants its CPU (`SCHED_IDLE`, `sched(7)`).
+///
+/// # Errors
+/// As `sched_setscheduler(2)`.
+pub fn become_idle() -> Result<()> {
+    let parameter = libc::sched_param { sched_priority: 0 };
+    // SAFETY: `parameter` lives across the call, and pid 0 is the caller itself.
+    check(libc::c_long::from(unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameter) })).map(drop)
+}
+
 /// Gives every signal its default action, as a new program expects, whatever this process ignores (`signal(7)`).
 pub fn default_signal_actions() {
     for signal in 1..=libc::SIGRTMAX() {

@@ -1,0 +1,316 @@
+//! Resource limits: what contradicts itself or cannot start is refused, the rest goes into the configuration and
+//! becomes controls that say by which mechanism each holds on this host.
+
+use super::controls::{Controls, held, weak};
+use crate::request::LimitsLevel;
+use crate::request::limits::{DEFAULT_PIDS, LimitRequest, Pids, Swap};
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
+use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
+use rlrun_spec::host::HostFacts;
+use rlrun_spec::limits::{DEFAULT_PERIOD_US, PidsScope, Weight, cpu_list, weight};
+use rlrun_spec::{Control, Enforced, Failure, Kind, Level, Stage};
+use rustix::process::{Resource, getrlimit};
+
+/// A shell and its libraries; less than this ends before its first line.
+const LEAST_MEMORY: u64 = 1 << 20;
+/// A hundredth of a CPU, as the least that docker takes.
+const LEAST_CPU_MILLIS: u32 = 10;
+
+/// Whether the limits go together and with this machine.
+///
+/// # Errors
+/// With the first option that does not.
+pub fn check(request: &LimitRequest, init: bool) -> Result<(), Failure> {
+    check_cpu(request)?;
+    check_memory(request)?;
+    let Some(Pids::AtMost(wanted)) = request.pids else { return Ok(()) };
+    if init && wanted < 2 {
+        return Err(refused("--pids-limit", wanted, "with --init the container starts with two processes"));
+    }
+    match getrlimit(Resource::Nproc).maximum {
+        Some(own) if u64::from(wanted) > own => {
+            Err(refused("--pids-limit", wanted, &format!("you may have {own} processes yourself (RLIMIT_NPROC)")))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn refused(option: &str, value: impl std::fmt::Display, why: &str) -> Failure {
+    Failure::new(Stage::Cli, Kind::Usage, "limits", "set the limit", format!("{option} {value}")).why(why)
+}
+
+fn check_cpu(request: &LimitRequest) -> Result<(), Failure> {
+    if let Some(millis) = request.cpu_millis {
+        let cpus = millis_text(millis);
+        if request.cpu_period.is_some() || request.cpu_quota.is_some() {
+            return Err(refused("--cpus", cpus, "it is the same limit as --cpu-quota with --cpu-period")
+                .hint("give one or the other"));
+        }
+        if millis < LEAST_CPU_MILLIS {
+            return Err(refused("--cpus", cpus, "a container needs at least 0.01"));
+        }
+        let there = own_cpus().len();
+        if u64::from(millis) > there as u64 * 1000 {
+            return Err(refused("--cpus", cpus, &format!("there are {there} CPUs")));
+        }
+    }
+    if let (Some(quota), Some(period)) = (request.cpu_quota, request.cpu_period)
+        && quota > period.saturating_mul(own_cpus().len() as u64)
+    {
+        let there = own_cpus().len();
+        return Err(refused("--cpu-quota", quota, &format!("there are {there} CPUs, which have that many periods")));
+    }
+    let Some(words) = &request.cpuset else { return Ok(()) };
+    let own = own_cpus();
+    match cpu_list(words).unwrap_or_default().iter().find(|cpu| !own.contains(cpu)) {
+        Some(missing) => {
+            let there: Vec<String> = own.iter().map(u32::to_string).collect();
+            let hint = format!("these are there: {}", there.join(","));
+            Err(refused("--cpuset-cpus", words, &format!("CPU {missing} is not there for you")).hint(hint))
+        }
+        None => Ok(()),
+    }
+}
+
+/// CPUs that the caller may run on (sched_setaffinity(2)).
+fn own_cpus() -> Vec<u32> {
+    let set = sched_getaffinity(Pid::from_raw(0)).unwrap_or_else(|_| CpuSet::new());
+    let all = (0_u32..).zip(0..CpuSet::count());
+    all.filter(|(_, n)| set.is_set(*n).unwrap_or(false)).map(|(cpu, _)| cpu).collect()
+}
+
+fn check_memory(request: &LimitRequest) -> Result<(), Failure> {
+    let Some(memory) = request.memory else {
+        let orphan =
+            [(request.memory_swap.is_some(), "--memory-swap"), (request.oom_kill_disable, "--oom-kill-disable")];
+        return match orphan.into_iter().find_map(|(given, option)| given.then_some(option)) {
+            Some(option) => Err(refused(option, "", "it means nothing without a limit").hint("give --memory too")),
+            None => Ok(()),
+        };
+    };
+    if memory < LEAST_MEMORY {
+        return Err(refused("--memory", memory, "nothing starts in less than 1m"));
+    }
+    if let Some(total) = total_memory()
+        && memory > total
+    {
+        return Err(refused("--memory", memory, &format!("the machine has {total} bytes")));
+    }
+    if let Some(Swap::AtMost(both)) = request.memory_swap
+        && both < memory
+    {
+        return Err(refused("--memory-swap", both, "it counts memory and swap together, and --memory is more"));
+    }
+    match request.memory_reservation {
+        Some(reserved) if reserved > memory => {
+            Err(refused("--memory-reservation", reserved, "it is more than --memory"))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn total_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.trim().strip_suffix(" kB")?;
+    kib.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// The OCI section of what was asked for.
+#[must_use]
+pub fn resources(limits: &LimitRequest) -> LinuxResources {
+    let mut resources = LinuxResources::default();
+    let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    if limits.memory.is_some() || limits.memory_reservation.is_some() {
+        let mut memory = LinuxMemory::default();
+        memory.set_limit(limits.memory.map(signed)).set_reservation(limits.memory_reservation.map(signed));
+        memory.set_swap(limits.memory.map(|memory| match limits.memory_swap {
+            Some(Swap::AtMost(both)) => signed(both),
+            Some(Swap::Unlimited) => -1,
+            // As much swap as memory, as in podman and docker.
+            None => signed(memory.saturating_mul(2)),
+        }));
+        memory.set_disable_oom_killer(limits.oom_kill_disable.then_some(true));
+        resources.set_memory(Some(memory));
+    }
+    let quota = limits.cpu_millis.map(|millis| signed(u64::from(millis) * DEFAULT_PERIOD_US / 1000));
+    let quota = quota.or_else(|| limits.cpu_quota.map(signed));
+    if quota.is_some() || limits.cpu_period.is_some() || limits.cpu_shares.is_some() || limits.cpuset.is_some() {
+        let mut cpu = LinuxCpu::default();
+        let period = limits.cpu_period.or_else(|| quota.map(|_| DEFAULT_PERIOD_US));
+        cpu.set_period(period).set_quota(quota).set_shares(limits.cpu_shares).set_cpus(limits.cpuset.clone());
+        resources.set_cpu(Some(cpu));
+    }
+    if let Pids::AtMost(limit) = limits.pids.unwrap_or(Pids::AtMost(DEFAULT_PIDS)) {
+        let mut pids = LinuxPids::default();
+        pids.set_limit(i64::from(limit));
+        resources.set_pids(Some(pids));
+    }
+    resources
+}
+
+fn millis_text(millis: u32) -> String {
+    format!("{}.{:03}", millis / 1000, millis % 1000)
+}
+
+/// Adds a control for each limit.
+///
+/// # Errors
+/// With the first limit that does not hold as asked, when the user said `--limits=require`.
+pub(super) fn decide(
+    controls: &mut Controls,
+    request: &LimitRequest,
+    host: &HostFacts,
+    bounding: u64,
+) -> Result<(), Failure> {
+    let mut all = vec![(None, pids(request, host, bounding)), (None, cpu(request)), (None, memory(request))];
+    all[0].0 = request.pids.map(|_| "--pids-limit");
+    all[1].0 = request.cpu_millis.map(|_| "--cpus").or_else(|| request.cpu_quota.map(|_| "--cpu-quota"));
+    all[2].0 = request.memory.map(|_| "--memory");
+    let cpuset = request.cpuset.iter().map(|words| (Some("--cpuset-cpus"), affinity(words)));
+    let shares = request.cpu_shares.iter().map(|shares| (Some("--cpu-shares"), shares_control(*shares)));
+    let reservation = request.memory_reservation.iter().map(|n| (Some("--memory-reservation"), reservation(*n)));
+    let block_io = request.block_io.iter().map(|(option, value)| (Some(option.as_str()), block_io(option, value)));
+    all.extend(cpuset.chain(shares).chain(reservation).chain(block_io));
+    for (asked, control) in all {
+        if control.enforced != Enforced::Yes
+            && let Some(option) = asked
+        {
+            if request.level == LimitsLevel::Require {
+                return Err(Failure::new(Stage::Cli, Kind::Host, "limits", "enforce the limit", option)
+                    .why(control.why)
+                    .hint(format!("leave out --limits=require to start with what there is, or {option}")));
+            }
+            let holds = if control.enforced == Enforced::No { "is not enforced" } else { "holds only in part" };
+            controls.warnings.push(format!("{option} {} {holds}: {}", control.requested, control.why));
+        }
+        controls.all.push(control);
+    }
+    Ok(())
+}
+
+fn limit(name: &str, requested: impl Into<String>, mechanism: &str) -> Control {
+    Control { level: Level::Prefer, ..held(name, requested, mechanism) }
+}
+
+fn pids(request: &LimitRequest, host: &HostFacts, bounding: u64) -> Control {
+    let requested = match request.pids.unwrap_or(Pids::AtMost(DEFAULT_PIDS)) {
+        Pids::Unlimited => "unlimited".to_owned(),
+        Pids::AtMost(limit) => limit.to_string(),
+    };
+    let counted = "RLIMIT_NPROC of a nested user namespace";
+    if host.kernel < (5, 14) {
+        let why = "before Linux 5.14 the kernel counts all processes of a user together";
+        return weak(limit("pids-limit", requested, "none"), Enforced::No, why);
+    }
+    match PidsScope::of(bounding) {
+        PidsScope::Container => limit("pids-limit", requested, counted),
+        PidsScope::EachId => {
+            let why = "each user id of the container is counted for itself, because an added capability needs a \
+                       container that owns its network and mounts";
+            weak(limit("pids-limit", requested, "RLIMIT_NPROC"), Enforced::Partly, why)
+        }
+    }
+}
+
+const NO_LIMIT: &str = "this version does not enforce it";
+
+fn cpu(request: &LimitRequest) -> Control {
+    let requested = match (request.cpu_millis, request.cpu_quota) {
+        (Some(millis), _) => millis_text(millis),
+        (None, Some(quota)) => format!("{quota}/{} us", request.cpu_period.unwrap_or(DEFAULT_PERIOD_US)),
+        (None, None) => "unlimited".to_owned(),
+    };
+    weak(limit("cpu-limit", requested, "none"), Enforced::No, NO_LIMIT)
+}
+
+fn memory(request: &LimitRequest) -> Control {
+    let requested = request.memory.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+    weak(limit("memory-limit", requested, "none"), Enforced::No, NO_LIMIT)
+}
+
+fn affinity(words: &str) -> Control {
+    let why = "the payload may choose other CPUs of the caller for itself";
+    weak(limit("cpuset", words, "sched_setaffinity"), Enforced::Partly, why)
+}
+
+fn shares_control(shares: u64) -> Control {
+    let (mechanism, enforced, why) = match weight(shares) {
+        Some(Weight::Nice(nice)) => (
+            format!("nice {nice}"),
+            Enforced::Partly,
+            "each process is weighed for itself, not the container as a whole",
+        ),
+        Some(Weight::Idle) => ("SCHED_IDLE".to_owned(), Enforced::Yes, ""),
+        None if shares == 1024 => ("nice 0".to_owned(), Enforced::Yes, ""),
+        None => ("none".to_owned(), Enforced::No, "more than the usual weight needs privilege outside the container"),
+    };
+    let control = limit("cpu-shares", shares.to_string(), &mechanism);
+    if enforced == Enforced::Yes { control } else { weak(control, enforced, why) }
+}
+
+fn reservation(bytes: u64) -> Control {
+    let why = "only a cgroup can keep memory back for a container";
+    weak(limit("memory-reservation", bytes.to_string(), "none"), Enforced::No, why)
+}
+
+fn block_io(option: &str, value: &str) -> Control {
+    let why = "only a cgroup with the io controller can limit it";
+    weak(limit(option.trim_start_matches('-'), value, "none"), Enforced::No, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> LimitRequest {
+        LimitRequest::default()
+    }
+
+    fn why(request: &LimitRequest) -> String {
+        check(request, false).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        assert!(
+            why(&LimitRequest { cpu_millis: Some(500), cpu_quota: Some(5000), ..request() }).contains("--cpu-quota")
+        );
+        assert!(why(&LimitRequest { memory_swap: Some(Swap::Unlimited), ..request() }).contains("without a limit"));
+        let less = Some(Swap::AtMost(2 << 20));
+        assert!(why(&LimitRequest { memory: Some(4 << 20), memory_swap: less, ..request() }).contains("together"));
+        let more = Some(8 << 20);
+        assert!(why(&LimitRequest { memory: Some(4 << 20), memory_reservation: more, ..request() }).contains("more"));
+        assert!(check(&LimitRequest { pids: Some(Pids::AtMost(1)), ..request() }, true).is_err());
+    }
+
+    #[test]
+    fn limits_that_this_machine_cannot_have_are_refused() {
+        assert!(why(&LimitRequest { cpu_millis: Some(100_000_000), ..request() }).contains("CPUs"));
+        assert!(why(&LimitRequest { cpu_millis: Some(1), ..request() }).contains("0.01"));
+        assert!(why(&LimitRequest { cpuset: Some("8000".to_owned()), ..request() }).contains("CPU 8000"));
+        assert!(why(&LimitRequest { memory: Some(1 << 60), ..request() }).contains("the machine has"));
+        assert!(why(&LimitRequest { memory: Some(1000), ..request() }).contains("1m"));
+    }
+
+    #[test]
+    fn swap_is_as_much_as_memory_unless_said() {
+        let swap = |swap| resources(&LimitRequest { memory: Some(100), memory_swap: swap, ..request() });
+        let of = |r: LinuxResources| r.memory().unwrap().swap();
+        assert_eq!(of(swap(None)), Some(200));
+        assert_eq!(of(swap(Some(Swap::Unlimited))), Some(-1));
+        assert_eq!(of(swap(Some(Swap::AtMost(150)))), Some(150));
+    }
+
+    #[test]
+    fn less_than_asked_is_an_error_where_it_is_required() {
+        let host = crate::host::test_facts();
+        let required = LimitRequest { level: LimitsLevel::Require, pids: Some(Pids::AtMost(5)), ..request() };
+        decide(&mut Controls::default(), &required, &host, 0).unwrap();
+        let failure = decide(&mut Controls::default(), &required, &host, 1 << 21).unwrap_err();
+        assert_eq!((failure.kind, failure.object.as_str()), (Kind::Host, "--pids-limit"));
+        let mut controls = Controls::default();
+        decide(&mut controls, &LimitRequest { level: LimitsLevel::Prefer, ..required }, &host, 1 << 21).unwrap();
+        assert!(controls.warnings[0].starts_with("--pids-limit 5 holds only in part"), "{:?}", controls.warnings);
+    }
+}
