@@ -229,3 +229,31 @@ fn an_image_that_is_refused_leaves_its_name_to_the_one_that_had_it() {
     assert_eq!(after, before);
     assert!(after.contains("localhost/kept:1"), "{after}");
 }
+
+/// An author's loop: what `plan` printed is asked again, under other policies, and nothing starts.
+#[test]
+fn a_printed_configuration_can_be_asked_about() {
+    let case = case!(Userns);
+    let plan = case.run(["plan", "--network", "none", BASE, "true"]).ok().out();
+    let eval = |args: &[&str], request: &str| {
+        case.rlrun(["policy", "eval"]).args(args).stdin(request.as_bytes().to_vec()).run()
+    };
+    let admitted = eval(&["--format", "json"], &plan);
+    let answers: serde_json::Value = serde_json::from_str(&admitted.ok().out()).unwrap();
+    assert_eq!(answers[0]["Policy"], "baseline");
+    assert_eq!(answers[0]["Decision"], "allow");
+    // Asked again it says the same: what was admitted stays admitted.
+    assert_eq!(eval(&["--format", "json"], &plan).out(), admitted.out());
+
+    let tightening = shipped(&case, "least-privilege");
+    let file = tightening.to_str().unwrap();
+    let tightened = eval(&["--policy", file, "--format", "{{.Policy}} {{.Decision}} {{.Tightens}}"], &plan);
+    tightened.ok().says("baseline allow").says("least-privilege allow");
+
+    let privileged = case.run(["plan", "--policy-baseline", "off", "--privileged", BASE, "true"]).ok().out();
+    eval(&[], &privileged).code(125).complains("baseline").complains("privileged").says("deny").says("BASE001");
+    eval(&["--policy-baseline", "off"], &privileged).ok();
+    eval(&[], "{}").refused(125, "hint: give it what `rlrun plan IMAGE CMD` prints");
+    eval(&["--request", "/no/such/plan"], "").refused(125, "/no/such/plan");
+    case.assert_nothing_left();
+}

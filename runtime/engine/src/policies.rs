@@ -1,10 +1,12 @@
 //! Which policies are asked: the built-in one, the user's, the administrator's.
 
+use crate::host::probe;
+use crate::images::caller;
 use crate::place::{Place, own_program};
 use crate::request::{Baseline, Launching};
 use rlrun_admission::{Builtin, LoadError, PolicySet, Sources, Switch};
-use rlrun_spec::policy::PolicyId;
-use rlrun_spec::{Failure, Kind, Stage};
+use rlrun_spec::policy::{Admitted, Denied, PolicyId};
+use rlrun_spec::{ContainerSpec, Failure, Kind, SpecParts, Stage};
 use std::path::{Path, PathBuf};
 
 pub use rlrun_admission::{Inspection, Listed, MANDATORY_DIR};
@@ -99,4 +101,30 @@ pub fn list(place: &Place) -> Result<Vec<Listed>, Failure> {
 pub fn check(place: &Place, file: &Path, settings: Option<&Path>) -> Result<Inspection, Failure> {
     let choice = Choice { files: Vec::new(), baseline: Baseline::Off };
     rlrun_admission::check(file, settings, &sources(place, choice)?).map_err(|e| with_path(&e, &[file.to_owned()]))
+}
+
+/// What the policies say of a configuration that nobody starts.
+#[derive(Debug)]
+pub struct Evaluation {
+    /// The image, or the container's name where there is none.
+    pub object: String,
+    /// The verdict.
+    pub verdict: Result<Admitted, Box<Denied>>,
+}
+
+/// `rlrun policy eval`: asks about a configuration as `rlrun plan` prints it, given as `text` from `path`.
+///
+/// # Errors
+/// When it is no such configuration, or a policy cannot be loaded.
+pub fn evaluate(place: &Place, choice: Choice, path: &str, text: &[u8]) -> Result<Evaluation, Failure> {
+    let unreadable = |why: String| {
+        Failure::new(Stage::Cli, Kind::Usage, "read-request", "read the request", path)
+            .why(why)
+            .hint("give it what `rlrun plan IMAGE CMD` prints")
+    };
+    let parts: SpecParts = serde_json::from_slice(text).map_err(|e| unreadable(e.to_string()))?;
+    let object = parts.image.as_ref().map_or_else(|| parts.name.clone(), |image| image.reference.clone());
+    let spec = ContainerSpec::new(parts).map_err(|e| unreadable(e.to_string()))?;
+    let asking = caller(&probe(&place.data));
+    Ok(Evaluation { object, verdict: load(place, choice)?.evaluate(spec, &asking) })
 }

@@ -22,7 +22,7 @@ pub(crate) enum When {
 
 /// `--policy-baseline`.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum Switch {
+pub(crate) enum Switch {
     #[default]
     On,
     Off,
