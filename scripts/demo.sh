@@ -91,8 +91,9 @@ show rlrun import "$work/rootfs.tar" "$IMAGE"
 show rlrun images
 
 title 'Inside: root of its own user namespace, on an overlay'
+# The limit on processes is a user namespace below the first, and shows ids of that one; without it the host's are seen.
 # shellcheck disable=SC2016 # for the shell inside
-show rlrun run --rm --network none "$IMAGE" sh -c \
+show rlrun run --rm --network none --pids-limit -1 "$IMAGE" sh -c \
     'echo "I am $(id)"; echo "ids inside, outside, count:"; cat /proc/self/uid_map; grep " / " /proc/mounts | cut -c1-60'
 
 title 'A page over the slirp4netns network'
