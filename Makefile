@@ -14,6 +14,9 @@ export CARGO_TARGET_DIR ?= $(shell scripts/target-dir.sh)
 PROFILE ?= dev
 profile_dir = $(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 
+# How long each target of `fuzz` runs.
+FUZZ_SECONDS ?= 30
+
 # One installed layout for everybody: bin/, libexec/rlrun/, share/rlrun/. Tests, demo and benchmarks run it, install copies it.
 STAGE = $(CARGO_TARGET_DIR)/stage-$(profile_dir)
 
@@ -30,7 +33,7 @@ POLICY_OUT = $(CARGO_TARGET_DIR)/policies
 # runtime/engine puts `baseline` from there into the program.
 export RLRUN_POLICY_OUT = $(POLICY_OUT)
 
-.PHONY: help build policies hostile-policy demo test check bench install clean provision
+.PHONY: fuzz help build policies hostile-policy demo test check bench install clean provision
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -65,10 +68,14 @@ check: policies ## fmt, clippy, docs, dependency rules, licences, spelling
 	@scripts/provision.sh build check
 	@scripts/check.sh
 
-bench: ## Measure against podman, runc, crun, bubblewrap; writes docs/benchmarks.md
-	@scripts/provision.sh build run bench
+fuzz: policies ## Give every parser and the layer extractor changed samples, FUZZ_SECONDS each
+	RLRUN_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test -p rlrun-image --lib fuzz:: -- --nocapture --test-threads 2
+
+bench: ## Measure against podman, runc, crun, bubblewrap, skopeo, umoci; writes docs/benchmarks.md and docs/benchmarks-images.md
+	@scripts/provision.sh build run test bench
 	$(MAKE) PROFILE=release build
 	@scripts/bench.sh "$(CARGO_TARGET_DIR)/stage-release"
+	@scripts/bench-images.sh "$(CARGO_TARGET_DIR)/stage-release" docs/benchmarks-images.md
 
 install: ## Install under $(DESTDIR)$(PREFIX)
 	$(MAKE) PROFILE=release build

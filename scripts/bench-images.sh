@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # Measures pulls against podman and skopeo + umoci from a registry on loopback, with an image that is made on the spot,
-# and lists of many images. Prints a section for docs/benchmarks.md.
+# and lists of many images. Writes docs/benchmarks-images.md.
 #
-#   scripts/bench-images.sh STAGE          RLRUN_BENCH_LAYERS, RLRUN_BENCH_FILES (a layer), RLRUN_BENCH_MIB (a layer),
+#   scripts/bench-images.sh STAGE [OUTPUT]
+#                                          RLRUN_BENCH_LAYERS, RLRUN_BENCH_FILES (a layer), RLRUN_BENCH_MIB (a layer),
 #                                          RLRUN_BENCH_PULLS: runs of each pull (default 3)
+#                                          RLRUN_BENCH_LOCK: a file that is locked while something is measured
 set -euo pipefail
 stage=$(realpath "$1")
+output=$(realpath -m "${2:-docs/benchmarks-images.md}")
 readonly LAYERS=${RLRUN_BENCH_LAYERS:-10} FILES=${RLRUN_BENCH_FILES:-10000} MIB=${RLRUN_BENCH_MIB:-102} PULLS=${RLRUN_BENCH_PULLS:-3}
 
 work=$(mktemp -d /var/tmp/rlrun-bench-images-XXXXXX)
@@ -64,7 +67,7 @@ make_image() {
 start_registry() {
     printf 'version: 0.1\nlog:\n  level: info\n  formatter: json\nstorage:\n  filesystem:\n    rootdirectory: %s\nhttp:\n  addr: 127.0.0.1:0\n' \
         "$work/registry" >"$work/registry.yml"
-    docker-registry serve "$work/registry.yml" 2>"$work/registry.log" &
+    docker-registry serve "$work/registry.yml" >/dev/null 2>"$work/registry.log" &
     registry=$!
     local tries=0 port=
     until port=$(grep -o 'listening on 127.0.0.1:[0-9]*' "$work/registry.log" | grep -o '[0-9]*$'); do
@@ -82,10 +85,14 @@ push() {
 
 # seconds COMMAND...: how long it takes.
 seconds() {
-    local start end
+    local start end code=0
+    exec 8>>"${RLRUN_BENCH_LOCK:-$work/lock}"
+    flock -x 8
     start=$(date +%s%N)
-    "$@" >"$work/out" 2>&1 || { say "$* failed: $(tail -n 1 "$work/out")"; return 1; }
+    "$@" >"$work/out" 2>&1 8>&- || code=$?
     end=$(date +%s%N)
+    exec 8>&-
+    [ "$code" = 0 ] || { say "$* failed: $(tail -n 1 "$work/out")"; return 1; }
     awk -v ns=$((end - start)) 'BEGIN { printf "%.3f\n", ns / 1e9 }'
 }
 
@@ -168,7 +175,11 @@ for kind in gzip zstd; do
     push "$kind"
     pulls "$kind"
 done
-cat <<TABLE
+cat >"$work/table" <<TABLE
+# Benchmarks of images
+
+Written by \`make bench\`: $(uname -rm), $(nproc) processors.
+
 ## Pulls
 
 An image of $LAYERS layers with $((LAYERS * FILES)) files and $((LAYERS * MIB)) MiB, from a docker-registry on loopback into an empty store; median of
@@ -181,3 +192,4 @@ $(row zstd)
 
 \`rlrun images\` with 1,000 images: $(many_images) s.
 TABLE
+cp "$work/table" "$output"

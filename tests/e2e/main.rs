@@ -20,6 +20,7 @@ mod run_basic;
 mod signals;
 mod signatures;
 mod stdio;
+mod store_upkeep;
 mod tty;
 mod userns;
 mod volumes;

@@ -5,6 +5,7 @@ pub(crate) mod images;
 pub(crate) mod list;
 pub(crate) mod not_yet;
 pub(crate) mod run;
+pub(crate) mod system;
 pub(crate) mod transfer;
 
 use clap::{Arg, ArgAction, Command};

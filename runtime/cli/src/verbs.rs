@@ -5,6 +5,7 @@ mod documents;
 mod images;
 mod policy;
 mod run;
+mod system;
 
 use crate::arguments::images::{HistoryArgs, ImagesArgs, RmArgs, RmiArgs, TagArgs, UntagArgs};
 use crate::arguments::read_as_podman_does;
@@ -79,7 +80,7 @@ fn run_in_group(verbs: &[Verb], matches: &mut ArgMatches, marks: Marks) -> Outco
     }
 }
 
-const VERBS: [Verb; 21] = [
+const VERBS: [Verb; 22] = [
     verb("run", "Run a command in a new container", |c| run::define(c, "run"), run::run),
     verb("plan", "Print what `run` would do, as JSON; run nothing", |c| run::define(c, "plan"), run::plan),
     verb("load", "Load images from an archive", with::<LoadArgs>, images::load),
@@ -95,6 +96,12 @@ const VERBS: [Verb; 21] = [
     verb("untag", "Take names from an image", with::<UntagArgs>, images::untag),
     verb("history", "Print what an image is made of", with::<HistoryArgs>, images::history),
     verb("image", "Work with images", |c| group(c, &images::VERBS), |m, marks| run_in_group(&images::VERBS, m, marks)),
+    verb(
+        "system",
+        "Look after the store",
+        |c| group(c, &system::VERBS),
+        |m, marks| run_in_group(&system::VERBS, m, marks),
+    ),
     verb("rm", "Remove containers that have ended", with::<RmArgs>, images::remove_containers),
     verb(
         "doctor",

@@ -2,8 +2,11 @@
 
 mod incoming;
 mod outgoing;
+mod upkeep;
 
 pub use outgoing::{logged_in, login, logout, push, save, verify};
+pub use upkeep::{check, usage};
+
 pub use rlrun_image::{Compression, Credentials, Files, Kept, Layout, VerifiedSignature};
 
 use crate::host::cause::{Cause, IdKind, Surroundings};

@@ -31,6 +31,8 @@ mod config;
 mod decompress;
 mod digest;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod limits;
 mod manifest;
 mod options;
@@ -52,7 +54,10 @@ pub use limits::Limits;
 pub use options::PullOptions;
 pub use reference::Reference;
 pub use registry::{Credentials, Kept, logged_in, login, logout};
-pub use store::{ImageDetails, ImageSummary, LayerDetails, Pin, RemoveMode, Removed, ResolvedImage, Store, Stored};
+pub use store::{
+    Checked, Damage, ImageDetails, ImageSummary, LayerDetails, Pin, RemoveMode, Removed, ResolvedImage, Store, Stored,
+    Usage,
+};
 pub use target::{Compression, Saved};
 pub use transport::{Files, Layout, Transport};
 pub use trust::VerifiedSignature;

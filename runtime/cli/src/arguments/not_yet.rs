@@ -126,7 +126,6 @@ const VERBS: &[&str] = &[
     "start",
     "stats",
     "stop",
-    "system",
     "top",
     "unmount",
     "unpause",

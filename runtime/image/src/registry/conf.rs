@@ -206,6 +206,19 @@ pub(crate) fn config_home() -> Option<PathBuf> {
     set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|h| h.join(".config")))
 }
 
+/// For [`crate::fuzz`]: reads a file and asks it about a name.
+#[cfg(test)]
+pub(super) fn fuzz_read(text: &str) {
+    let mut conf = Registries::default();
+    if conf.add(text, Path::new("registries.conf")).is_ok()
+        && let Ok(partial) = Partial::parse("x.b.io/a:1")
+    {
+        for reference in conf.candidates(&partial).unwrap_or_default() {
+            drop(conf.endpoints(&reference));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

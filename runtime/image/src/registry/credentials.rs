@@ -93,7 +93,7 @@ fn search_path() -> Vec<PathBuf> {
     runtime.into_iter().chain(config).chain(docker).collect()
 }
 
-fn in_file(text: &str, path: &Path, reference: &Reference) -> Result<Option<Credentials>, ImageError> {
+pub(super) fn in_file(text: &str, path: &Path, reference: &Reference) -> Result<Option<Credentials>, ImageError> {
     let bad = |why: String| ImageError::configuration(path, why);
     let file: FileFormat = serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
     let domain = reference.domain();

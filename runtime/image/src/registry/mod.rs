@@ -19,3 +19,18 @@ pub(crate) use conf::{Registries, config_home};
 pub use credentials::Credentials;
 pub(crate) use download::BlobRequest;
 pub(crate) use upload::{Bytes, Sent, Upload};
+
+/// For [`crate::fuzz`].
+#[cfg(test)]
+pub(crate) mod fuzz {
+    use crate::reference::Reference;
+    use std::path::Path;
+
+    pub(crate) fn read(text: &str) {
+        super::conf::fuzz_read(text);
+        if let Ok(reference) = Reference::parse("a.io/b/c:1") {
+            drop(super::credentials::in_file(text, Path::new("auth.json"), &reference));
+        }
+        drop(super::token::Challenge::parse(text));
+    }
+}

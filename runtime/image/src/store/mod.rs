@@ -14,6 +14,7 @@
 //! this image" and its removal one step against a starting container, which holds a [`Pin`].
 
 mod blob;
+mod check;
 mod commit;
 mod details;
 mod ingest;
@@ -24,6 +25,7 @@ pub(crate) mod record;
 mod remove;
 mod sweep;
 
+pub use check::{Checked, Damage, Usage};
 pub use details::{ImageDetails, LayerDetails};
 pub use lock::Pin;
 pub use lookup::{ImageSummary, ResolvedImage};

@@ -132,3 +132,9 @@ fn statement(attached: &Attached) -> Result<String, String> {
     }
     Ok(identity.docker_reference)
 }
+
+/// For [`crate::fuzz`].
+#[cfg(test)]
+pub(super) fn fuzz_statement(input: &[u8]) -> Result<String, String> {
+    statement(&Attached { digest: Digest::of(b"x"), payload: input.to_vec(), signature: Vec::new() })
+}

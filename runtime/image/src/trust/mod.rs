@@ -109,3 +109,21 @@ fn refused(object: String, why: &str) -> ImageError {
          (containers-policy.json(5))",
     ))
 }
+
+/// For [`crate::fuzz`].
+#[cfg(test)]
+pub(crate) mod fuzz {
+    use super::{Policy, PublicKey, cosign};
+    use crate::reference::Reference;
+
+    pub(crate) fn read(text: &[u8]) {
+        if let (Ok(policy), Ok(reference)) = (Policy::parse(text), Reference::parse("a.io/b:1")) {
+            assert!(!policy.for_reference(&reference).is_empty(), "a list without requirements accepts anything");
+        }
+    }
+
+    pub(crate) fn statement(input: &[u8]) {
+        drop(cosign::fuzz_statement(input));
+        drop(PublicKey::parse(input));
+    }
+}

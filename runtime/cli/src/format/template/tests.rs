@@ -86,7 +86,7 @@ fn functions_do_as_in_go_and_podman() {
 #[test]
 fn mistakes_are_named() {
     for (template, told) in [
-        ("{{.Sise}}", "can't evaluate field Sise: there are Config, Empty"),
+        ("{{.Nosize}}", "can't evaluate field Nosize: there are Config, Empty"),
         ("{{.Config.Nope}}", "field Nope"),
         ("{{.Size.X}}", "field X in a number"),
         ("{{.Nothing.X}}", "nil data"),

@@ -1,0 +1,164 @@
+//! `system check` and `system df`: whether the store holds what its records promise, and how much it is.
+
+use super::Store;
+use super::lookup::read_dir_names;
+use super::record::{Record, RecordName};
+use super::sweep::unlink;
+use crate::digest::{Digest, HashingReader};
+use crate::error::{ImageError, store_io};
+use crate::work::InIdMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Images that were looked at.
+    pub images: usize,
+    /// Blobs whose content was compared with their digest.
+    pub blobs: usize,
+    /// What is wrong, each with the image that it concerns.
+    pub damage: Vec<Damage>,
+}
+
+/// Something that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Image id; the file name of a record that cannot be read.
+    pub image: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// What images take of the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// How many images.
+    pub images: usize,
+    /// How many of them a container uses.
+    pub active: usize,
+    /// Bytes of blobs and extracted layers, each counted once.
+    pub bytes: u64,
+    /// Bytes that go when the images go that no container uses.
+    pub reclaimable: u64,
+}
+
+impl Store {
+    /// Reads every blob and looks for every layer that a record names. Nothing is swept meanwhile.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn check(&self) -> Result<Checked, ImageError> {
+        let _writers = self.lock_for_reading()?;
+        let mut checked = Checked::default();
+        // Blobs are shared; each is read once.
+        let mut blobs: BTreeMap<Digest, Option<String>> = BTreeMap::new();
+        for name in self.record_names()? {
+            checked.images += 1;
+            let record = match Record::read(&self.record_path(&name)) {
+                Ok(Some(record)) => record,
+                Ok(None) => continue,
+                Err(ImageError::Malformed { why, .. }) => {
+                    checked.damage.push(Damage { image: name.file_name(), why });
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            for digest in &record.blobs {
+                if !blobs.contains_key(digest) {
+                    blobs.insert(digest.clone(), self.blob_damage(digest)?);
+                }
+            }
+            let layers = record.all_layers().filter_map(|id| self.layer_damage(id).transpose());
+            let layers = layers.collect::<Result<Vec<_>, _>>()?;
+            let bad = record.blobs.iter().filter_map(|digest| blobs.get(digest)?.clone()).chain(layers);
+            let image = record.id.to_string();
+            checked.damage.extend(bad.map(|why| Damage { image: image.clone(), why }));
+        }
+        checked.blobs = blobs.len();
+        Ok(checked)
+    }
+
+    /// Removes the images that [`Store::check`] found damaged, with all that no other image needs, so that they can be
+    /// fetched again. An image that a container uses stays. Gives back what is still damaged.
+    ///
+    /// # Errors
+    /// When the store cannot be read or changed.
+    pub fn repair(
+        &self,
+        checked: &Checked,
+        in_use: &dyn Fn(&str) -> Option<String>,
+        ids: &dyn InIdMap,
+    ) -> Result<Vec<Damage>, ImageError> {
+        let mut left = Vec::new();
+        {
+            let _images = self.lock_images()?;
+            for damage in &checked.damage {
+                if let Some(container) = in_use(&damage.image) {
+                    let why = format!("{}; the container {container} uses it", damage.why);
+                    left.push(Damage { why, ..damage.clone() });
+                    continue;
+                }
+                let doomed = |name: &RecordName| name.id.as_str() == damage.image || name.file_name() == damage.image;
+                for name in self.record_names()?.iter().filter(|name| doomed(name)) {
+                    unlink(&self.record_path(name))?;
+                }
+            }
+        }
+        self.sweep(ids)?;
+        Ok(left)
+    }
+
+    fn blob_damage(&self, digest: &Digest) -> Result<Option<String>, ImageError> {
+        let path = self.blob(digest);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Some(format!("the blob {digest} is missing"))),
+            Err(e) => return Err(store_io("read a blob", &path)(e)),
+        };
+        let mut hashing = HashingReader::new(file);
+        io::copy(&mut hashing, &mut io::sink()).map_err(store_io("read a blob", &path))?;
+        let actual = hashing.digest();
+        Ok((&actual != digest).then(|| format!("the blob {digest} has the digest {actual}")))
+    }
+
+    fn layer_damage(&self, id: &str) -> Result<Option<String>, ImageError> {
+        let there = self.layers().join(id).is_dir() && self.layer_facts(id)?.is_some();
+        Ok((!there).then(|| format!("the extracted layer {id} is missing")))
+    }
+
+    /// Sums up what images take. `in_use` answers for an image id with a container that uses it.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn usage(&self, in_use: &dyn Fn(&str) -> Option<String>) -> Result<Usage, ImageError> {
+        let mut usage = Usage::default();
+        let (mut blobs, mut layers) = (BTreeSet::new(), BTreeSet::new());
+        for name in self.record_names()? {
+            let Ok(Some(record)) = Record::read(&self.record_path(&name)) else { continue };
+            usage.images += 1;
+            if in_use(record.id.as_str()).is_some() {
+                usage.active += 1;
+                blobs.extend(record.blobs.iter().map(|d| d.hex().to_owned()));
+                layers.extend(record.all_layers().map(str::to_owned));
+            }
+        }
+        for name in read_dir_names(&self.blobs())? {
+            let bytes = std::fs::metadata(self.blobs().join(&name)).map_or(0, |m| m.len());
+            usage.add(bytes, blobs.contains(&name));
+        }
+        for name in read_dir_names(&self.layers())?.iter().filter_map(|name| name.strip_suffix(".json")) {
+            let bytes = self.layer_facts(name)?.map_or(0, |facts| facts.bytes);
+            usage.add(bytes, layers.contains(name));
+        }
+        Ok(usage)
+    }
+}
+
+impl Usage {
+    fn add(&mut self, bytes: u64, needed: bool) {
+        self.bytes += bytes;
+        self.reclaimable += if needed { 0 } else { bytes };
+    }
+}
