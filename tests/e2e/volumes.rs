@@ -170,7 +170,7 @@ fn a_malformed_volume_is_refused() {
     for volume in [format!("{source}:/mnt:sideways"), ":/mnt".to_owned(), format!("{source}:/a:ro:ro")] {
         case.run_base(&["-v", &volume], ["true"]).refused(125, "");
     }
-    for mount in ["type=teapot,dst=/mnt", "dst=/mnt", "type=bind,src=/tmp", "type=tmpfs,dst=/mnt,colour=red"] {
+    for mount in ["type=teapot,dst=/mnt", "src=a", "type=bind,src=/tmp", "type=tmpfs,dst=/mnt,colour=red"] {
         case.run_base(&["--mount", mount], ["true"]).refused(125, "");
     }
 }

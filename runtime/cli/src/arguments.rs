@@ -2,11 +2,13 @@
 //! into a request.
 
 pub(crate) mod images;
+pub(crate) mod journal;
 pub(crate) mod list;
 pub(crate) mod not_yet;
 pub(crate) mod run;
 pub(crate) mod system;
 pub(crate) mod transfer;
+pub(crate) mod volume;
 
 use clap::{Arg, ArgAction, Command};
 

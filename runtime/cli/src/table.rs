@@ -117,6 +117,30 @@ pub(crate) fn seconds_of(time: &str) -> Option<u64> {
     u64::try_from(local - offset(zone)?).ok()
 }
 
+/// RFC 3339 in UTC of nanoseconds since the epoch; as many digits of the fraction as there are.
+pub(crate) fn timestamp(nanoseconds: u64) -> String {
+    let (seconds, fraction) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
+    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = date_of(days);
+    let clock = format!("{:02}:{:02}:{:02}", of_day / 3600, of_day / 60 % 60, of_day % 60);
+    let fraction = format!("{fraction:09}");
+    let fraction = fraction.trim_end_matches('0');
+    let point = if fraction.is_empty() { "" } else { "." };
+    format!("{year:04}-{month:02}-{day:02}T{clock}{point}{fraction}Z")
+}
+
+/// Year, month and day of a day since the epoch; the reverse of [`days_since_epoch`].
+fn date_of(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
 /// Seconds that a zone is ahead of UTC.
 fn offset(zone: &str) -> Option<i64> {
     if zone.eq_ignore_ascii_case("z") {
@@ -173,6 +197,14 @@ mod tests {
         for bad in ["", "yesterday", "2024-13-01T00:00:00Z", "2024-01-01", "1969-01-01T00:00:00Z", "2024-01-01T00:00Z"]
         {
             assert_eq!(seconds_of(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_timestamp_reads_back() {
+        assert_eq!(timestamp(1_709_209_815_120_000_000), "2024-02-29T12:30:15.12Z");
+        for seconds in [0, 951_782_400, 951_868_800, 1_709_209_815, 4_102_444_800, 13_569_465_600] {
+            assert_eq!(seconds_of(&timestamp(seconds * 1_000_000_000)), Some(seconds));
         }
     }
 

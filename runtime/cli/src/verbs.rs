@@ -1,18 +1,23 @@
 //! The verbs: one row each. Only the one that was asked for is built, because a command line of a hundred options
 //! costs more to describe than to read.
 
+mod audit;
 mod documents;
+mod events;
 mod images;
 mod policy;
 mod run;
 mod system;
+mod volume;
 
 use crate::arguments::images::{HistoryArgs, ImagesArgs, RmArgs, RmiArgs, TagArgs, UntagArgs};
+use crate::arguments::journal::EventsArgs;
 use crate::arguments::read_as_podman_does;
 use crate::arguments::transfer::{ImportArgs, LoadArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, SaveArgs};
 use crate::report;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
+use rlrun_engine::journal;
 use rlrun_engine::place::Place;
 use rlrun_engine::prepare::refuse_root;
 use rlrun_engine::trace::Marks;
@@ -80,7 +85,7 @@ fn run_in_group(verbs: &[Verb], matches: &mut ArgMatches, marks: Marks) -> Outco
     }
 }
 
-const VERBS: [Verb; 22] = [
+const VERBS: &[Verb] = &[
     verb("run", "Run a command in a new container", |c| run::define(c, "run"), run::run),
     verb("plan", "Print what `run` would do, as JSON; run nothing", |c| run::define(c, "plan"), run::plan),
     verb("load", "Load images from an archive", with::<LoadArgs>, images::load),
@@ -103,11 +108,24 @@ const VERBS: [Verb; 22] = [
         |m, marks| run_in_group(&system::VERBS, m, marks),
     ),
     verb("rm", "Remove containers that have ended", with::<RmArgs>, images::remove_containers),
+    verb("events", "Show what happened to containers, images and volumes", with::<EventsArgs>, events::events),
+    verb(
+        "audit",
+        "Read and verify the audit log",
+        |c| group(c, &audit::VERBS),
+        |m, marks| run_in_group(&audit::VERBS, m, marks),
+    ),
     verb(
         "doctor",
         "Tell what this host offers, and how to mend what is missing",
         with::<documents::DoctorArgs>,
         documents::doctor,
+    ),
+    verb(
+        "volume",
+        "Work with volumes",
+        |c| group(c, &volume::VERBS),
+        |m, marks| run_in_group(&volume::VERBS, m, marks),
     ),
     verb("policy", "List and check policies", policy::define, policy::policy),
     verb("completion", "Print a completion script", with::<documents::CompletionArgs>, documents::completion),
@@ -182,10 +200,69 @@ pub(crate) fn dispatch(words: impl Iterator<Item = OsString>, mut marks: Marks) 
     };
     marks.mark("cli: words read");
     match (verb, matches.remove_subcommand()) {
-        (Some(verb), Some((_, mut matches))) => (verb.run)(&mut matches, marks),
+        (Some(verb), Some((_, mut matches))) => audited(verb.name, &words, &mut matches, |m| (verb.run)(m, marks)),
         // Without a verb clap has said so already.
         (None, _) | (_, None) => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Verbs that change nothing; whatever is not one of them is in the audit log.
+const LOOKING: &[&str] = &[
+    "audit",
+    "attach",
+    "completion",
+    "df",
+    "diff",
+    "doctor",
+    "events",
+    "exists",
+    "export",
+    "history",
+    "images",
+    "info",
+    "inspect",
+    "list",
+    "logs",
+    "ls",
+    "plan",
+    "policy",
+    "port",
+    "ps",
+    "save",
+    "search",
+    "show",
+    "stats",
+    "top",
+    "tree",
+    "version",
+    "wait",
+    MAN,
+];
+
+/// Does what a verb does, and has it written down if it is one that changes something.
+fn audited(
+    verb: &'static str,
+    words: &[OsString],
+    matches: &mut ArgMatches,
+    run: impl FnOnce(&mut ArgMatches) -> Outcome,
+) -> Outcome {
+    let inner = matches.subcommand_name();
+    if LOOKING.contains(&verb) || inner.is_some_and(|name| LOOKING.contains(&name)) {
+        return run(matches);
+    }
+    let operation = inner.map_or_else(|| verb.to_owned(), |name| format!("{verb} {name}"));
+    journal::begin(&operation, words);
+    let outcome = run(matches);
+    let how = match &outcome {
+        Ok(code) if *code == ExitCode::SUCCESS => journal::Outcome::Done,
+        Ok(_) => journal::Outcome::Nonzero,
+        Err(failure) => journal::Outcome::Failed(failure),
+    };
+    // Without a place there is nothing that could have been changed.
+    if let Ok(place) = place() {
+        journal::finish(&place, how);
+    }
+    outcome
 }
 
 /// Where this user's things are; for verbs that use the store.

@@ -24,7 +24,7 @@ use rlrun_spec::container::{InvalidSpec, NetworkMode, PortMapping, UserNamespace
 use rlrun_spec::host::HostFacts;
 use rlrun_spec::policy::SeccompOverlay;
 use rlrun_spec::{ContainerSpec, Failure, IdMapping, Kind, SpecParts, Stage};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What a configuration is made of.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +45,8 @@ pub struct Inputs<'a> {
     pub id: &'a str,
     /// Container name.
     pub name: &'a str,
+    /// Where volumes are.
+    pub volumes: &'a Path,
     /// Published ports, host ports chosen.
     pub ports: &'a [PortMapping],
     /// Host name of the host, for `--network host`.
@@ -83,7 +85,8 @@ pub fn build(inputs: Inputs<'_>) -> Result<Built, Failure> {
     limits::check(&request.limits, request.init)?;
     let account = account(inputs)?;
     let caps = capabilities(inputs);
-    let mounts = mounts::plan(request, &inputs.image.config, inputs.host, &inputs.ids.maps)?;
+    let around = mounts::Around { request, id: inputs.id, volumes: inputs.volumes };
+    let mounts = mounts::plan(around, &inputs.image.config, inputs.host, &inputs.ids.maps)?;
     let paths = paths::plan(&request.security, request.privileged);
     let seccomp = seccomp::choose(request, &caps)?;
     let names: Vec<String> = caps.iter().map(|n| capability::name_of(*n)).collect();
@@ -97,7 +100,6 @@ pub fn build(inputs: Inputs<'_>) -> Result<Built, Failure> {
         capabilities: &names.join(","),
         bounding: caps.iter().fold(0, |mask, number| mask | 1 << *number),
         masked: paths.masked.len(),
-        image_volumes: &mounts.image_volumes,
     })?;
     let hostname = hostname(inputs);
     let mut oci = Spec::default();

@@ -13,12 +13,16 @@ use crate::host::cause::{Cause, IdKind, Surroundings};
 use crate::host::idmap::{self, IdPlan};
 use crate::host::{overlay, probe};
 use crate::id_map_job::IdMapJobs;
+use crate::journal;
 use crate::place::Place;
 use crate::record;
+use crate::volumes;
 use rlrun_image::{Approve, Event, ImageError, Limits, Work};
 use rlrun_spec::container::UserNamespace;
 use rlrun_spec::{Caller, Failure, HostFacts};
+use serde_json::json;
 
+pub use crate::record::OwnVolumes;
 pub use rlrun_image::{
     Event as Progress, ImageDetails, ImageSummary, LayerDetails, RemoveMode, Removed, Store, Stored,
 };
@@ -99,8 +103,30 @@ impl Workshop {
     ///
     /// # Errors
     /// When there is no such container, or it runs.
-    pub fn remove_container(&self, word: &str) -> Result<(), Failure> {
-        record::remove(&self.place, word, &mut |directory| self.jobs.remove(directory))
+    pub fn remove_container(&self, word: &str, volumes: OwnVolumes) -> Result<(), Failure> {
+        record::remove(&self.place, word, volumes, &mut |directory| self.jobs.remove(directory))
+    }
+
+    /// Where this user's things are.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// `rlrun volume rm`.
+    ///
+    /// # Errors
+    /// As [`volumes::remove`].
+    pub fn remove_volume(&self, word: &str) -> Result<volumes::Volume, Failure> {
+        volumes::remove(&self.place, word, &mut |directory| self.jobs.remove(directory))
+    }
+
+    /// `rlrun volume prune`.
+    ///
+    /// # Errors
+    /// As [`volumes::prune`].
+    pub fn prune_volumes(&self, chosen: &dyn Fn(&volumes::Volume) -> bool) -> Result<Vec<String>, Failure> {
+        volumes::prune(&self.place, chosen, &mut |directory| self.jobs.remove(directory))
     }
 
     /// `rlrun rmi`.
@@ -109,7 +135,7 @@ impl Workshop {
     /// When there is no such image, or a container uses it.
     pub fn remove(&self, name: &str, mode: RemoveMode) -> Result<Removed, Failure> {
         let in_use = |id: &str| record::user_of_image(&self.place, id);
-        Ok(self.store.remove(name, mode, &in_use, &self.jobs)?)
+        Ok(told_removed(self.store.remove(name, mode, &in_use, &self.jobs)?))
     }
 
     /// `rlrun image prune`: what `doomed` says and no container uses.
@@ -118,8 +144,21 @@ impl Workshop {
     /// When the store cannot be read or changed.
     pub fn prune(&self, doomed: &dyn Fn(&ImageSummary) -> bool) -> Result<Removed, Failure> {
         let in_use = |id: &str| record::user_of_image(&self.place, id);
-        Ok(self.store.prune(doomed, &in_use, &self.jobs)?)
+        Ok(told_removed(self.store.prune(doomed, &in_use, &self.jobs)?))
     }
+}
+
+/// An image has come.
+pub(crate) fn tell(action: &str, image: &Stored) {
+    journal::image(&image.identity);
+    let about = json!({"image": image.identity.reference, "digest": image.identity.digest});
+    journal::event("image", action, &image.identity.id, &image.identity.reference, about);
+}
+
+fn told_removed(removed: Removed) -> Removed {
+    removed.untagged.iter().for_each(|name| journal::event("image", "untag", "", name, json!({})));
+    removed.deleted.iter().for_each(|id| journal::event("image", "remove", id, "", json!({})));
+    removed
 }
 
 /// `rlrun tag`.
@@ -127,7 +166,9 @@ impl Workshop {
 /// # Errors
 /// When there is no such image, or a name is none.
 pub fn tag(place: &Place, name: &str, new: &[String]) -> Result<(), Failure> {
-    Ok(Store::new(&place.data).tag(name, new)?)
+    Store::new(&place.data).tag(name, new)?;
+    new.iter().for_each(|new| journal::event("image", "tag", "", new, json!({"from": name})));
+    Ok(())
 }
 
 /// `rlrun untag`: the names that are given, else all.
@@ -135,7 +176,9 @@ pub fn tag(place: &Place, name: &str, new: &[String]) -> Result<(), Failure> {
 /// # Errors
 /// When there is no such image, or a name is not one of its.
 pub fn untag(place: &Place, name: &str, old: &[String]) -> Result<(), Failure> {
-    Ok(Store::new(&place.data).untag(name, old)?)
+    Store::new(&place.data).untag(name, old)?;
+    journal::event("image", "untag", "", name, json!({}));
+    Ok(())
 }
 
 /// `rlrun images`: everything, or what one name means. Reads only.

@@ -7,6 +7,7 @@ pub mod containers;
 pub mod host;
 pub mod id_map_job;
 pub mod images;
+pub mod journal;
 pub mod names;
 pub mod place;
 pub mod plan;
@@ -17,6 +18,7 @@ pub mod request;
 pub mod run;
 pub mod storage;
 pub mod trace;
+pub mod volumes;
 
 /// Tells the user something that stops nothing.
 pub fn warn(text: &str) {

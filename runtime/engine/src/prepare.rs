@@ -18,7 +18,7 @@ use rlrun_net::files as net_files;
 use rlrun_spec::container::{NetworkMode, UserNamespace};
 use rlrun_spec::life::{DEFAULT_STOP_SECONDS, Life, Log};
 use rlrun_spec::plan::{LaunchFacts, Rootfs, Slirp};
-use rlrun_spec::policy::Admitted;
+use rlrun_spec::policy::{Admitted, Denied};
 use rlrun_spec::{Failure, HostFacts, Kind, Stage};
 use std::path::Path;
 
@@ -81,11 +81,17 @@ pub fn prepare(
     let (image, pin) = resolve(place, &store, request, fetching, &policies, &host, pin)?;
     marks.mark("cli: image resolved");
     let storage = storage::choose(request.launching.storage_driver, &host, &userns)?;
-    let built = build(request, &image, &host, &ids, &userns, &storage, names)?;
+    let volumes = place.data.join(crate::volumes::DIRECTORY);
+    let built = build(request, &image, &host, &ids, &userns, &storage, (names.0, names.1, &volumes))?;
     marks.mark("cli: configuration built");
     let Built { spec, mut warnings, account_files, stop_signal } = built;
-    let admitted =
-        policies.evaluate(spec, &caller(&host)).map_err(|denied| denied.failure(&image.identity.reference))?;
+    crate::journal::image(&image.identity);
+    let refused = |denied: Box<Denied>| {
+        crate::journal::denied(&denied);
+        denied.failure(&image.identity.reference)
+    };
+    let admitted = policies.evaluate(spec, &caller(&host)).map_err(refused)?;
+    crate::journal::admitted(&admitted);
     warnings.extend(admitted.warnings().map(|(p, d)| format!("policy {}: [{}] {}", p.name, d.code, d.message)));
     // Their memory goes with this process's, by exec or exit; taking it apart first only costs time.
     std::mem::forget(policies);
@@ -140,7 +146,7 @@ fn build(
     ids: &IdPlan,
     userns: &UserNamespace,
     storage: &Storage,
-    (id, name): (&str, &str),
+    (id, name, volumes): (&str, &str, &Path),
 ) -> Result<Built, Failure> {
     let ports = rlrun_net::ports::resolve(&request.network.ports).map_err(|e| e.into_failure(Stage::Cli))?;
     let resolv_conf = resolv_conf(request, request.network.mode);
@@ -156,6 +162,7 @@ fn build(
         storage,
         id,
         name,
+        volumes,
         ports: &ports,
         host_name: &host_name,
         dns: &dns,
@@ -187,6 +194,8 @@ impl Prepared {
             id_maps: self.ids.maps.clone(),
             rootfs: self.rootfs(directory)?,
             container_dir: directory.to_owned(),
+            journal: crate::journal::path(place),
+            volumes: place.data.join(crate::volumes::DIRECTORY),
             name_link: place.data.join("names").join(&parts.name),
             live_link: place.data.join("live").join(&parts.id),
             remove: request.launching.remove,

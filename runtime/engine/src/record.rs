@@ -36,6 +36,15 @@ pub enum Remains {
     Record,
 }
 
+/// What becomes of the volumes that a container alone has, when it is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnVolumes {
+    /// They stay, as volumes without a container.
+    Keep,
+    /// They go too (`rm -v`).
+    Remove,
+}
+
 /// A new container's record, claimed and locked. Dropping it takes everything back, unless [`Record::hand_over`] gave
 /// it to the supervisor.
 #[derive(Debug)]
@@ -209,7 +218,12 @@ fn drop_link(link: &Path) -> Result<(), Failure> {
 ///
 /// # Errors
 /// When there is no such container, it runs, or its files cannot be removed.
-pub fn remove(place: &Place, word: &str, remove: &mut dyn FnMut(&Path) -> Result<(), Failure>) -> Result<(), Failure> {
+pub fn remove(
+    place: &Place,
+    word: &str,
+    volumes: OwnVolumes,
+    remove: &mut dyn FnMut(&Path) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let about =
         |why: &str| Failure::new(Stage::Cli, Kind::Usage, "remove-container", "remove the container", word).why(why);
     let directory = directory_of(place, word)?;
@@ -222,10 +236,16 @@ pub fn remove(place: &Place, word: &str, remove: &mut dyn FnMut(&Path) -> Result
         Err(e) => return Err(failed("remove-container", "lock", &directory, &e)),
     };
     let summary = Summary::read(&directory);
+    if volumes == OwnVolumes::Keep {
+        crate::volumes::keep_own(place, &directory, &|_| true)?;
+    }
     clear(&directory, remove)?;
     drop(lock);
     if let Some(id) = directory.file_name() {
         drop_link(&place.data.join("live").join(id))?;
+    }
+    if let Ok(Summary { id, name, .. }) = &summary {
+        crate::journal::event("container", "remove", id, name, serde_json::json!({}));
     }
     match summary {
         Ok(summary) => drop_link(&place.data.join("names").join(summary.name)),
@@ -243,6 +263,19 @@ pub fn user_of_image(place: &Place, image_id: &str) -> Option<String> {
         let summary = Summary::read(&entry.path()).ok()?;
         (summary.image?.id == image_id).then_some(summary.name)
     })
+}
+
+/// Which volumes containers mount: the volume's name and the container's.
+#[must_use]
+pub fn volumes_in_use(place: &Place) -> Vec<(String, String)> {
+    let Ok(containers) = fs::read_dir(place.data.join("containers")) else { return Vec::new() };
+    let summaries = containers.flatten().filter_map(|entry| Summary::read(&entry.path()).ok());
+    summaries
+        .flat_map(|summary| {
+            let volumes = summary.mounts.into_iter().filter(|m| m.kind == "volume");
+            volumes.map(|m| (m.source, summary.name.clone())).collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 enum Orphan {
@@ -348,13 +381,13 @@ mod tests {
         let (_dir, place) = place();
         let mut record = create(&place, "aabb", "web", Remains::Record).unwrap();
         record.write(RECORD, &file::render(&file::tests::summary("aabb", "web", None), &()).unwrap()).unwrap();
-        let living = remove(&place, "web", &mut nothing_foreign).unwrap_err();
+        let living = remove(&place, "web", OwnVolumes::Keep, &mut nothing_foreign).unwrap_err();
         assert!(living.to_string().contains("it is running"), "{living}");
         drop(record.hand_over().unwrap());
         for wrong in ["", ".", "../names", "x", "aac"] {
-            assert!(remove(&place, wrong, &mut nothing_foreign).is_err(), "{wrong}");
+            assert!(remove(&place, wrong, OwnVolumes::Keep, &mut nothing_foreign).is_err(), "{wrong}");
         }
-        remove(&place, "aa", &mut nothing_foreign).unwrap();
+        remove(&place, "aa", OwnVolumes::Keep, &mut nothing_foreign).unwrap();
         assert!(is_empty(&place));
     }
 }

@@ -111,6 +111,31 @@ pub enum ReadOnly {
     Bare,
 }
 
+/// `--image-volume`: what becomes of the volumes that an image declares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ImageVolumes {
+    /// Volumes of the container's own.
+    #[default]
+    Anonymous,
+    /// File systems in memory.
+    Tmpfs,
+    /// Nothing.
+    Ignore,
+}
+
+impl std::str::FromStr for ImageVolumes {
+    type Err = Invalid;
+
+    fn from_str(word: &str) -> Result<Self, Invalid> {
+        match word {
+            "anonymous" | "bind" => Ok(ImageVolumes::Anonymous),
+            "tmpfs" => Ok(ImageVolumes::Tmpfs),
+            "ignore" => Ok(ImageVolumes::Ignore),
+            _ => Err(Invalid::new("--image-volume", word, "no such choice").hint("choose anonymous, tmpfs or ignore")),
+        }
+    }
+}
+
 /// `--storage-driver`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StorageDriver {
@@ -199,6 +224,8 @@ pub struct RunRequest {
     pub env: Vec<(String, String)>,
     /// `-v`, `--mount`, `--tmpfs`.
     pub mounts: Vec<mount::MountRequest>,
+    /// `--image-volume`.
+    pub image_volumes: ImageVolumes,
     /// `-w`.
     pub workdir: Option<String>,
     /// `-u`.

@@ -2,17 +2,19 @@
 
 use crate::id_map_job::IdMapJobs;
 use crate::images::Listener;
+use crate::journal;
 use crate::names;
 use crate::place::{Place, own_program};
 use crate::prepare::{Fetching, Prepared, prepare};
 use crate::record::{self, Mounted, RECORD, Record, Remains, Summary};
-use crate::request::mount::MountRequest;
 use crate::request::{RunRequest, StorageDriver};
 use crate::trace::Marks;
+use oci_spec::runtime::Mount;
 use rlrun_image::InIdMap as _;
 use rlrun_spec::policy::Answer;
 use rlrun_spec::{ContainerSpec, Failure, Kind, SealedPlan, Stage};
 use serde::Serialize;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -52,6 +54,7 @@ pub fn run(place: &Place, request: &RunRequest, progress: Listener<'_>, mut mark
     let mut record = record::create(place, &id, &name, remains)?;
     marks.mark("cli: name claimed");
     record.write(RECORD, &text(request, &prepared, &record)?)?;
+    crate::volumes::make_all(place, prepared.admitted.spec(), &record.directory)?;
     marks.mark("cli: record written");
     let cidfile = request.launching.cidfile.as_deref().map(|path| Cidfile::write(path, &id)).transpose()?;
     if prepared.storage.driver == StorageDriver::Copy {
@@ -61,6 +64,7 @@ pub fn run(place: &Place, request: &RunRequest, progress: Listener<'_>, mut mark
     marks.mark("cli: launch decided");
     facts.trace_marks = marks.into_inner();
     let plan = SealedPlan::seal(&prepared.admitted, facts).map_err(|e| unsupported(&e.to_string(), &request.image))?;
+    journal::event("container", "create", &id, &name, json!({"image": prepared.image.identity.reference}));
     drop(prepared);
     if request.launching.life.detach {
         // From here on the supervisor takes back what does not start.
@@ -70,6 +74,7 @@ pub fn run(place: &Place, request: &RunRequest, progress: Listener<'_>, mut mark
         }
         return Ok(Started::Detached(id));
     }
+    journal::finish(place, journal::Outcome::Done);
     let failure = rlrun_sandbox::replace_self(&plan, record.hand_over()?, &supervisor);
     record.take_back();
     drop(cidfile);
@@ -124,7 +129,7 @@ fn summary(request: &RunRequest, prepared: &Prepared, record: &Record) -> Summar
         labels: labels.into_iter().collect(),
         ports: parts.ports.clone(),
         network: parts.network,
-        mounts: request.mounts.iter().map(mounted).collect(),
+        mounts: mounted(request, parts.oci.mounts().as_deref().unwrap_or_default()),
         tty: request.tty,
         interactive: request.interactive,
         remove: request.launching.remove,
@@ -133,22 +138,19 @@ fn summary(request: &RunRequest, prepared: &Prepared, record: &Record) -> Summar
     }
 }
 
-fn mounted(mount: &MountRequest) -> Mounted {
-    let destination = mount.destination().to_owned();
-    match mount {
-        MountRequest::Bind { source, flags, .. } => Mounted {
-            kind: "bind".to_owned(),
-            source: source.clone(),
-            destination,
-            read_only: flags.read_only.unwrap_or(false),
-        },
-        MountRequest::Tmpfs { flags, .. } => Mounted {
-            kind: "tmpfs".to_owned(),
-            source: String::new(),
-            destination,
-            read_only: flags.read_only.unwrap_or(false),
-        },
-    }
+/// What the user and the image mounted, as it was admitted.
+fn mounted(request: &RunRequest, mounts: &[Mount]) -> Vec<Mounted> {
+    let asked = |m: &&Mount| request.mounts.iter().any(|r| m.destination() == Path::new(r.destination()));
+    let is_volume = |m: &Mount| m.typ().as_deref() == Some("volume");
+    let text = |path: Option<&PathBuf>| path.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
+    let mounts = mounts.iter().filter(|m| is_volume(m) || asked(m));
+    let mounted = |m: &Mount| Mounted {
+        kind: m.typ().clone().unwrap_or_default(),
+        source: if m.typ().as_deref() == Some("tmpfs") { String::new() } else { text(m.source().as_ref()) },
+        destination: m.destination().to_string_lossy().into_owned(),
+        read_only: m.options().iter().flatten().rfind(|o| *o == "ro" || *o == "rw").is_some_and(|o| o == "ro"),
+    };
+    mounts.map(mounted).collect()
 }
 
 fn copy_layers(prepared: &Prepared, record: &Record) -> Result<(), Failure> {

@@ -27,6 +27,7 @@ mod terminal;
 mod trace;
 mod tree;
 mod userns;
+mod volume;
 
 pub use container::{Container, Streams};
 pub use launch::{LOCK_FD, PLAN_FD, READY_FD, Role, replace_self, role, start_detached, tell};

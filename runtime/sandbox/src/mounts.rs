@@ -5,7 +5,8 @@
 use crate::at::{At, failed};
 use crate::copy_up::{self, Own};
 use crate::sys;
-use rlrun_spec::plan::{Launch, Mount, MountOptions, MountSource, Rootfs};
+use crate::volume;
+use rlrun_spec::plan::{Launch, Mount, MountOptions, MountSource, Process, Rootfs};
 use rlrun_spec::{Failure, Kind};
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstatfs, mkdirat, openat, openat2,
@@ -39,9 +40,11 @@ pub(crate) fn populate(launch: &Launch, root: OwnedFd) -> Result<OwnedFd, Failur
         Rootfs::Directory { path } => bind_onto_itself(path)?,
         Rootfs::Overlay { .. } | Rootfs::FuseOverlay { .. } => root,
     };
+    // Before the container's own directory is covered: its own volumes are in it.
+    let volumes: Vec<Option<OwnedFd>> = launch.mounts.iter().map(volume_of).collect::<Result<_, _>>()?;
     let scratch = scratch(&launch.facts.container_dir)?;
-    for mount in &launch.mounts {
-        add(&root, mount)?;
+    for (mount, volume) in launch.mounts.iter().zip(&volumes) {
+        add(&root, mount, volume.as_ref(), &launch.process)?;
     }
     for (index, (destination, contents)) in launch.facts.files.iter().enumerate() {
         add_file(&root, &scratch, &format!("f{index}"), destination, contents)?;
@@ -88,10 +91,27 @@ fn scratch(container: &Path) -> Result<OwnedFd, Failure> {
     Ok(mount)
 }
 
-fn add(root: &OwnedFd, mount: &Mount) -> Result<(), Failure> {
+fn volume_of(mount: &Mount) -> Result<Option<OwnedFd>, Failure> {
+    match &mount.source {
+        MountSource::Volume { path, .. } => volume::open(path).map(Some),
+        MountSource::Bind { .. } | MountSource::New { .. } => Ok(None),
+    }
+}
+
+fn add(root: &OwnedFd, mount: &Mount, volume: Option<&OwnedFd>, user: &Process) -> Result<(), Failure> {
     let destination = mount.destination.as_str();
     match &mount.source {
-        MountSource::Bind { path, recursive } => bind(root, path, *recursive, destination, mount.options),
+        MountSource::Bind { path, recursive } => {
+            let object = path.display().to_string();
+            let tree = clone_tree(path, *recursive).at("open-volume", "open the source of a mount", &object)?;
+            bind(root, &Bound { tree, object, recursive: *recursive }, mount, user)
+        }
+        MountSource::Volume { path, subpath } => {
+            let object = path.display().to_string();
+            let Some(volume) = volume else { return Err(Errno::NOENT).at("open-volume", "open the volume", object) };
+            let bound = open_volume(root, volume, subpath, mount, object)?;
+            bind(root, &bound, mount, user)
+        }
         MountSource::New { kind, data } => {
             let step = format!("mount-{kind}");
             let tree =
@@ -115,19 +135,47 @@ fn add(root: &OwnedFd, mount: &Mount) -> Result<(), Failure> {
     }
 }
 
-fn bind(root: &OwnedFd, path: &Path, recursive: bool, destination: &str, options: MountOptions) -> Result<(), Failure> {
-    let object = path.display().to_string();
-    let tree = clone_tree(path, recursive).at("open-volume", "open the source of a mount", &object)?;
-    let stat = rustix::fs::fstat(&tree).at("open-volume", "stat the source of a mount", &object)?;
+/// What is to be bound.
+struct Bound {
+    tree: OwnedFd,
+    /// Its name on the host.
+    object: String,
+    recursive: bool,
+}
+
+fn open_volume(
+    root: &OwnedFd,
+    volume: &OwnedFd,
+    subpath: &str,
+    mount: &Mount,
+    object: String,
+) -> Result<Bound, Failure> {
+    let fill = mount.options.copy_up && subpath.is_empty();
+    let image = fill.then(|| open_in(root, &mount.destination, OFlags::PATH | OFlags::DIRECTORY).ok()).flatten();
+    let data = volume::data(volume, image.as_ref(), &object)?;
+    let part =
+        resolve(&data, subpath).at("open-volume", "open the path in the volume", format!("{object}: {subpath}"))?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = open_tree(&part, "", flags).at("open-volume", "open the volume", &object)?;
+    Ok(Bound { tree, object, recursive: false })
+}
+
+fn bind(root: &OwnedFd, bound: &Bound, mount: &Mount, user: &Process) -> Result<(), Failure> {
+    let Bound { tree, object, recursive } = bound;
+    let options = mount.options;
+    if options.chown {
+        volume::give(tree, user.uid, user.gid).at("give-volume", "give to the container's user", object)?;
+    }
+    let stat = rustix::fs::fstat(tree).at("open-volume", "stat the source of a mount", object)?;
     let propagation = if options.slave { libc::MS_SLAVE } else { libc::MS_PRIVATE };
     let set = attributes(options) | if options.read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };
-    sys::set_mount_attributes(tree.as_fd(), set, propagation, recursive).at(
+    sys::set_mount_attributes(tree.as_fd(), set, propagation, *recursive).at(
         "mount-volume",
         "set the options of the mount of",
-        &object,
+        object,
     )?;
-    let target = target(root, destination, FileType::from_raw_mode(stat.st_mode))?;
-    attach_fd(&tree, &target).at("mount-volume", "mount on", destination)
+    let target = target(root, &mount.destination, FileType::from_raw_mode(stat.st_mode))?;
+    attach_fd(tree, &target).at("mount-volume", "mount on", &mount.destination)
 }
 
 fn attributes(options: MountOptions) -> u64 {

@@ -22,7 +22,7 @@ pub fn remove_contents(path: &Path) -> Result<(), Failure> {
 }
 
 /// Depth first with an explicit stack, because the depth is the payload's choice.
-fn empty(root: &OwnedFd) -> Result<(), Errno> {
+pub(crate) fn empty(root: &OwnedFd) -> Result<(), Errno> {
     let mut stack: Vec<(OwnedFd, Option<std::ffi::CString>)> =
         vec![(root.try_clone().map_err(|_| Errno::MFILE)?, None)];
     while let Some((directory, _)) = stack.last() {

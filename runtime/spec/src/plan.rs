@@ -21,6 +21,10 @@ pub struct LaunchFacts {
     pub rootfs: Rootfs,
     /// The container's own directory on the host; the supervisor writes `state` there and may remove it.
     pub container_dir: PathBuf,
+    /// The journal, where the supervisor tells what becomes of the container.
+    pub journal: PathBuf,
+    /// Where volumes are: `<volumes>/<name>/_data`.
+    pub volumes: PathBuf,
     /// The link that claims the container's name, removed with the container.
     pub name_link: PathBuf,
     /// The link in `<data>/live` that exists from the container's creation to its clean end; what is there with a free
@@ -182,6 +186,13 @@ pub enum MountSource {
         /// With everything mounted below it.
         recursive: bool,
     },
+    /// A volume of rlrun's: a directory with the data in `_data`, beside it `fresh` until its first use.
+    Volume {
+        /// The volume's directory.
+        path: PathBuf,
+        /// Below `_data`; empty for all of it.
+        subpath: String,
+    },
     /// A new file system.
     New {
         /// `proc`, `tmpfs`, `devpts`, `mqueue`, `sysfs`, `cgroup2`.
@@ -204,8 +215,10 @@ pub struct MountOptions {
     pub noexec: bool,
     /// Propagation: never back to the host; `rslave` lets host mounts appear inside.
     pub slave: bool,
-    /// A tmpfs starts with a copy of what the image has there (`tmpcopyup`).
+    /// A tmpfs or a volume that was never used starts with a copy of what the image has there (`tmpcopyup`, `copy`).
     pub copy_up: bool,
+    /// What is mounted is given to the payload's user (`U`).
+    pub chown: bool,
 }
 
 /// The five capability sets as bit masks, bit N is capability N (`capabilities(7)`).

@@ -10,6 +10,7 @@ use crate::plan::{
 use oci_spec::runtime::{
     Capabilities, Capability, Linux, LinuxNamespaceType, Mount as OciMount, PosixRlimitType, Process as OciProcess,
 };
+use std::path::Path;
 
 fn refuse<T>(field: &str, why: impl Into<String>) -> Result<T, SealError> {
     Err(SealError::Unsupported { field: field.to_owned(), why: why.into() })
@@ -45,7 +46,7 @@ pub(crate) fn launch(spec: &ContainerSpec, facts: LaunchFacts) -> Result<Launch,
         read_only: parts.oci.root().as_ref().and_then(|r| r.readonly()).unwrap_or(false),
         namespaces: namespaces(linux)?,
         hostname: parts.oci.hostname().clone().unwrap_or_default(),
-        mounts: mounts.iter().enumerate().map(|(i, m)| mount(i, m)).collect::<Result<_, _>>()?,
+        mounts: mounts.iter().enumerate().map(|(i, m)| mount(i, m, &facts.volumes)).collect::<Result<_, _>>()?,
         masked_paths: linux.masked_paths().clone().unwrap_or_default(),
         read_only_paths: linux.readonly_paths().clone().unwrap_or_default(),
         sysctls: sysctls(linux),
@@ -107,7 +108,7 @@ fn namespaces(linux: &Linux) -> Result<Namespaces, SealError> {
 }
 
 /// One OCI mount, its option words sorted into flags and the file system's own data.
-fn mount(index: usize, oci: &OciMount) -> Result<Mount, SealError> {
+fn mount(index: usize, oci: &OciMount, volumes: &Path) -> Result<Mount, SealError> {
     let field = format!("/mounts/{index}");
     let destination = oci.destination().to_string_lossy().into_owned();
     if !destination.starts_with('/') {
@@ -128,7 +129,8 @@ fn mount(index: usize, oci: &OciMount) -> Result<Mount, SealError> {
             "shared" | "rshared" => return refuse(&field, "shared propagation would let mounts reach the host"),
             "bind" => bind = true,
             "rbind" => (bind, recursive) = (true, true),
-            "tmpcopyup" => options.copy_up = true,
+            "tmpcopyup" | "copy" => options.copy_up = true,
+            "U" => options.chown = true,
             other => data.push(other),
         }
     }
@@ -138,6 +140,8 @@ fn mount(index: usize, oci: &OciMount) -> Result<Mount, SealError> {
         }
         let Some(path) = oci.source().clone() else { return refuse(&field, "a bind mount without a source") };
         MountSource::Bind { path, recursive }
+    } else if oci.typ().as_deref() == Some("volume") {
+        volume(&field, oci, &data, volumes)?
     } else {
         let kind = oci.typ().clone().unwrap_or_default();
         if !matches!(kind.as_str(), "proc" | "sysfs" | "tmpfs" | "devpts" | "mqueue" | "cgroup2") {
@@ -146,6 +150,23 @@ fn mount(index: usize, oci: &OciMount) -> Result<Mount, SealError> {
         MountSource::New { kind, data: data.join(",") }
     };
     Ok(Mount { source, destination, options })
+}
+
+/// A volume by its name, which must not lead anywhere else.
+fn volume(field: &str, oci: &OciMount, data: &[&str], volumes: &Path) -> Result<MountSource, SealError> {
+    let name = oci.source().as_deref().and_then(Path::to_str).unwrap_or_default();
+    if name.is_empty() || name.starts_with('.') || name.contains(['/', '\0']) {
+        return refuse(field, format!("{name:?} is not the name of a volume"));
+    }
+    let mut subpath = String::new();
+    for word in data {
+        match word.strip_prefix("subpath=") {
+            Some(path) => path.clone_into(&mut subpath),
+            None if *word == "anonymous" => {}
+            None => return refuse(field, format!("unknown option {word} of a volume")),
+        }
+    }
+    Ok(MountSource::Volume { path: volumes.join(name), subpath })
 }
 
 /// Sorted, so that the same configuration always seals to the same bytes.

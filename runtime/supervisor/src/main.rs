@@ -3,6 +3,7 @@
 //! way, the kernel ends the container.
 
 mod book;
+mod journal;
 mod log;
 mod output;
 mod relay;

@@ -1,6 +1,7 @@
 //! A container from its plan to its exit code.
 
 use crate::book::Book;
+use crate::journal;
 use crate::log::{Log, Stream};
 use crate::output::{Departure, Output};
 use crate::relay::{Relay, Sink};
@@ -99,7 +100,7 @@ fn supervise(launch: &Launch, plan: OwnedFd, watch: &mut Watch<'_>) -> Result<u8
     });
     trace.mark("supervisor: network ready");
     let code = prepared
-        .and_then(|()| start(&mut container, watch))
+        .and_then(|()| start(launch, &mut container, watch))
         .and_then(|()| relay_until_end(launch, container, streams, network.as_deref_mut(), &signals, log));
     let end = |n: Box<dyn Driver>| if code.is_ok() { n.release() } else { n.stop() };
     let stopped = network.map_or(Ok(()), end).map_err(|e| e.into_failure(Stage::Supervisor));
@@ -108,13 +109,14 @@ fn supervise(launch: &Launch, plan: OwnedFd, watch: &mut Watch<'_>) -> Result<u8
 }
 
 /// Lets the payload go. What has to be written is written while it is being executed.
-fn start(container: &mut Container, watch: &mut Watch<'_>) -> Result<(), Failure> {
+fn start(launch: &Launch, container: &mut Container, watch: &mut Watch<'_>) -> Result<(), Failure> {
     // Before: a short payload is gone, and its number with it, while this process looks.
     let pid = container.init_pid()?;
     container.release()?;
     let written = watch.book.started(pid);
     watch.trace.mark("supervisor: state written");
     container.confirm()?;
+    journal::tell(launch, "start", None);
     written?;
     watch.payload_runs()
 }
@@ -260,6 +262,9 @@ fn inputs(launch: &Launch, streams: &Streams) -> Result<Vec<Relay>, Failure> {
 /// nobody any more.
 fn end(launch: &Launch, mut book: Book, started: bool, code: &Result<u8, Failure>) -> Result<(), Failure> {
     let facts = &launch.facts;
+    if started {
+        journal::tell(launch, "died", Some(code.as_ref().map_or_else(|f| f.kind.exit_code(), |code| *code)));
+    }
     let removed = facts.remove || (!started && facts.remove_unstarted);
     if removed {
         return forget(launch);
@@ -276,6 +281,7 @@ fn forget(launch: &Launch) -> Result<(), Failure> {
     // The mapper has emptied it; what is left if it was killed belongs to us or is found by the next command.
     let emptied = rlrun_sandbox::remove_contents(&facts.container_dir);
     emptied.and_then(|()| gone(fs::remove_dir(&facts.container_dir), &facts.container_dir))?;
+    journal::tell(launch, "remove", None);
     gone(fs::remove_file(&facts.name_link), &facts.name_link)?;
     gone(fs::remove_file(&facts.live_link), &facts.live_link)
 }

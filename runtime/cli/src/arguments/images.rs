@@ -129,4 +129,7 @@ pub(crate) struct RmArgs {
     /// Names or ids
     #[arg(required = true, value_name = "CONTAINER")]
     pub(crate) containers: Vec<String>,
+    /// Their own volumes too
+    #[arg(short, long)]
+    pub(crate) volumes: bool,
 }

@@ -3,8 +3,8 @@
 use super::transfer::FetchArgs;
 use clap::{ArgAction, Args, ValueEnum};
 use rlrun_engine::request::{
-    self, Baseline, Fetch, Launching, LimitsLevel, Network, Pull, ReadOnly, RunRequest, capability, env, labels, life,
-    limits, mount, network, security, userns,
+    self, Baseline, Fetch, ImageVolumes, Launching, LimitsLevel, Network, Pull, ReadOnly, RunRequest, capability, env,
+    labels, life, limits, mount, network, security, userns,
 };
 use rlrun_spec::Failure;
 use rlrun_spec::container::NetworkMode;
@@ -136,12 +136,15 @@ struct LifeArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Files")]
 struct FileArgs {
-    /// Mount a host path; options: ro, nosuid, nodev, noexec, rslave, bind, z
-    #[arg(short, long, value_name = "HOST:CONTAINER[:OPTIONS]")]
+    /// Mount a host path or a volume; options: ro, nosuid, nodev, noexec, rslave, bind, z, U, nocopy
+    #[arg(short, long, value_name = "[SOURCE:]CONTAINER[:OPTIONS]")]
     volume: Vec<String>,
-    /// Mount, spelled out: type=bind|tmpfs,source=...,destination=...
+    /// Mount, spelled out: type=volume|bind|tmpfs,source=...,destination=...
     #[arg(long, value_name = "FIELDS")]
     mount: Vec<String>,
+    /// What becomes of the image's volumes: anonymous, tmpfs or ignore
+    #[arg(long, value_name = "HOW")]
+    image_volume: Option<String>,
     /// Mount an empty file system in memory
     #[arg(long, value_name = "CONTAINER[:OPTIONS]")]
     tmpfs: Vec<String>,
@@ -295,6 +298,7 @@ impl RunArgs {
             tty: self.tty,
             env: self.variables(network.mode)?,
             mounts: self.files.mounts()?,
+            image_volumes: self.files.image_volume.as_deref().map_or(Ok(ImageVolumes::default()), str::parse)?,
             workdir: self.workdir.as_deref().map(request::workdir).transpose()?,
             user: self.user.as_deref().map(request::user).transpose()?,
             groups: request::groups(&self.group_add)?,

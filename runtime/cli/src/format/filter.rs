@@ -72,7 +72,7 @@ pub(crate) fn label_fits<'l>(word: &str, mut labels: impl Iterator<Item = (&'l s
 
 /// Seconds since the epoch of a time as podman takes it: seconds, RFC 3339, a date or a date with a time (UTC), or how
 /// long ago: `10m`, `1h30m`.
-fn moment(text: &str, now: u64) -> Option<u64> {
+pub(crate) fn moment(text: &str, now: u64) -> Option<u64> {
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
     if fraction.bytes().all(|b| b.is_ascii_digit())
         && let Ok(seconds) = seconds.parse()

@@ -4,7 +4,7 @@
 mod filter;
 mod template;
 
-pub(crate) use filter::{Filters, label_fits};
+pub(crate) use filter::{Filters, label_fits, moment};
 
 use crate::table;
 use rlrun_spec::{Failure, Kind, Stage};

@@ -40,8 +40,6 @@ pub struct Effective<'a> {
     pub bounding: u64,
     /// How many paths are masked.
     pub masked: usize,
-    /// Volumes of the image that became a tmpfs.
-    pub image_volumes: &'a [String],
 }
 
 /// Decides all controls.
@@ -55,7 +53,6 @@ pub fn decide(effective: Effective<'_>) -> Result<Controls, Failure> {
     confinement(&mut controls, effective);
     network(&mut controls, effective)?;
     limits::decide(&mut controls, &effective.request.limits, effective.host, effective.bounding)?;
-    image_volumes(&mut controls, effective.image_volumes);
     labels(&mut controls, effective.request);
     controls.all.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(controls)
@@ -173,20 +170,8 @@ fn out_of_reach(controls: &mut Controls, capabilities: &str) {
     });
 }
 
-fn image_volumes(controls: &mut Controls, volumes: &[String]) {
-    for path in volumes {
-        let why = "it is kept in memory and gone when the container ends";
-        let control = held(&format!("image-volume:{path}"), "a volume", "tmpfs");
-        controls.all.push(weak(control, Enforced::Partly, why));
-        controls.warnings.push(format!("the image's volume {path}: {why}\nhint: -v HOST-PATH:{path} keeps it"));
-    }
-}
-
 fn labels(controls: &mut Controls, request: &RunRequest) {
-    use crate::request::mount::MountRequest;
-    let relabel = request.mounts.iter().any(|m| match m {
-        MountRequest::Bind { flags, .. } | MountRequest::Tmpfs { flags, .. } => flags.relabel,
-    });
+    let relabel = request.mounts.iter().any(|m| m.flags().relabel);
     // Without SELinux there is nothing to label, and podman is silent too.
     if relabel && Path::new("/sys/fs/selinux/enforce").exists() {
         let why = "this version does not change SELinux labels";

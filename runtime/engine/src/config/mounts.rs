@@ -3,7 +3,8 @@
 
 use crate::request::limits::DEFAULT_SHM;
 use crate::request::mount::{Flags, MountRequest};
-use crate::request::{ReadOnly, RunRequest};
+use crate::request::{ImageVolumes, ReadOnly, RunRequest};
+use crate::volumes;
 use oci_spec::runtime::Mount;
 use rlrun_image::ImageConfig;
 use rlrun_spec::container::NetworkMode;
@@ -21,8 +22,6 @@ pub struct Mounts {
     pub all: Vec<Mount>,
     /// Destination and resolved source.
     pub resolved: Vec<(String, String)>,
-    /// Image volumes that became a tmpfs.
-    pub image_volumes: Vec<String>,
 }
 
 fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
@@ -35,11 +34,23 @@ fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount
     mount
 }
 
+/// Whose mounts they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Around<'a> {
+    /// The command line.
+    pub request: &'a RunRequest,
+    /// The container's id.
+    pub id: &'a str,
+    /// Where volumes are.
+    pub volumes: &'a Path,
+}
+
 /// All mounts of a container.
 ///
 /// # Errors
 /// When a source is not there, or two mounts of the user have one destination.
-pub fn plan(request: &RunRequest, image: &ImageConfig, host: &HostFacts, ids: &IdMaps) -> Result<Mounts, Failure> {
+pub fn plan(around: Around<'_>, image: &ImageConfig, host: &HostFacts, ids: &IdMaps) -> Result<Mounts, Failure> {
+    let Around { request, id, volumes } = around;
     let mut mounts = Mounts { all: defaults(request, host, ids), ..Mounts::default() };
     let mut taken: Vec<&str> = Vec::new();
     for wanted in &request.mounts {
@@ -49,14 +60,24 @@ pub fn plan(request: &RunRequest, image: &ImageConfig, host: &HostFacts, ids: &I
                 .why("two mounts have this destination"));
         }
         taken.push(destination);
-        let made = user_mount(wanted, &mut mounts.resolved)?;
+        let made = user_mount(wanted, around, &mut mounts.resolved)?;
         mounts.all.retain(|m| m.destination() != made.destination());
         mounts.all.push(made);
     }
-    for volume in image_volumes(image) {
-        if !mounts.all.iter().any(|m| m.destination() == Path::new(&volume)) {
-            mounts.all.push(mount(&volume, "tmpfs", "tmpfs", &["nosuid", "nodev", "tmpcopyup"]));
-            mounts.image_volumes.push(volume);
+    for destination in image_volumes(image) {
+        if mounts.all.iter().any(|m| m.destination() == Path::new(&destination)) {
+            continue;
+        }
+        match request.image_volumes {
+            ImageVolumes::Ignore => {}
+            ImageVolumes::Tmpfs => {
+                mounts.all.push(mount(&destination, "tmpfs", "tmpfs", &["nosuid", "nodev", "tmpcopyup"]));
+            }
+            ImageVolumes::Anonymous => {
+                let flags = Flags::default();
+                let volume = MountRequest::Volume { name: None, destination, flags, subpath: None };
+                mounts.all.push(user_mount(&volume, Around { volumes, id, request }, &mut mounts.resolved)?);
+            }
         }
     }
     // Stable: mounts of the same depth stay in the order given, and depth is all that one can hide another by.
@@ -107,7 +128,11 @@ fn sys(request: &RunRequest) -> Mount {
     }
 }
 
-fn user_mount(wanted: &MountRequest, resolved: &mut Vec<(String, String)>) -> Result<Mount, Failure> {
+fn user_mount(
+    wanted: &MountRequest,
+    around: Around<'_>,
+    resolved: &mut Vec<(String, String)>,
+) -> Result<Mount, Failure> {
     match wanted {
         MountRequest::Bind { source, destination, flags } => {
             let real = real_path(source)?;
@@ -119,6 +144,18 @@ fn user_mount(wanted: &MountRequest, resolved: &mut Vec<(String, String)>) -> Re
             let text = real.to_string_lossy().into_owned();
             resolved.push((destination.clone(), text.clone()));
             Ok(mount(destination, "bind", &text, &options))
+        }
+        MountRequest::Volume { name, destination, flags, subpath } => {
+            let own = volumes::own_name(around.id, destination);
+            let mut options = words(flags, flags.nosuid.unwrap_or(true), flags.nodev.unwrap_or(true));
+            options.extend(name.is_none().then_some(volumes::ANONYMOUS));
+            options.extend((!flags.no_copy_up).then_some("copy"));
+            let subpath = subpath.as_ref().map(|path| format!("subpath={path}"));
+            options.extend(subpath.as_deref());
+            let name = name.as_deref().unwrap_or(&own);
+            let path = around.volumes.join(name).join(volumes::DATA);
+            resolved.push((destination.clone(), path.to_string_lossy().into_owned()));
+            Ok(mount(destination, "volume", name, &options))
         }
         MountRequest::Tmpfs { destination, flags, data } => {
             let mut options = words(flags, flags.nosuid.unwrap_or(true), flags.nodev.unwrap_or(true));
@@ -136,6 +173,7 @@ fn words(flags: &Flags, nosuid: bool, nodev: bool) -> Vec<&'static str> {
     words.extend(nosuid.then_some("nosuid"));
     words.extend(nodev.then_some("nodev"));
     words.extend((flags.noexec == Some(true)).then_some("noexec"));
+    words.extend(flags.chown.then_some("U"));
     words
 }
 
@@ -169,8 +207,12 @@ mod tests {
     use crate::host::test_facts;
     use crate::request::mount::{tmpfs, volume};
 
+    fn around(request: &RunRequest) -> Around<'_> {
+        Around { request, id: "aa", volumes: Path::new("/data/volumes") }
+    }
+
     fn plan_of(request: &RunRequest, image: &ImageConfig) -> Mounts {
-        plan(request, image, &test_facts(), &ids()).unwrap()
+        plan(around(request), image, &test_facts(), &ids()).unwrap()
     }
 
     fn options<'a>(mounts: &'a Mounts, destination: &str) -> Vec<&'a str> {
@@ -202,7 +244,7 @@ mod tests {
     fn two_mounts_at_one_place_are_an_error() {
         let mut request = request();
         request.mounts = vec![tmpfs("/a").unwrap(), tmpfs("/a/.").unwrap()];
-        let failure = plan(&request, &ImageConfig::default(), &test_facts(), &ids()).unwrap_err();
+        let failure = plan(around(&request), &ImageConfig::default(), &test_facts(), &ids()).unwrap_err();
         assert_eq!(failure.object, "/a");
     }
 
@@ -217,9 +259,21 @@ mod tests {
         assert_eq!(mounts.resolved, [("/v".to_owned(), real)]);
         assert_eq!(options(&mounts, "/v"), ["rbind", "rprivate", "ro", "nosuid", "nodev"]);
         request.mounts = vec![volume("/nonexistent/x:/v").unwrap()];
-        let failure = plan(&request, &ImageConfig::default(), &test_facts(), &ids()).unwrap_err();
+        let failure = plan(around(&request), &ImageConfig::default(), &test_facts(), &ids()).unwrap_err();
         assert_eq!((failure.object.as_str(), failure.errno), ("/nonexistent/x", Some(rlrun_spec::Errno(2))));
         assert!(rlrun_spec::hint::for_failure(&failure).is_some());
+    }
+
+    #[test]
+    fn a_volume_is_named_and_its_place_is_told() {
+        let mut request = request();
+        request.mounts = vec![volume("data:/d:ro").unwrap(), volume("/own:nocopy").unwrap()];
+        let mounts = plan_of(&request, &ImageConfig::default());
+        assert_eq!(options(&mounts, "/d"), ["ro", "nosuid", "nodev", "copy"]);
+        assert_eq!(options(&mounts, "/own"), ["rw", "nosuid", "nodev", volumes::ANONYMOUS]);
+        assert_eq!(mounts.resolved[0], ("/d".to_owned(), "/data/volumes/data/_data".to_owned()));
+        // The same container finds its volume again.
+        assert_eq!(plan_of(&request, &ImageConfig::default()), mounts);
     }
 
     #[test]
@@ -233,7 +287,14 @@ mod tests {
     fn an_image_cannot_mount_over_what_confines_it() {
         let volumes = ["/proc", "/", "/sys/x", "//dev", "/a/../proc", "rel", "/data/", "/dev/shm"];
         let image = ImageConfig { volumes: volumes.map(str::to_owned).to_vec(), ..ImageConfig::default() };
-        assert_eq!(plan_of(&request(), &image).image_volumes, ["/data"]);
+        let made = |image_volumes: ImageVolumes| {
+            let all = plan_of(&RunRequest { image_volumes, ..request() }, &image).all;
+            let of_image = |m: &&Mount| m.destination().starts_with("/data") || m.destination() == Path::new("/a");
+            all.iter().filter(of_image).map(|m| m.typ().clone().unwrap_or_default()).collect::<Vec<_>>()
+        };
+        assert_eq!(made(ImageVolumes::Anonymous), ["volume"]);
+        assert_eq!(made(ImageVolumes::Tmpfs), ["tmpfs"]);
+        assert!(made(ImageVolumes::Ignore).is_empty());
     }
 
     #[test]
@@ -242,7 +303,7 @@ mod tests {
         assert!(options(&mounts, "/dev/pts").contains(&"gid=5"));
         let mut single = ids();
         single.gids.truncate(1);
-        let mounts = plan(&request(), &ImageConfig::default(), &test_facts(), &single).unwrap();
+        let mounts = plan(around(&request()), &ImageConfig::default(), &test_facts(), &single).unwrap();
         assert!(!options(&mounts, "/dev/pts").contains(&"gid=5"));
     }
 

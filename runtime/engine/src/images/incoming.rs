@@ -1,6 +1,6 @@
 //! What adds images: archives, root file systems, registries. Each is judged before it is unpacked or named.
 
-use super::{Listener, Store, Stored, Workshop, caller, platform};
+use super::{Listener, Store, Stored, Workshop, caller, platform, tell};
 use crate::policies::{self, Choice};
 use crate::request::{Fetch, Pull, PullOptions};
 use rlrun_admission::{Hook, PolicySet};
@@ -27,6 +27,7 @@ impl Workshop {
         let approve = |image: &Incoming<'_>| self.judge(&policies, image);
         let work = self.work(progress, &approve);
         let stored = self.store.load(&mut *reader, &object, &work).map_err(|e| self.told(e))?;
+        stored.iter().for_each(|image| tell("loadfromarchive", image));
         self.added(&stored);
         Ok(stored)
     }
@@ -41,6 +42,7 @@ impl Workshop {
         let approve = |image: &Incoming<'_>| self.judge(&policies, image);
         let work = self.work(progress, &approve);
         let stored = self.store.import(&mut *reader, &object, name, &work).map_err(|e| self.told(e))?;
+        tell("import", &stored);
         self.added(std::slice::from_ref(&stored));
         Ok(stored)
     }
@@ -130,6 +132,7 @@ impl Workshop {
     fn load_files(&self, policies: &PolicySet, files: &Files, progress: Listener<'_>) -> Result<Vec<Stored>, Failure> {
         let approve = |image: &Incoming<'_>| self.judge(policies, image);
         let stored = self.store.load_files(files, &self.work(progress, &approve)).map_err(|e| self.told(e))?;
+        stored.iter().for_each(|image| tell("pull", image));
         self.added(&stored);
         Ok(stored)
     }
@@ -154,6 +157,7 @@ impl Workshop {
         }
         let approve = |image: &Incoming<'_>| self.judge(policies, image);
         let stored = self.store.pull(name, options, &self.work(progress, &approve)).map_err(|e| self.told(e))?;
+        tell("pull", &stored);
         self.added(std::slice::from_ref(&stored));
         Ok(stored)
     }

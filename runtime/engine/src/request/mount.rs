@@ -16,6 +16,17 @@ pub enum MountRequest {
         /// Flags.
         flags: Flags,
     },
+    /// A volume of rlrun's.
+    Volume {
+        /// Its name; None for one of the container's own.
+        name: Option<String>,
+        /// Absolute, without `.` and `..`.
+        destination: String,
+        /// Flags.
+        flags: Flags,
+        /// A directory of the volume instead of the whole.
+        subpath: Option<String>,
+    },
     /// An empty file system in memory.
     Tmpfs {
         /// Absolute, without `.` and `..`.
@@ -32,7 +43,19 @@ impl MountRequest {
     #[must_use]
     pub fn destination(&self) -> &str {
         match self {
-            MountRequest::Bind { destination, .. } | MountRequest::Tmpfs { destination, .. } => destination,
+            MountRequest::Bind { destination, .. }
+            | MountRequest::Volume { destination, .. }
+            | MountRequest::Tmpfs { destination, .. } => destination,
+        }
+    }
+
+    /// How it is mounted.
+    #[must_use]
+    pub fn flags(&self) -> &Flags {
+        match self {
+            MountRequest::Bind { flags, .. }
+            | MountRequest::Volume { flags, .. }
+            | MountRequest::Tmpfs { flags, .. } => flags,
         }
     }
 }
@@ -54,8 +77,10 @@ pub struct Flags {
     pub not_recursive: bool,
     /// `z`, `Z`: the user expects SELinux labels to be changed.
     pub relabel: bool,
-    /// `notmpcopyup`: a tmpfs starts empty.
+    /// `notmpcopyup`, `nocopy`: a tmpfs or a new volume starts empty.
     pub no_copy_up: bool,
+    /// `U`: what is mounted is given to the container's user.
+    pub chown: bool,
 }
 
 /// Sets an option once; the opposite word after it is a contradiction.
@@ -83,7 +108,8 @@ impl Flags {
             "rshared" | "shared" => return Err("shared mounts would reach back to the host".to_owned()),
             "bind" => self.not_recursive = true,
             "z" | "Z" => self.relabel = true,
-            "U" | "O" | "idmap" => return Err("is not supported yet".to_owned()),
+            "U" => self.chown = true,
+            "O" | "idmap" => return Err("is not supported yet".to_owned()),
             _ => return Ok(false),
         }
         Ok(true)
@@ -118,38 +144,67 @@ fn destination(option: &'static str, word: &str, path: &str) -> Result<String, I
     }
 }
 
-/// `-v HOST:CONTAINER[:OPTIONS]`.
+/// `-v [SOURCE:]CONTAINER[:OPTIONS]`: a source that begins with `/` or `.` is a path of the host, another one the name of
+/// a volume, and none means a volume of the container's own.
 ///
 /// # Errors
-/// When it is a named or anonymous volume, which do not exist yet, or an option is unknown.
+/// When an option is unknown, or a name cannot be one.
 pub fn volume(word: &str) -> Result<MountRequest, Invalid> {
     let invalid = |why: String| Invalid::new("--volume", word, why);
-    let mut parts = word.split(':');
-    let (source, path) = match (parts.next(), parts.next()) {
-        (Some(source), Some(path)) => (source, path),
+    let parts: Vec<&str> = word.split(':').collect();
+    let (source, path, options) = match parts[..] {
+        [path] => (None, path, ""),
+        // `-v /path:ro`: options can follow a volume without a name.
+        [path, options] if !options.starts_with('/') && path.starts_with('/') && are_options(options) => {
+            (None, path, options)
+        }
+        [source, path] => (Some(source), path, ""),
+        [source, path, options] => (Some(source), path, options),
         _ => {
-            return Err(invalid("anonymous volumes are not supported yet".to_owned())
-                .hint("write HOST-PATH:CONTAINER-PATH, or use --tmpfs"));
+            return Err(invalid("has too many parts".to_owned())
+                .hint("a path with a colon goes into --mount type=bind,source=...,destination=..."));
         }
     };
-    let options = parts.next().unwrap_or_default();
-    if parts.next().is_some() {
-        return Err(invalid("has too many parts".to_owned())
-            .hint("a path with a colon goes into --mount type=bind,source=...,destination=..."));
-    }
-    if !source.starts_with(['/', '.']) {
-        return Err(invalid(format!("{source:?} is a volume name, and named volumes are not supported yet"))
-            .hint(format!("for a directory of the host write an absolute path or ./{source}")));
-    }
     let mut flags = Flags::default();
+    let is_bind = source.is_some_and(|s| s.starts_with(['/', '.']));
     for option in options.split(',').filter(|o| !o.is_empty()) {
-        match flags.take(option) {
-            Ok(true) => {}
-            Ok(false) => return Err(invalid(format!("unknown option {option}"))),
-            Err(why) => return Err(invalid(format!("option {option}: {why}"))),
+        match option {
+            "nocopy" if !is_bind => flags.no_copy_up = true,
+            "copy" if !is_bind => flags.no_copy_up = false,
+            _ => match flags.take(option) {
+                Ok(true) => {}
+                Ok(false) => return Err(invalid(format!("unknown option {option}"))),
+                Err(why) => return Err(invalid(format!("option {option}: {why}"))),
+            },
         }
     }
-    Ok(MountRequest::Bind { source: source.to_owned(), destination: destination("--volume", word, path)?, flags })
+    let destination = destination("--volume", word, path)?;
+    match source {
+        Some(source) if is_bind => Ok(MountRequest::Bind { source: source.to_owned(), destination, flags }),
+        name => {
+            let name = name.map(|n| volume_name("--volume", n)).transpose()?;
+            Ok(MountRequest::Volume { name, destination, flags, subpath: None })
+        }
+    }
+}
+
+fn are_options(words: &str) -> bool {
+    words.split(',').all(|w| matches!(w, "copy" | "nocopy") || Flags::default().take(w) == Ok(true))
+}
+
+/// The name of a volume.
+///
+/// # Errors
+/// When podman would not take it either.
+pub fn volume_name(option: &'static str, word: &str) -> Result<String, Invalid> {
+    let ok = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    let begins = word.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    if begins && word.len() <= 255 && word.bytes().all(ok) {
+        return Ok(word.to_owned());
+    }
+    Err(Invalid::new(option, word, "is not the name of a volume").hint(
+        "use letters, digits, `_`, `.` and `-`, beginning with a letter or digit; a path begins with `/` or `./`",
+    ))
 }
 
 /// `--tmpfs CONTAINER[:OPTIONS]`.
@@ -201,11 +256,12 @@ struct Fields {
     kind: Option<String>,
     source: Option<String>,
     destination: Option<String>,
+    subpath: Option<String>,
     flags: Flags,
     data: Vec<String>,
 }
 
-/// `--mount type=bind|tmpfs,...`.
+/// `--mount type=volume|bind|tmpfs,...`.
 ///
 /// # Errors
 /// When a field is unknown, missing, or belongs to another type.
@@ -220,23 +276,28 @@ pub fn mount(word: &str) -> Result<MountRequest, Invalid> {
         return Err(invalid("has no destination".to_owned()));
     };
     let destination = destination("--mount", word, path)?;
-    // podman's default type is volume; saying so beats guessing.
-    match found.kind.as_deref() {
-        Some("bind") => {
+    if let Some(data) = found.data.first().filter(|_| found.kind.as_deref() != Some("tmpfs")) {
+        return Err(invalid(format!("{data} belongs to type=tmpfs")));
+    }
+    let kind = found.kind.as_deref().unwrap_or("volume");
+    if found.subpath.is_some() && kind != "volume" {
+        return Err(invalid("subpath belongs to type=volume".to_owned()));
+    }
+    match kind {
+        "bind" => {
             let Some(source) = found.source else { return Err(invalid("has no source".to_owned())) };
-            if let Some(data) = found.data.first() {
-                return Err(invalid(format!("{data} belongs to type=tmpfs")));
-            }
             Ok(MountRequest::Bind { source, destination, flags: found.flags })
         }
-        Some("tmpfs") if found.source.is_some() => Err(invalid("a tmpfs has no source".to_owned())),
-        Some("tmpfs") => Ok(MountRequest::Tmpfs { destination, flags: found.flags, data: found.data }),
-        None | Some("volume") => Err(invalid("named volumes are not supported yet".to_owned())
-            .hint("write type=bind,source=HOST-PATH,destination=CONTAINER-PATH or type=tmpfs,destination=...")),
-        Some(kind @ ("image" | "glob" | "devpts" | "ramfs" | "artifact")) => {
+        "volume" => {
+            let name = found.source.as_deref().map(|n| volume_name("--mount", n)).transpose()?;
+            Ok(MountRequest::Volume { name, destination, flags: found.flags, subpath: found.subpath })
+        }
+        "tmpfs" if found.source.is_some() => Err(invalid("a tmpfs has no source".to_owned())),
+        "tmpfs" => Ok(MountRequest::Tmpfs { destination, flags: found.flags, data: found.data }),
+        kind @ ("image" | "glob" | "devpts" | "ramfs" | "artifact") => {
             Err(invalid(format!("type={kind} is not supported yet")))
         }
-        Some(kind) => Err(invalid(format!("unknown type {kind}")).hint("use type=bind or type=tmpfs")),
+        kind => Err(invalid(format!("unknown type {kind}")).hint("use type=volume, type=bind or type=tmpfs")),
     }
 }
 
@@ -260,7 +321,11 @@ fn take_field(found: &mut Fields, field: &str) -> Result<(), String> {
         ("bind-nonrecursive", None | Some("true")) => found.flags.not_recursive = true,
         ("bind-nonrecursive", Some("false")) => found.flags.not_recursive = false,
         ("relabel", Some("shared" | "private")) => found.flags.relabel = true,
-        ("chown" | "U", None | Some("true")) => return Err("is not supported yet".to_owned()),
+        ("chown" | "U", None | Some("true" | "1")) => found.flags.chown = true,
+        ("chown" | "U", Some("false" | "0")) => found.flags.chown = false,
+        ("subpath" | "volume-subpath", Some(v)) if !v.is_empty() => found.subpath = Some(v.to_owned()),
+        ("nocopy" | "volume-nocopy", None | Some("true" | "1")) => found.flags.no_copy_up = true,
+        ("copy" | "volume-nocopy", None | Some("false" | "0")) => found.flags.no_copy_up = false,
         ("tmpfs-size", Some(v)) => tmpfs_option(&format!("size={v}"), &mut found.flags, &mut found.data)?,
         ("tmpfs-mode", Some(v)) => tmpfs_option(&format!("mode={v}"), &mut found.flags, &mut found.data)?,
         ("tmpcopyup", None) => {}
@@ -278,7 +343,7 @@ mod tests {
     fn bind(request: MountRequest) -> (String, String, Flags) {
         match request {
             MountRequest::Bind { source, destination, flags } => (source, destination, flags),
-            MountRequest::Tmpfs { .. } => panic!("a tmpfs"),
+            other => panic!("not a bind: {other:?}"),
         }
     }
 
@@ -301,12 +366,28 @@ mod tests {
 
     #[test]
     fn what_does_not_exist_yet_says_so() {
-        for word in ["data:/data", "/data", "/a:/b:U", "/a:/b:O"] {
+        for word in ["/a:/b:idmap", "/a:/b:O"] {
             assert!(volume(word).unwrap_err().why.contains("not supported yet"), "{word}");
         }
-        for word in ["/a:/b:rshared", "/a:/b:ro,rw", "/a:/b:x", "/a:/b:ro:z"] {
+        for word in ["/a:/b:nocopy", "a/b:/c", "_a:/b", "/a:/b:rshared", "/a:/b:ro,rw", "/a:/b:x", "/a:/b:ro:z"] {
             assert!(volume(word).is_err(), "{word}");
         }
+    }
+
+    #[test]
+    fn a_volume_has_a_name_or_belongs_to_the_container() {
+        let named = |word: &str| match volume(word).unwrap() {
+            MountRequest::Volume { name, destination, flags, .. } => (name, destination, flags),
+            other => panic!("not a volume: {other:?}"),
+        };
+        let want = Flags { read_only: Some(true), no_copy_up: true, chown: true, ..Flags::default() };
+        assert_eq!(named("data:/d:ro,nocopy,U"), (Some("data".to_owned()), "/d".to_owned(), want));
+        assert_eq!(named("/d"), (None, "/d".to_owned(), Flags::default()));
+        assert_eq!(named("/d:ro").2.read_only, Some(true));
+        let request = mount("src=data,dst=/d,subpath=a/b,ro").unwrap();
+        let MountRequest::Volume { name, subpath, .. } = request else { panic!("not a volume") };
+        assert_eq!((name.as_deref(), subpath.as_deref()), (Some("data"), Some("a/b")));
+        assert!(matches!(mount("type=volume,dst=/d").unwrap(), MountRequest::Volume { name: None, .. }));
     }
 
     #[test]
@@ -330,6 +411,7 @@ mod tests {
             "type=bind,dst=/c",
             "type=tmpfs,src=/a,dst=/t",
             "type=bind,src=/a,dst=/c,tmpfs-size=1m",
+            "type=bind,src=/a,dst=/c,subpath=x",
             "src=/a,dst=/b",
             "type=bind,src=/a",
             "type=x,dst=/y",

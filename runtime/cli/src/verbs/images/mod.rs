@@ -19,7 +19,7 @@ use crate::format::inspected;
 use crate::report;
 use crate::table::now;
 use clap::ArgMatches;
-use rlrun_engine::images::{self, Workshop};
+use rlrun_engine::images::{self, OwnVolumes, Workshop};
 use rlrun_engine::trace::Marks;
 use rlrun_spec::Failure;
 use std::process::ExitCode;
@@ -56,12 +56,13 @@ fn hex(digest: &str) -> &str {
 pub(super) fn remove_containers(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: RmArgs = read(matches)?;
     let workshop = Workshop::open(place()?)?;
-    let remove = |name: &String| workshop.remove_container(name).map(|()| format!("{name}\n"));
+    let fate = if args.volumes { OwnVolumes::Remove } else { OwnVolumes::Keep };
+    let remove = |name: &String| workshop.remove_container(name, fate).map(|()| format!("{name}\n"));
     each(&args.containers, remove)
 }
 
 /// Does something to each name; the first failure is the verb's, and the others are done all the same.
-fn each(names: &[String], act: impl Fn(&String) -> Result<String, Failure>) -> Outcome {
+pub(super) fn each(names: &[String], act: impl Fn(&String) -> Result<String, Failure>) -> Outcome {
     let (mut text, mut failed) = (String::new(), None);
     for name in names {
         match act(name) {

@@ -1,0 +1,161 @@
+//! `rlrun volume`: create, ls, inspect, rm, prune, exists.
+
+use super::images::each;
+use super::{Outcome, Verb, place, read, verb, with};
+use crate::arguments::volume::{CreateArgs, InspectArgs, LsArgs, NameArgs, PruneArgs, RmArgs};
+use crate::format::{Filters, Format, Heading, Row, inspected, label_fits};
+use crate::report;
+use crate::table::{now, timestamp};
+use clap::ArgMatches;
+use rlrun_engine::images::Workshop;
+use rlrun_engine::place::Place;
+use rlrun_engine::request::{labels, mount};
+use rlrun_engine::trace::Marks;
+use rlrun_engine::volumes::{self, Volume};
+use rlrun_engine::{names, record};
+use rlrun_spec::{Failure, Kind, Stage};
+use serde_json::{Value, json};
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+pub(super) const VERBS: [Verb; 6] = [
+    verb("create", "Make a volume", with::<CreateArgs>, create),
+    verb("exists", "Tell by the exit code whether a volume is there", with::<NameArgs>, exists),
+    verb("inspect", "Print all about volumes, as JSON", with::<InspectArgs>, inspect),
+    verb("ls", "List volumes", with::<LsArgs>, list).known_as(&["list"]),
+    verb("prune", "Remove the volumes that no container uses", with::<PruneArgs>, prune),
+    verb("rm", "Remove volumes", with::<RmArgs>, remove).known_as(&["remove"]),
+];
+
+const FILTERS: &[&str] = &["after", "anonymous", "dangling", "driver", "label", "label!", "name", "since", "until"];
+
+fn create(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: CreateArgs = read(matches)?;
+    if args.driver != "local" {
+        let failure = Failure::new(Stage::Cli, Kind::Usage, "volume", "create a volume with the driver", args.driver);
+        return Err(failure.why("no such driver").hint("leave out --driver: volumes are local directories"));
+    }
+    let place = place()?;
+    let name = match args.name {
+        Some(name) => mount::volume_name("VOLUME", &name)?,
+        None => names::container_id()?,
+    };
+    let labels = args.label.iter().map(|l| labels::label("--label", l)).collect::<Result<_, _>>()?;
+    match volumes::create(&place, &name, labels) {
+        Err(_) if args.ignore && volumes::find(&place, &name).is_ok_and(|v| v.name == name) => {}
+        other => drop(other?),
+    }
+    report::print(&format!("{name}\n"))
+}
+
+fn exists(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: NameArgs = read(matches)?;
+    Ok(ExitCode::from(u8::from(!volumes::find(&place()?, &args.name).is_ok_and(|v| v.name == args.name))))
+}
+
+/// Field names as in `podman volume inspect`.
+fn document(place: &Place, volume: &Volume) -> Value {
+    json!({
+        "Name": volume.name,
+        "Driver": "local",
+        "Mountpoint": volume.mountpoint(place),
+        "CreatedAt": timestamp(volume.created),
+        "Labels": volume.labels,
+        "Scope": "local",
+        "Options": {},
+        "Anonymous": volume.anonymous,
+        "MountCount": record::volumes_in_use(place).iter().filter(|(name, _)| *name == volume.name).count(),
+    })
+}
+
+fn inspect(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: InspectArgs = read(matches)?;
+    let place = place()?;
+    let found: Vec<Volume> = match args.all {
+        true => volumes::list(&place)?,
+        false => args.names.iter().map(|name| volumes::find(&place, name)).collect::<Result<_, _>>()?,
+    };
+    let documents: Vec<Value> = found.iter().map(|v| document(&place, v)).collect();
+    report::print(&inspected(args.format.as_deref(), &documents)?)
+}
+
+fn list(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: LsArgs = read(matches)?;
+    let place = place()?;
+    let all = chosen(&place, volumes::list(&place)?, &args.list.filter)?;
+    if args.list.quiet {
+        return report::print(&all.iter().map(|v| format!("{}\n", v.name)).collect::<String>());
+    }
+    let format = Format::parse(args.list.format.as_deref(), "{{.Driver}}\t{{.Name}}")?;
+    let row = |v: &Volume| Row { document: document(&place, v), fields: document(&place, v) };
+    let rows: Vec<Row> = all.iter().map(row).collect();
+    report::print(&format.list(&rows, &[("Name", "VOLUME NAME")], Heading::from(args.list.noheading))?)
+}
+
+/// The volumes that fit all filters.
+fn chosen(place: &Place, mut all: Vec<Volume>, words: &[String]) -> Result<Vec<Volume>, Failure> {
+    let filters = Filters::parse(words, FILTERS)?;
+    let (dangling, anonymous) = (filters.truth("dangling")?, filters.truth("anonymous")?);
+    let until = filters.moments("until", now())?;
+    let mut since = Vec::new();
+    for name in filters.values("since").chain(filters.values("after")) {
+        since.push(volumes::find(place, name)?.created);
+    }
+    let used = if dangling.is_some() { record::volumes_in_use(place) } else { Vec::new() };
+    all.retain(|volume| {
+        let labels = || volume.labels.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+        let in_use = used.iter().any(|(name, _)| *name == volume.name);
+        dangling.is_none_or(|wanted| wanted != in_use)
+            && anonymous.is_none_or(|wanted| wanted == volume.anonymous)
+            && until.iter().all(|moment| volume.created / 1_000_000_000 < *moment)
+            && since.iter().all(|moment| volume.created > *moment)
+            && filters.any("name", |word| volume.name.contains(word))
+            && filters.any("driver", |word| word == "local")
+            && filters.all("label", |word| label_fits(word, labels()))
+            && filters.all("label!", |word| !label_fits(word, labels()))
+    });
+    Ok(all)
+}
+
+fn remove(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: RmArgs = read(matches)?;
+    let workshop = Workshop::open(place()?)?;
+    if args.all {
+        let removed = workshop.prune_volumes(&|_| true)?;
+        return report::print(&removed.iter().map(|name| format!("{name}\n")).collect::<String>());
+    }
+    each(&args.names, |name| {
+        if args.force && volumes::find(workshop.place(), name).is_err() {
+            return Ok(String::new());
+        }
+        workshop.remove_volume(name).map(|volume| format!("{}\n", volume.name))
+    })
+}
+
+fn prune(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: PruneArgs = read(matches)?;
+    let workshop = Workshop::open(place()?)?;
+    let fitting = chosen(workshop.place(), volumes::list(workshop.place())?, &args.filter)?;
+    if !args.force
+        && !sure("This removes all volumes that no container uses. Are you sure you want to continue? [y/N] ")?
+    {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let removed = workshop.prune_volumes(&|volume| fitting.iter().any(|v| v.name == volume.name))?;
+    report::print(&removed.iter().map(|name| format!("{name}\n")).collect::<String>())
+}
+
+/// Asks whoever sits at the terminal. Without one there is nobody to ask, and nothing is done without `--force`.
+pub(super) fn sure(question: &str) -> Result<bool, Failure> {
+    let failure = || Failure::new(Stage::Cli, Kind::Usage, "ask", "ask", question.trim());
+    if !std::io::stdin().is_terminal() {
+        return Err(failure().why("standard input is not a terminal").hint("--force does not ask"));
+    }
+    let mut answer = String::new();
+    eprint!("{question}");
+    std::io::stderr()
+        .flush()
+        .and_then(|()| std::io::stdin().lock().read_line(&mut answer))
+        .map_err(|e| failure().why(e.to_string()))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

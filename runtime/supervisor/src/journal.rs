@@ -1,0 +1,20 @@
+//! What becomes of a container without a command being there, told to the journal.
+
+use crate::book::now;
+use rlrun_journal::{append, quoted};
+use rlrun_spec::plan::Launch;
+
+/// Appends one event. A container must not fail because nobody can be told of it: `verify` and `events` show what there
+/// is.
+pub(crate) fn tell(launch: &Launch, action: &str, exit_code: Option<u8>) {
+    let code = exit_code.map(|code| format!("\"exitCode\":{code}")).unwrap_or_default();
+    let line = format!(
+        "\"time\":{},\"events\":[{{\"type\":\"container\",\"action\":\"{action}\",\"id\":{},\"name\":{},\"attributes\":{{{code}}}}}]",
+        now(),
+        quoted(&launch.id),
+        quoted(&launch.name)
+    );
+    if append(&launch.facts.journal, &line).is_err() {
+        // The disk is full or gone.
+    }
+}
