@@ -208,6 +208,9 @@ fn pulling_knows_policies_tags_and_files() {
     case.run(["pull", "-a", &format!("{host}/app")]).ok().prints(&format!("{id}\n{id}"));
     case.run(["image", "exists", &format!("{host}/app:two")]).ok();
     case.run(["pull", "-a", &format!("{host}/app:one")]).refused(125, "app:one");
+    case.run(["search", &format!("{host}/ap")]).ok().prints(&format!("NAME\n{host}/app"));
+    case.run(["search", "--format", "{{.Name}}", &format!("{host}/zz")]).ok().prints("");
+    case.run(["search", "--list-tags", "--format", "{{.Tag}}", &format!("{host}/app")]).ok().prints("one\ntwo");
     drop(registry);
     case.run(["pull", "--policy", "missing", &format!("{host}/app:one")]).ok().prints(&id);
     case.run(["pull", "--policy", "newer", &format!("{host}/app:one")]).ok().complains("used as it is");

@@ -13,7 +13,9 @@ mod volume;
 use crate::arguments::images::{HistoryArgs, ImagesArgs, RmArgs, RmiArgs, TagArgs, UntagArgs};
 use crate::arguments::journal::EventsArgs;
 use crate::arguments::read_as_podman_does;
-use crate::arguments::transfer::{ImportArgs, LoadArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, SaveArgs};
+use crate::arguments::transfer::{
+    ImportArgs, LoadArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, SaveArgs, SearchArgs,
+};
 use crate::report;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
@@ -95,6 +97,7 @@ const VERBS: &[Verb] = &[
     verb("save", "Write images to an archive or a directory", with::<SaveArgs>, images::save),
     verb("login", "Keep a user and a password for a registry", with::<LoginArgs>, images::login),
     verb("logout", "Forget them", with::<LogoutArgs>, images::logout),
+    verb("search", "Look for images in a registry that tells what it has", with::<SearchArgs>, images::search),
     verb("images", "List images", with::<ImagesArgs>, images::list),
     verb("rmi", "Remove images", with::<RmiArgs>, images::remove),
     verb("tag", "Give an image further names", with::<TagArgs>, images::tag),

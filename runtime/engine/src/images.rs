@@ -4,7 +4,7 @@ mod incoming;
 mod outgoing;
 mod upkeep;
 
-pub use outgoing::{logged_in, login, logout, push, save, verify};
+pub use outgoing::{logged_in, login, logout, push, remote_tags, save, search, verify};
 pub use upkeep::{check, usage};
 
 pub use rlrun_image::{Compression, Credentials, Files, Kept, Layout, VerifiedSignature};

@@ -119,7 +119,6 @@ const VERBS: &[&str] = &[
     "ps",
     "rename",
     "restart",
-    "search",
     "secret",
     "start",
     "stats",

@@ -180,6 +180,25 @@ impl From<SaveFormat> for Layout {
     }
 }
 
+/// `rlrun search`.
+#[derive(Args, Debug)]
+pub(crate) struct SearchArgs {
+    /// REGISTRY/WORD, or a word for the search registries
+    #[arg(value_name = "TERM")]
+    pub(crate) term: String,
+    /// Print the tags of a repository
+    #[arg(long)]
+    pub(crate) list_tags: bool,
+    /// Print at most so many
+    #[arg(long, default_value_t = 25, value_name = "N")]
+    pub(crate) limit: usize,
+    /// json, a Go template, or `table TEMPLATE`
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+}
+
 /// `rlrun image verify`.
 #[derive(Args, Debug)]
 pub(crate) struct VerifyArgs {

@@ -49,6 +49,22 @@ pub fn verify(
     Ok(Store::new(&place.data).verify(name, key, options)?)
 }
 
+/// `rlrun search`.
+///
+/// # Errors
+/// When a registry does not tell what it has, or none is to be asked.
+pub fn search(term: &str, options: &PullOptions) -> Result<Vec<String>, Failure> {
+    Ok(Store::search(term, options)?)
+}
+
+/// The tags of a repository, for `rlrun search --list-tags`.
+///
+/// # Errors
+/// When no registry has it.
+pub fn remote_tags(name: &str, options: &PullOptions) -> Result<Vec<String>, Failure> {
+    Ok(Store::remote_tags(name, options)?.iter().map(ToString::to_string).collect())
+}
+
 /// `rlrun login`.
 ///
 /// # Errors

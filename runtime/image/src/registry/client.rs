@@ -19,8 +19,6 @@ use ureq::{Agent, Body};
 
 /// Answers that are not blobs are small.
 const MAX_ANSWER: u64 = 1 << 20;
-/// More is nobody's repository.
-const MAX_TAGS: usize = 100_000;
 
 /// Plain http is tried without being asked for only where nobody can listen in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,28 +171,6 @@ impl Client {
         self.exchange(&|authorization| self.send(url, headers, authorization)).and_then(|r| self.check(r))
     }
 
-    /// All tags of the repository, page by page.
-    pub(crate) fn tags(&self) -> Result<Vec<String>, ImageError> {
-        let mut tags: Vec<String> = Vec::new();
-        let mut url = format!("{}/v2/{}/tags/list", self.base, self.reference.path());
-        loop {
-            let (page, next) = with_retries(|| {
-                let mut response = self.get(&url, &[])?;
-                let next = header(&response, header::LINK).and_then(|link| next_page(&link));
-                let bytes = self.read_small(&mut response, MAX_MANIFEST)?;
-                let page: TagList = serde_json::from_slice(&bytes)
-                    .map_err(|e| self.broken(format!("its list of tags cannot be read: {e}")))?;
-                Ok((page, next))
-            })?;
-            tags.extend(page.tags.unwrap_or_default());
-            match next {
-                None => return Ok(tags),
-                Some(_) if tags.len() > MAX_TAGS => return Err(self.broken("its list of tags has no end".to_owned())),
-                Some(path) => url = format!("{}{path}", self.base),
-            }
-        }
-    }
-
     /// Whether the registry lets us in.
     pub(crate) fn ping(&self) -> Result<(), ImageError> {
         let url = format!("{}/v2/", self.base);
@@ -326,7 +302,7 @@ impl Client {
         })
     }
 
-    fn read_small(&self, response: &mut Response<Body>, max: u64) -> Result<Vec<u8>, Failed> {
+    pub(super) fn read_small(&self, response: &mut Response<Body>, max: u64) -> Result<Vec<u8>, Failed> {
         let mut bytes = Vec::new();
         let read = response.body_mut().with_config().limit(u64::MAX).reader().take(max + 1).read_to_end(&mut bytes);
         read.map_err(|e| self.failed(&ureq::Error::from(e)))?;
@@ -368,18 +344,6 @@ impl Client {
             e => registry(e.to_string().trim_start_matches("io: ").to_owned(), None),
         }
     }
-}
-
-#[derive(serde::Deserialize)]
-struct TagList {
-    tags: Option<Vec<String>>,
-}
-
-/// The path of a `Link` header's next page; only on the same server.
-fn next_page(link: &str) -> Option<String> {
-    let (target, relation) = link.split_once('>')?;
-    let path = target.trim().strip_prefix('<')?;
-    (relation.contains("next") && path.starts_with('/')).then(|| path.to_owned())
 }
 
 /// The error that a registry spells out in its answer (distribution spec, error codes).

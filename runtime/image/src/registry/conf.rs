@@ -14,6 +14,20 @@ pub(crate) struct Registries {
     aliases: BTreeMap<String, String>,
     entries: Vec<Entry>,
     helpers: Vec<String>,
+    mode: ShortNameMode,
+}
+
+/// What a short name means that several registries may have and no alias settles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ShortNameMode {
+    /// Nothing: whoever puts an image of that name into an earlier registry would be trusted.
+    Enforcing,
+    /// Each registry in turn.
+    #[default]
+    Permissive,
+    /// As permissive; other tools do not ask either then.
+    Disabled,
 }
 
 /// One `[[registry]]`.
@@ -44,6 +58,7 @@ struct FileFormat {
     registry: Vec<Entry>,
     aliases: BTreeMap<String, String>,
     credential_helpers: Option<Vec<String>>,
+    short_name_mode: Option<ShortNameMode>,
 }
 
 /// Where to ask for a reference: a repository and how far to trust the connection.
@@ -77,6 +92,7 @@ impl Registries {
             self.unqualified = list;
         }
         self.aliases.extend(file.aliases);
+        self.mode = file.short_name_mode.unwrap_or(self.mode);
         if let Some(list) = file.credential_helpers {
             self.helpers = list;
         }
@@ -107,6 +123,22 @@ impl Registries {
             return Ok(vec![partial.clone().in_domain(DEFAULT_DOMAIN)?]);
         }
         self.unqualified.iter().map(|domain| partial.clone().in_domain(domain)).collect()
+    }
+
+    /// As [`Registries::candidates`], for what goes out to registries: an ambiguous name may be refused.
+    pub(crate) fn remote_candidates(&self, partial: &Partial) -> Result<Vec<Reference>, ImageError> {
+        let candidates = self.candidates(partial)?;
+        if self.mode == ShortNameMode::Enforcing && candidates.len() > 1 {
+            let all: Vec<String> = candidates.iter().map(ToString::to_string).collect();
+            let why = format!("short-name-mode is enforcing, and it may mean {}", all.join(" or "));
+            return Err(ImageError::reference(&partial.path, why));
+        }
+        Ok(candidates)
+    }
+
+    /// The registries that short names are looked for in.
+    pub(crate) fn search_registries(&self) -> &[String] {
+        &self.unqualified
     }
 
     /// Where to ask for `reference`: mirrors first, the registry itself last.
@@ -246,6 +278,21 @@ mod tests {
         let two = conf("unqualified-search-registries = ['quay.io', 'localhost:5000']");
         assert_eq!(candidates(&two, "app:1"), ["quay.io/app:1", "localhost:5000/app:1"]);
         assert_eq!(candidates(&two, "docker.io/app"), ["docker.io/library/app:latest"]);
+    }
+
+    #[test]
+    fn an_ambiguous_name_is_refused_where_that_is_demanded() {
+        let ask = |mode: &str, name: &str| {
+            let text = format!(
+                "unqualified-search-registries = ['a.io', 'b.io']\nshort-name-mode = '{mode}'\n[aliases]\n'known' = 'a.io/x'"
+            );
+            conf(&text).remote_candidates(&Partial::parse(name).unwrap()).map(|c| c.len()).map_err(|e| e.to_string())
+        };
+        assert_eq!((ask("permissive", "app"), ask("disabled", "app")), (Ok(2), Ok(2)));
+        assert!(ask("enforcing", "app").unwrap_err().contains("a.io/app:latest or b.io/app:latest"));
+        assert_eq!((ask("enforcing", "known"), ask("enforcing", "b.io/app")), (Ok(1), Ok(1)));
+        let mut other = Registries::default();
+        assert!(other.add("short-name-mode = 'sometimes'", Path::new("registries.conf")).is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod conf;
 mod credentials;
 mod download;
 mod helper;
+mod listing;
 mod login;
 mod retry;
 mod tls;

@@ -37,6 +37,14 @@ impl Store {
         pull::tags(name, options)
     }
 
+    /// Repositories whose name has a word, for `search`; of registries that tell what they have.
+    ///
+    /// # Errors
+    /// When a registry does not tell, or none is to be asked.
+    pub fn search(term: &str, options: &PullOptions) -> Result<Vec<String>, ImageError> {
+        pull::search(term, options)
+    }
+
     /// Adds the images of a docker-archive or oci-archive, plain or compressed with gzip or zstd, whichever it is.
     /// `object` names the source in errors: a path, `standard input`.
     ///

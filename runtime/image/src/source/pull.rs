@@ -47,6 +47,26 @@ pub(crate) fn reach(reference: &Reference, options: &PullOptions) -> Result<Clie
     Client::connect(&endpoint, credentials, options, Purpose::Pull)
 }
 
+/// Repositories whose name has a word, of the registry that it is written after, else of the search registries.
+pub(super) fn search(term: &str, options: &PullOptions) -> Result<Vec<String>, ImageError> {
+    let registries = Registries::from_system()?;
+    let (hosts, word) = match term.split_once('/') {
+        Some((host, word)) if host.contains(['.', ':']) || host == "localhost" => (vec![host.to_owned()], word),
+        _ => (registries.search_registries().to_vec(), term),
+    };
+    if hosts.is_empty() {
+        let why = "no registry is named, and registries.conf has no unqualified-search-registries";
+        return Err(ImageError::reference(term, why));
+    }
+    let mut found = Vec::new();
+    for host in hosts {
+        let reference = Reference::parse(&format!("{host}/search"))?;
+        let names = reach(&reference, options)?.catalog()?;
+        found.extend(names.into_iter().filter(|name| name.contains(word)).map(|name| format!("{host}/{name}")));
+    }
+    Ok(found)
+}
+
 /// All tags of the repository that a name means, as references.
 pub(super) fn tags(name: &str, options: &PullOptions) -> Result<Vec<Reference>, ImageError> {
     let registries = Registries::from_system()?;
@@ -55,7 +75,7 @@ pub(super) fn tags(name: &str, options: &PullOptions) -> Result<Vec<Reference>, 
         return Err(ImageError::reference(name, "all tags are those of a repository, so that none can be given"));
     }
     let mut failures = Vec::new();
-    for reference in registries.candidates(&partial)? {
+    for reference in registries.remote_candidates(&partial)? {
         let endpoint = registries.endpoint_of_registry(&reference)?;
         let credentials = Credentials::chosen(&endpoint.reference, options)?;
         let tags = Client::connect(&endpoint, credentials, options, Purpose::Pull).and_then(|client| client.tags());
@@ -79,7 +99,7 @@ fn find(
 ) -> Result<(Reference, Client, FetchedManifest), ImageError> {
     let registries = Registries::from_system()?;
     let mut failures = Vec::new();
-    for reference in registries.candidates(&Partial::parse(name)?)? {
+    for reference in registries.remote_candidates(&Partial::parse(name)?)? {
         trust::check_name(policy, &reference)?;
         for endpoint in registries.endpoints(&reference)? {
             (ingest.work.progress)(&Event::Trying(endpoint.reference.to_string()));

@@ -9,7 +9,7 @@ mod transfer;
 
 pub(super) use login::{login, logout};
 pub(super) use prune::{remove, tag, untag};
-pub(super) use transfer::{import, load, progress, pull, push, save};
+pub(super) use transfer::{import, load, progress, pull, push, save, search};
 
 use super::{Outcome, Verb, place, read, verb, with};
 use crate::arguments::images::{HistoryArgs, ImagesArgs, NameArgs, PruneArgs, RmArgs, RmiArgs, TagArgs, UntagArgs};

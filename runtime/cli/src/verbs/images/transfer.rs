@@ -1,7 +1,10 @@
 //! `load`, `import`, `pull`, `push` and `save`: names, ids and digests on standard output, progress on a terminal only.
 
 use super::{hex, short};
-use crate::arguments::transfer::{ImportArgs, LoadArgs, PullArgs, PushArgs, SaveArgs, SaveFormat, VerifyArgs};
+use crate::arguments::transfer::{
+    ImportArgs, LoadArgs, PullArgs, PushArgs, SaveArgs, SaveFormat, SearchArgs, VerifyArgs,
+};
+use crate::format::{Format, Heading, Row};
 use crate::report;
 use crate::table::size;
 use crate::verbs::{Outcome, place, read};
@@ -123,6 +126,24 @@ pub(crate) fn verify(matches: &mut ArgMatches, _: Marks) -> Outcome {
     }
     let document = |s: &images::VerifiedSignature| json!({"digest": s.digest, "identity": s.identity, "key": s.key});
     report::print(&format!("{:#}\n", serde_json::Value::Array(verified.iter().map(document).collect())))
+}
+
+pub(crate) fn search(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: SearchArgs = read(matches)?;
+    place()?;
+    let options = args.registry.into();
+    let found = match args.list_tags {
+        true => images::remote_tags(&args.term, &options)?,
+        false => images::search(&args.term, &options)?,
+    };
+    let row = |name: String| {
+        let (repository, tag) = name.rsplit_once(':').filter(|_| args.list_tags).unwrap_or((&name, ""));
+        let fields = json!({"Name": repository, "Tag": tag});
+        Row { document: fields.clone(), fields }
+    };
+    let rows: Vec<Row> = found.into_iter().take(args.limit).map(row).collect();
+    let columns = if args.list_tags { "{{.Name}}\t{{.Tag}}" } else { "{{.Name}}" };
+    report::print(&Format::parse(args.format.as_deref(), columns)?.list(&rows, &[], Heading::Shown)?)
 }
 
 fn usage(option: &str, why: &str) -> Failure {
