@@ -12,6 +12,7 @@ mod images;
 mod introspection;
 mod journal;
 mod limits;
+mod looking;
 mod named_volumes;
 mod network;
 mod policy;

@@ -4,6 +4,7 @@
 pub(crate) mod images;
 pub(crate) mod journal;
 pub(crate) mod list;
+pub(crate) mod look;
 pub(crate) mod not_yet;
 pub(crate) mod run;
 pub(crate) mod system;

@@ -2,9 +2,11 @@
 //! costs more to describe than to read.
 
 mod audit;
+mod containers;
 mod documents;
 mod events;
 mod images;
+mod logs;
 mod policy;
 mod run;
 mod system;
@@ -12,6 +14,7 @@ mod volume;
 
 use crate::arguments::images::{HistoryArgs, ImagesArgs, RmArgs, RmiArgs, TagArgs, UntagArgs};
 use crate::arguments::journal::EventsArgs;
+use crate::arguments::look::{InspectArgs, LogsArgs, PortArgs, PsArgs};
 use crate::arguments::read_as_podman_does;
 use crate::arguments::transfer::{
     ImportArgs, LoadArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, SaveArgs, SearchArgs,
@@ -111,6 +114,15 @@ const VERBS: &[Verb] = &[
         |m, marks| run_in_group(&system::VERBS, m, marks),
     ),
     verb("rm", "Remove containers that have ended", with::<RmArgs>, images::remove_containers),
+    verb("ps", "List containers", with::<PsArgs>, containers::ps),
+    verb(
+        "inspect",
+        "Print all about containers, images and volumes, as JSON",
+        with::<InspectArgs>,
+        containers::inspect,
+    ),
+    verb("logs", "Print what containers wrote", with::<LogsArgs>, logs::logs),
+    verb("port", "Print the published ports of a container", with::<PortArgs>, containers::ports),
     verb("events", "Show what happened to containers, images and volumes", with::<EventsArgs>, events::events),
     verb(
         "audit",

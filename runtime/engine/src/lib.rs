@@ -8,6 +8,7 @@ pub mod host;
 pub mod id_map_job;
 pub mod images;
 pub mod journal;
+pub mod logs;
 pub mod names;
 pub mod place;
 pub mod plan;

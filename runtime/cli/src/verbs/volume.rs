@@ -54,7 +54,7 @@ fn exists(matches: &mut ArgMatches, _: Marks) -> Outcome {
 }
 
 /// Field names as in `podman volume inspect`.
-fn document(place: &Place, volume: &Volume) -> Value {
+pub(super) fn document(place: &Place, volume: &Volume) -> Value {
     json!({
         "Name": volume.name,
         "Driver": "local",

@@ -6,7 +6,7 @@ use rlrun_engine::images::ImageDetails;
 use serde_json::{Value, json};
 
 /// One element of the array.
-pub(super) fn document(image: &ImageDetails) -> Value {
+pub(in crate::verbs) fn document(image: &ImageDetails) -> Value {
     let ImageDetails { summary, config, manifest, layers } = image;
     let text = |key: &str| config.get(key).and_then(Value::as_str).unwrap_or_default();
     let inner = config.get("config").filter(|c| c.is_object()).cloned().unwrap_or_else(|| json!({}));

@@ -7,6 +7,7 @@ mod login;
 mod prune;
 mod transfer;
 
+pub(super) use inspect::document;
 pub(super) use login::{login, logout};
 pub(super) use prune::{remove, tag, untag};
 pub(super) use transfer::{import, load, progress, pull, push, save, search};

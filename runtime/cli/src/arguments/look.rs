@@ -1,0 +1,119 @@
+//! `ps`, `inspect`, `logs` and `port`.
+
+use clap::{Args, ValueEnum};
+
+/// `rlrun ps`.
+#[derive(Args, Debug, Default)]
+pub(crate) struct PsArgs {
+    /// All containers, not only those that run
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// The newest one, whatever it does
+    #[arg(short, long)]
+    pub(crate) latest: bool,
+    /// That many of the newest, whatever they do
+    #[arg(short = 'n', long, value_name = "NUMBER")]
+    pub(crate) last: Option<usize>,
+    /// Only what fits; may be given several times
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// json, a Go template, or `table TEMPLATE`
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Whole ids and texts
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// No heading
+    #[arg(long)]
+    pub(crate) noheading: bool,
+    /// Only ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// command, created, id, image, names, runningfor or status
+    #[arg(long, value_name = "BY", default_value = "created", hide_possible_values = true)]
+    pub(crate) sort: Sort,
+}
+
+/// What a list of containers is sorted by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sort {
+    /// By what runs in it.
+    Command,
+    /// Oldest first.
+    #[default]
+    Created,
+    /// By id.
+    Id,
+    /// By image.
+    Image,
+    /// By name.
+    Names,
+    /// Longest first.
+    Runningfor,
+    /// By what it does.
+    Status,
+}
+
+/// `rlrun inspect`.
+#[derive(Args, Debug)]
+pub(crate) struct InspectArgs {
+    /// Names or ids
+    #[arg(required = true, value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// json or a Go template
+    #[arg(short, long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// all, container, image or volume
+    #[arg(short, long = "type", value_name = "TYPE", default_value = "all", hide_possible_values = true)]
+    pub(crate) kind: Kind,
+}
+
+/// What is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// A container, else an image, else a volume.
+    All,
+    /// Containers.
+    Container,
+    /// Images.
+    Image,
+    /// Volumes.
+    Volume,
+}
+
+/// `rlrun logs`.
+#[derive(Args, Debug)]
+pub(crate) struct LogsArgs {
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub(crate) names: Vec<String>,
+    /// Go on with what comes, until the container ends
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only what came after: a time, or how long ago (10m)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Only what came before
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// Only the last lines
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub(crate) tail: Option<i64>,
+    /// With times
+    #[arg(short, long)]
+    pub(crate) timestamps: bool,
+    /// With names
+    #[arg(short = 'n', long = "names")]
+    pub(crate) with_names: bool,
+}
+
+/// `rlrun port`.
+#[derive(Args, Debug)]
+pub(crate) struct PortArgs {
+    /// Name or id
+    #[arg(value_name = "CONTAINER")]
+    pub(crate) name: String,
+    /// Only this port inside
+    #[arg(value_name = "PORT[/PROTOCOL]")]
+    pub(crate) port: Option<String>,
+}

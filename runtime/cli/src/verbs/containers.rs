@@ -1,0 +1,72 @@
+//! `ps`, `inspect` and `port`: what there is, as it is now.
+
+mod document;
+mod list;
+
+use super::{Outcome, place, read};
+use crate::arguments::look::{InspectArgs, Kind, PortArgs, PsArgs};
+use crate::format::inspected;
+use crate::report;
+use crate::table::now;
+use clap::ArgMatches;
+use document::port;
+use rlrun_engine::place::Place;
+use rlrun_engine::trace::Marks;
+use rlrun_engine::{containers, images, volumes};
+use rlrun_spec::{Failure, Stage};
+use serde_json::Value;
+
+pub(super) fn ps(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: PsArgs = read(matches)?;
+    report::print(&list::list(&place()?, &args, now())?)
+}
+
+pub(super) fn inspect(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: InspectArgs = read(matches)?;
+    let place = place()?;
+    let (mut documents, mut failed) = (Vec::new(), None);
+    for name in &args.names {
+        match one(&place, args.kind, name) {
+            Ok(document) => documents.push(document),
+            Err(failure) => failed = Some(report::failure(&failure)),
+        }
+    }
+    let printed = report::print(&inspected(args.format.as_deref(), &documents)?)?;
+    Ok(failed.unwrap_or(printed))
+}
+
+fn one(place: &Place, kind: Kind, name: &str) -> Result<Value, Failure> {
+    let container = || containers::find(place, name).and_then(|c| document::document(place, &c));
+    let image = || images::details(place, name).map(|details| super::images::document(&details));
+    let volume = || volumes::find(place, name).map(|v| super::volume::document(place, &v));
+    match kind {
+        Kind::Container => container(),
+        Kind::Image => image(),
+        Kind::Volume => volume(),
+        Kind::All => container().or_else(|_| image()).or_else(|_| volume()).map_err(|_| {
+            Failure::new(Stage::Cli, rlrun_spec::Kind::Usage, "inspect", "inspect", name)
+                .why("no such container, image or volume")
+                .hint("rlrun ps -a, rlrun images and rlrun volume ls list what there is")
+        }),
+    }
+}
+
+pub(super) fn ports(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: PortArgs = read(matches)?;
+    let container = containers::find(&place()?, &args.name)?;
+    let mut text = String::new();
+    for mapping in &container.summary.ports {
+        let (inside, outside) = port(mapping);
+        let wanted = args.port.as_deref().map(|p| if p.contains('/') { p.to_owned() } else { format!("{p}/tcp") });
+        match wanted {
+            None => text.push_str(&format!("{inside} -> {outside}\n")),
+            Some(wanted) if wanted == inside => text.push_str(&format!("{outside}\n")),
+            Some(_) => {}
+        }
+    }
+    if let (Some(word), true) = (&args.port, text.is_empty()) {
+        let failure = Failure::new(Stage::Cli, rlrun_spec::Kind::Usage, "port", "find the published port", word);
+        return Err(failure.why(format!("{} does not publish it", args.name)));
+    }
+    report::print(&text)
+}

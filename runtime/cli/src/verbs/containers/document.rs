@@ -1,0 +1,123 @@
+//! A container as `inspect` shows it, under podman's names.
+
+use crate::table::timestamp;
+use rlrun_engine::containers::{Container, Status};
+use rlrun_engine::place::Place;
+use rlrun_engine::record::{Details, Mounted};
+use rlrun_engine::volumes;
+use rlrun_spec::container::PortMapping;
+use rlrun_spec::life::Log;
+use rlrun_spec::{Failure, Kind, Stage};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// `80/tcp` and `0.0.0.0:8080`.
+pub(super) fn port(mapping: &PortMapping) -> (String, String) {
+    let protocol = serde_json::to_value(mapping.protocol).unwrap_or_default();
+    let inside = format!("{}/{}", mapping.container_port, protocol.as_str().unwrap_or_default());
+    (inside, format!("{}:{}", mapping.host_ip, mapping.host_port))
+}
+
+/// The time of an event; podman's zero time for one that has not been.
+fn moment(nanoseconds: u64) -> String {
+    if nanoseconds == 0 { "0001-01-01T00:00:00Z".to_owned() } else { timestamp(nanoseconds) }
+}
+
+/// One element of the array.
+pub(super) fn document(place: &Place, container: &Container) -> Result<Value, Failure> {
+    let Container { summary, state, status, directory } = container;
+    let details = Details::read(directory).map_err(|e| {
+        Failure::new(Stage::Cli, Kind::Runtime, "inspect", "read the record of", summary.name.clone())
+            .why(e.to_string())
+    })?;
+    let oci = serde_json::to_value(&details.spec.oci).unwrap_or_default();
+    let at = |pointer: &str| oci.pointer(pointer).cloned().unwrap_or(Value::Null);
+    let log = match &summary.life.log {
+        Log::None => json!({"Type": "none", "Path": ""}),
+        Log::File { path, .. } => json!({"Type": "k8s-file", "Path": path}),
+    };
+    let labels: BTreeMap<_, _> = summary.labels.iter().cloned().collect();
+    let mut ports = Map::new();
+    for mapping in &summary.ports {
+        let (inside, _) = port(mapping);
+        let binding = json!({"HostIp": mapping.host_ip.to_string(), "HostPort": mapping.host_port.to_string()});
+        if let Some(list) = ports.entry(inside).or_insert_with(|| json!([])).as_array_mut() {
+            list.push(binding);
+        }
+    }
+    let image = summary.image.as_ref();
+    Ok(json!({
+        "Id": summary.id,
+        "Created": moment(summary.created),
+        "Path": summary.command.first(),
+        "Args": summary.command.get(1..).unwrap_or_default(),
+        "State": {
+            "Status": status.word(),
+            "Running": *status == Status::Running,
+            "Paused": *status == Status::Paused,
+            "OOMKilled": state.oom_killed,
+            "Dead": false,
+            "Pid": state.pid,
+            "ConmonPid": state.supervisor,
+            "ExitCode": state.exit_code,
+            "Error": state.error,
+            "StartedAt": moment(state.started),
+            "FinishedAt": moment(state.finished),
+        },
+        "Image": image.map(|i| i.id.trim_start_matches("sha256:")),
+        "ImageDigest": image.map(|i| &i.digest),
+        "ImageName": image.map(|i| &i.reference),
+        "Name": summary.name,
+        "RestartCount": state.restarts,
+        "Driver": summary.storage_driver.to_string(),
+        "BoundingCaps": at("/process/capabilities/bounding"),
+        "EffectiveCaps": at("/process/capabilities/effective"),
+        "Mounts": summary.mounts.iter().map(|m| mounted(place, m)).collect::<Vec<_>>(),
+        "NetworkSettings": {"Ports": ports},
+        "Config": {
+            "Hostname": at("/hostname"),
+            "User": details.request.user.clone().unwrap_or_default(),
+            "Tty": summary.tty,
+            "OpenStdin": summary.interactive,
+            "Env": at("/process/env"),
+            "Cmd": summary.command,
+            "Image": image.map(|i| &i.reference),
+            "WorkingDir": at("/process/cwd"),
+            "Labels": labels,
+            "Annotations": at("/annotations"),
+            "StopSignal": summary.life.stop_signal,
+            "StopTimeout": summary.life.stop_seconds,
+            "Umask": format!("{:04o}", details.request.umask),
+        },
+        "HostConfig": {
+            "AutoRemove": summary.remove,
+            "NetworkMode": summary.network,
+            "PortBindings": ports,
+            "Privileged": details.spec.privileged,
+            "ReadonlyRootfs": at("/root/readonly"),
+            "RestartPolicy": summary.life.restart,
+            "LogConfig": log,
+            "Init": details.spec.init,
+            "Memory": at("/linux/resources/memory/limit"),
+            "PidsLimit": at("/linux/resources/pids/limit"),
+        },
+        "Controls": details.spec.controls,
+        "Verdicts": details.verdicts,
+    }))
+}
+
+fn mounted(place: &Place, mount: &Mounted) -> Value {
+    let is_volume = mount.kind == "volume";
+    let source = match is_volume {
+        true => place.data.join(volumes::DIRECTORY).join(&mount.source).join(volumes::DATA).display().to_string(),
+        false => mount.source.clone(),
+    };
+    json!({
+        "Type": mount.kind,
+        "Name": if is_volume { mount.source.as_str() } else { "" },
+        "Source": source,
+        "Destination": mount.destination,
+        "Driver": if is_volume { "local" } else { "" },
+        "RW": !mount.read_only,
+    })
+}

@@ -1,0 +1,163 @@
+//! `ps`: which containers, in which order, and their columns.
+
+use super::document::port;
+use crate::arguments::look::{PsArgs, Sort};
+use crate::format::{Filters, Format, Heading, Row, label_fits};
+use crate::table::{ago, timestamp};
+use rlrun_engine::containers::{self, Container, Status};
+use rlrun_engine::place::Place;
+use rlrun_spec::Failure;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+const FILTERS: &[&str] = &[
+    "ancestor", "before", "command", "exited", "id", "label", "label!", "name", "network", "since", "status", "until",
+    "volume",
+];
+const COLUMNS: &str = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.CreatedHuman}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
+const HEADINGS: &[(&str, &str)] = &[("ID", "CONTAINER ID"), ("CreatedHuman", "CREATED"), ("ExitCode", "EXIT CODE")];
+const BILLION: u64 = 1_000_000_000;
+
+pub(super) fn list(place: &Place, args: &PsArgs, now: u64) -> Result<String, Failure> {
+    let filters = Filters::parse(&args.filter, FILTERS)?;
+    let mut all = chosen(place, containers::list(place)?, &filters, now)?;
+    let newest = if args.latest { Some(1) } else { args.last };
+    match newest {
+        Some(count) => drop(all.drain(..all.len().saturating_sub(count))),
+        // A state that is asked for is shown, as in podman.
+        None if args.all || filters.values("status").next().is_some() || filters.values("exited").next().is_some() => {}
+        None => all.retain(|c| c.status.is_alive()),
+    }
+    all.sort_by(|a, b| order(args.sort, a, b));
+    if args.quiet {
+        return Ok(all.iter().map(|c| format!("{}\n", id(c, args.no_trunc))).collect());
+    }
+    let format = Format::parse(args.format.as_deref(), COLUMNS)?;
+    let rows: Vec<Row> = all.iter().map(|c| row(c, args.no_trunc, now)).collect();
+    format.list(&rows, HEADINGS, Heading::from(args.noheading))
+}
+
+fn chosen(place: &Place, mut all: Vec<Container>, filters: &Filters, now: u64) -> Result<Vec<Container>, Failure> {
+    let until = filters.moments("until", now)?;
+    let ages = |key| {
+        let found = filters.values(key).map(|name| containers::find(place, name).map(|c| c.summary.created));
+        found.collect::<Result<Vec<_>, _>>()
+    };
+    let (before, since) = (ages("before")?, ages("since")?);
+    all.retain(|c| {
+        let summary = &c.summary;
+        let labels = || summary.labels.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+        let image = summary.image.as_ref();
+        let network = serde_json::to_value(summary.network).unwrap_or_default();
+        until.iter().all(|moment| summary.created / BILLION < *moment)
+            && before.iter().all(|moment| summary.created < *moment)
+            && since.iter().all(|moment| summary.created > *moment)
+            && filters.any("id", |id| summary.id.starts_with(id))
+            && filters.any("name", |name| summary.name.contains(name))
+            && filters
+                .any("status", |word| c.status.word() == word || (word == "stopped" && c.status == Status::Exited))
+            && filters.any("exited", |code| c.status == Status::Exited && c.state.exit_code.to_string() == code)
+            && filters.any("ancestor", |word| image.is_some_and(|i| is_image(word, &i.reference, &i.id)))
+            && filters.any("command", |word| summary.command.first().is_some_and(|first| first == word))
+            && filters.any("network", |word| network == word)
+            && filters.any("volume", |word| summary.mounts.iter().any(|m| m.source == word || m.destination == word))
+            && filters.all("label", |word| label_fits(word, labels()))
+            && filters.all("label!", |word| !label_fits(word, labels()))
+    });
+    Ok(all)
+}
+
+/// The reference, its end after a slash, each with or without its tag; or the beginning of the id.
+fn is_image(word: &str, reference: &str, id: &str) -> bool {
+    let bare = reference.rsplit_once(':').map_or(reference, |(bare, _)| bare);
+    let ends = |text: &str| text == word || text.strip_suffix(word).is_some_and(|rest| rest.ends_with('/'));
+    ends(reference) || ends(bare) || (word.len() >= 4 && id.trim_start_matches("sha256:").starts_with(word))
+}
+
+fn order(by: Sort, a: &Container, b: &Container) -> std::cmp::Ordering {
+    let reference = |c: &Container| c.summary.image.as_ref().map(|i| i.reference.clone());
+    let first = match by {
+        Sort::Command => a.summary.command.cmp(&b.summary.command),
+        Sort::Created => a.summary.created.cmp(&b.summary.created),
+        Sort::Id => a.summary.id.cmp(&b.summary.id),
+        Sort::Image => reference(a).cmp(&reference(b)),
+        Sort::Names => a.summary.name.cmp(&b.summary.name),
+        Sort::Runningfor => a.state.started.cmp(&b.state.started),
+        Sort::Status => a.status.cmp(&b.status),
+    };
+    first.then_with(|| a.summary.id.cmp(&b.summary.id))
+}
+
+fn id(container: &Container, whole: bool) -> String {
+    let id = &container.summary.id;
+    if whole { id.clone() } else { id.chars().take(12).collect() }
+}
+
+/// What `STATUS` says: `Up 3 minutes`, `Exited (3) 5 seconds ago`.
+fn status(c: &Container, now: u64) -> String {
+    let since = |then: u64| ago(then / BILLION, now);
+    match c.status {
+        Status::Created => "Created".to_owned(),
+        Status::Running => format!("Up {}", since(c.state.started).trim_end_matches(" ago")),
+        Status::Paused => "Paused".to_owned(),
+        // Nobody knows when a container ended whose supervisor was killed.
+        Status::Exited if c.state.finished == 0 => format!("Exited ({})", c.state.exit_code),
+        Status::Exited => format!("Exited ({}) {}", c.state.exit_code, since(c.state.finished)),
+    }
+}
+
+fn row(c: &Container, whole: bool, now: u64) -> Row {
+    let summary = &c.summary;
+    let image = summary.image.as_ref().map(|i| i.reference.clone()).unwrap_or_default();
+    let command = summary.command.join(" ");
+    let shown = match command.char_indices().nth(17) {
+        Some((at, _)) if !whole => format!("{}...", &command[..at]),
+        _ => command,
+    };
+    let labels: BTreeMap<_, _> = summary.labels.iter().cloned().collect();
+    let ports: Vec<String> =
+        summary.ports.iter().map(port).map(|(inside, outside)| format!("{outside}->{inside}")).collect();
+    let network = serde_json::to_value(summary.network).unwrap_or_default();
+    let mounts: Vec<&str> = summary.mounts.iter().map(|m| m.destination.as_str()).collect();
+    let human = ago(summary.created / BILLION, now);
+    let document = json!({
+        "Id": summary.id,
+        "Names": [summary.name],
+        "Image": image,
+        "ImageID": summary.image.as_ref().map(|i| i.id.trim_start_matches("sha256:")),
+        "Command": summary.command,
+        "Created": summary.created / BILLION,
+        "CreatedAt": human,
+        "State": c.status.word(),
+        "Status": status(c, now),
+        "Pid": c.state.pid,
+        "ExitCode": c.state.exit_code,
+        "Exited": c.status == Status::Exited,
+        "StartedAt": c.state.started / BILLION,
+        "ExitedAt": c.state.finished / BILLION,
+        "Restarts": c.state.restarts,
+        "AutoRemove": summary.remove,
+        "Labels": labels,
+        "Mounts": mounts,
+        "Networks": [network],
+        "Ports": summary.ports,
+    });
+    let mut fields = document.clone();
+    let texts = [
+        ("ID", json!(id(c, whole))),
+        ("Names", json!(summary.name)),
+        ("Command", json!(shown)),
+        ("CreatedHuman", json!(human)),
+        ("RunningFor", json!(human)),
+        ("CreatedAt", json!(timestamp(summary.created))),
+        ("Ports", json!(ports.join(", "))),
+        ("Mounts", json!(mounts.join(","))),
+        ("Networks", network.clone()),
+    ];
+    if let Some(object) = fields.as_object_mut() {
+        object.remove("Id");
+        object.extend(texts.into_iter().map(|(key, value)| (key.to_owned(), value)));
+    }
+    let fields: Value = fields;
+    Row { document, fields }
+}
