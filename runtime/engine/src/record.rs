@@ -1,7 +1,7 @@
 //! What is kept of a container: a directory, a claim on a name, and a sign of life.
 //!
 //! * `<data>/containers/<id>/`: `lock` (held as long as somebody looks after the container, [`lock`]), `record` (what was
-//!   asked for and decided, [`file`]), `state` (what its supervisor says, [`rlrun_spec::State`]), `keep` (without it the
+//!   asked for and decided, [`mod@file`]), `state` (what its supervisor says, [`rlrun_spec::State`]), `keep` (without it the
 //!   container leaves nothing behind), `ctr.log` (its output), and the directories of its root file system.
 //! * `<data>/names/<name>`: a link to it. Making the link claims the name; the kernel lets one of two win.
 //! * `<data>/live/<id>`: a link from before the directory exists until its clean end. What is there with a free lock
