@@ -223,3 +223,23 @@ fn a_volume_can_cover_nothing_that_confines() {
     }
     assert!(volumes(&case).is_empty());
 }
+
+#[test]
+fn volumes_of_another_container_are_shared_and_outlive_it() {
+    let case = case!(Userns).keeping_containers();
+    let shared = case.make_dir("shared");
+    let bind = format!("{}:/bind", shared.display());
+    let mounts = ["--name", "first", "-v", "/own", "-v", "named:/named", "-v", &bind];
+    let command = ["sh", "-c", "for d in own named bind; do echo $d > /$d/f; done"];
+    case.run(["run", "--network", "none"].into_iter().chain(mounts).chain([BASE]).chain(command)).ok();
+    case.run_base(&["--volumes-from", "first"], ["cat", "/own/f", "/named/f", "/bind/f"])
+        .ok()
+        .prints("own\nnamed\nbind");
+    case.run_base(&["--volumes-from", "first:ro"], ["sh", "-c", "echo x > /own/f"]).code(1).complains("read-only");
+    case.run_base(&["--volumes-from", "nobody"], ["true"]).refused(125, "no such container");
+    case.run_base(&["--volumes-from", "first:bogus"], ["true"]).refused(125, "unknown option");
+    let command = ["run", "--name", "second", "--network", "none", "--volumes-from", "first", BASE, "true"];
+    case.run(command).ok();
+    case.run(["rm", "-v", "first"]).ok();
+    case.run_base(&["--volumes-from", "second"], ["cat", "/own/f"]).ok().prints("own");
+}

@@ -10,8 +10,10 @@
 //!
 //! Volumes appear and go by rename. Names beginning with a dot are unfinished and belong to whoever holds the lock.
 
+mod inherit;
 mod remove;
 
+pub use inherit::inherit;
 pub use remove::{keep_own, prune, remove};
 
 use crate::journal;

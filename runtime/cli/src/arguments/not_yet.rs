@@ -79,7 +79,6 @@ const OPTIONS: &[&str] = &[
     "--unsetenv",
     "--unsetenv-all",
     "--uts",
-    "--volumes-from",
 ];
 
 /// Short forms of some of them.

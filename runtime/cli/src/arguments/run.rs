@@ -139,6 +139,9 @@ struct FileArgs {
     /// Mount a host path or a volume; options: ro, nosuid, nodev, noexec, rslave, bind, z, U, nocopy
     #[arg(short, long, value_name = "[SOURCE:]CONTAINER[:OPTIONS]")]
     volume: Vec<String>,
+    /// Mount what another container mounts
+    #[arg(long, value_name = "CONTAINER[:ro]")]
+    volumes_from: Vec<String>,
     /// Mount, spelled out: type=volume|bind|tmpfs,source=...,destination=...
     #[arg(long, value_name = "FIELDS")]
     mount: Vec<String>,
@@ -319,6 +322,11 @@ impl RunArgs {
             limits: self.limits.request()?,
             launching: self.launching()?,
         })
+    }
+
+    /// The words of `--volumes-from`.
+    pub(crate) fn volumes_from(&self) -> Vec<String> {
+        self.files.volumes_from.clone()
     }
 
     /// Proxies, then files, then `-e`: later ones win.

@@ -5,8 +5,10 @@ use super::{Outcome, place, read};
 use crate::arguments::run::RunArgs;
 use crate::report;
 use clap::{ArgMatches, Args as _, Command};
+use rlrun_engine::request::RunRequest;
 use rlrun_engine::run::Started;
 use rlrun_engine::trace::Marks;
+use rlrun_engine::volumes;
 use rlrun_spec::{Failure, Kind, Stage};
 
 /// The usage is written out, because clap would show the words after the image as a list of images.
@@ -14,16 +16,26 @@ pub(super) fn define(command: Command, verb: &str) -> Command {
     RunArgs::augment_args(command).override_usage(format!("rlrun {verb} [OPTIONS] IMAGE [COMMAND [ARG...]]"))
 }
 
+fn asked(matches: &mut ArgMatches) -> Result<RunRequest, Failure> {
+    let args = read::<RunArgs>(matches)?;
+    let from = args.volumes_from();
+    let mut request = args.request()?;
+    if !from.is_empty() {
+        volumes::inherit(&place()?, &from, &mut request)?;
+    }
+    Ok(request)
+}
+
 /// In the foreground becomes the supervisor, and comes back only when something stopped the start.
 pub(super) fn run(matches: &mut ArgMatches, mut marks: Marks) -> Outcome {
-    let request = read::<RunArgs>(matches)?.request()?;
+    let request = asked(matches)?;
     marks.mark("cli: request made");
     let Started::Detached(id) = rlrun_engine::run::run(&place()?, &request, &progress(false), marks)?;
     report::print(&format!("{id}\n"))
 }
 
 pub(super) fn plan(matches: &mut ArgMatches, _: Marks) -> Outcome {
-    let request = read::<RunArgs>(matches)?.request()?;
+    let request = asked(matches)?;
     let plan = rlrun_engine::plan::plan(&place()?, &request)?;
     let text = serde_json::to_string_pretty(&plan)
         .map_err(|e| Failure::new(Stage::Cli, Kind::Internal, "plan", "print the plan", "").why(e.to_string()))?;
