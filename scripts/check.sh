@@ -6,7 +6,7 @@ step() { printf '== %s\n' "$*"; }
 die() { printf 'check: %s\n' "$*" >&2; exit 1; }
 
 # Crates of the processes that live beside a container: small, single-threaded, auditable.
-readonly SMALL_CRATES=(rlrun-spec rlrun-journal rlrun-sandbox rlrun-supervisor rlrun-net)
+readonly SMALL_CRATES=(rlrun-spec rlrun-journal rlrun-limits rlrun-sandbox rlrun-supervisor rlrun-net)
 readonly HEAVY='wasmtime|cranelift|ureq|rustls|openssl|native-tls|hyper|reqwest|tokio|async-std|smol|mio|futures'
 
 # Built for wasm32, with lock files of their own; checked on the host.

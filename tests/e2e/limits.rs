@@ -115,3 +115,42 @@ fn bad_limits_are_refused_before_the_start() {
         case.run_base(options, ["true"]).refused(125, word);
     }
 }
+
+/// Seconds of processor time that the finished children of this test used, the container's whole tree among them.
+fn children_seconds() -> f64 {
+    use nix::sys::resource::{UsageWho, getrusage};
+    use nix::sys::time::TimeValLike;
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    f64::from(u32::try_from(micros / 1000).unwrap()) / 1000.0
+}
+
+#[test]
+fn processor_time_is_limited_without_a_cgroup() {
+    let case = case!(Userns);
+    for (kind, count) in [("one", "1"), ("eight", "8"), ("storm", "4")] {
+        let before = children_seconds();
+        case.run_base(
+            &["--cpus", "0.2", "--limits=require"],
+            ["probe", if kind == "storm" { "storm" } else { "burn" }, count, "5"],
+        )
+        .ok();
+        let used = children_seconds() - before;
+        // One second is allowed; a machine that others use may give less, and the start of rlrun itself counts too.
+        assert!((0.2..=1.35).contains(&used), "{kind}: {used} s in five seconds at a fifth of a CPU");
+    }
+}
+
+#[test]
+fn job_control_does_not_see_the_throttle() {
+    let case = case!(Userns);
+    // A parent that reports every stop and every end of a child in a process group of its own, as a shell waits.
+    let out = case.run_base(&["--cpus", "0.2"], ["probe", "watch", "3"]);
+    out.ok().prints("stopped 0");
+}
+
+#[test]
+fn a_payload_that_stopped_itself_stays_stopped() {
+    let case = case!(Userns);
+    case.run_base(&["--cpus", "0.2"], ["probe", "stays-stopped", "2"]).ok().prints("state T");
+}

@@ -428,6 +428,88 @@ static int start_many(int wanted, uid_t uid, int threads)
     return 0;
 }
 
+static double seconds(clockid_t clock)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void burn_until(clockid_t clock, double end)
+{
+    while (seconds(clock) < end)
+        ;
+}
+
+/* So many processes that never rest. */
+static int burn(int count, double duration)
+{
+    double end = seconds(CLOCK_MONOTONIC) + duration;
+    for (int i = 1; i < count; i++)
+        if (fork() == 0) {
+            burn_until(CLOCK_MONOTONIC, end);
+            _exit(0);
+        }
+    burn_until(CLOCK_MONOTONIC, end);
+    while (wait(NULL) > 0)
+        ;
+    return 0;
+}
+
+/* Children that use a few milliseconds each and are waited for, as make(1) does. */
+static int storm(int count, double duration)
+{
+    double end = seconds(CLOCK_MONOTONIC) + duration;
+    for (int living = 0; seconds(CLOCK_MONOTONIC) < end; living++) {
+        if (living >= count && wait(NULL) > 0)
+            living--;
+        if (fork() == 0) {
+            burn_until(CLOCK_PROCESS_CPUTIME_ID, seconds(CLOCK_PROCESS_CPUTIME_ID) + 0.007);
+            _exit(0);
+        }
+    }
+    while (wait(NULL) > 0)
+        ;
+    return 0;
+}
+
+/* Waits as a shell with job control does, for a busy child in a process group of its own. */
+static int watch(double duration)
+{
+    double end = seconds(CLOCK_MONOTONIC) + duration;
+    int status, stopped = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        setpgid(0, 0);
+        burn_until(CLOCK_MONOTONIC, end);
+        _exit(0);
+    }
+    setpgid(child, child);
+    while (waitpid(child, &status, WUNTRACED | WCONTINUED) == child && !WIFEXITED(status))
+        stopped += WIFSTOPPED(status);
+    printf("stopped %d\n", stopped);
+    return 0;
+}
+
+/* A child that stopped itself, beside one that makes the container run into its limit. */
+static int stays_stopped(double duration)
+{
+    char path[64], line[512] = "", *end;
+    pid_t child = fork();
+    if (child == 0) {
+        raise(SIGSTOP);
+        _exit(0);
+    }
+    waitpid(child, NULL, WUNTRACED);
+    burn_until(CLOCK_MONOTONIC, seconds(CLOCK_MONOTONIC) + duration);
+    snprintf(path, sizeof path, "/proc/%d/stat", child);
+    FILE *stat = fopen(path, "re");
+    if (stat && fgets(line, sizeof line, stat) && (end = strrchr(line, ')')))
+        printf("state %c\n", end[2]);
+    kill(child, SIGKILL);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
@@ -449,6 +531,14 @@ int main(int argc, char **argv)
         return *(volatile int *)0;
     if (!strcmp(what, "scatter"))
         return scatter(atoi(a)) || ready();
+    if (!strcmp(what, "burn"))
+        return burn(atoi(a), atof(b));
+    if (!strcmp(what, "storm"))
+        return storm(atoi(a), atof(b));
+    if (!strcmp(what, "watch"))
+        return watch(atof(a));
+    if (!strcmp(what, "stays-stopped"))
+        return stays_stopped(atof(a));
     if (!strcmp(what, "forks"))
         return start_many(atoi(a), 0, 0);
     if (!strcmp(what, "forks-as"))

@@ -13,6 +13,7 @@ mod copy_up;
 mod idmap;
 mod init;
 mod launch;
+mod limiter;
 mod mapper;
 mod memfd;
 mod mounts;

@@ -203,6 +203,11 @@ fn attach_fd(tree: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
     move_mount(tree, "", target, "", flags)
 }
 
+/// The processes of this process's pid namespace, attached nowhere: whoever has the descriptor reads them.
+pub(crate) fn processes() -> Result<OwnedFd, Errno> {
+    new_file_system("proc", "", MountOptions::default())
+}
+
 /// A mounted, not yet attached file system (`fsopen(2)`, 5.2). Read-only comes later: some are filled first.
 fn new_file_system(kind: &str, data: &str, options: MountOptions) -> Result<OwnedFd, Errno> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;

@@ -221,7 +221,7 @@ fn cpu(request: &LimitRequest) -> Control {
         (None, Some(quota)) => format!("{quota}/{} us", request.cpu_period.unwrap_or(DEFAULT_PERIOD_US)),
         (None, None) => "unlimited".to_owned(),
     };
-    weak(limit("cpu-limit", requested, "none"), Enforced::No, NO_LIMIT)
+    limit("cpu-limit", requested, "affinity; SIGSTOP and SIGCONT of all processes by measured time")
 }
 
 fn memory(request: &LimitRequest) -> Control {

@@ -128,7 +128,7 @@ fn a_run_with_everything() {
     request.sysctls = vec![("net.ipv4.ip_forward".to_owned(), "1".to_owned())];
     request.annotations = vec![("a".to_owned(), "b".to_owned())];
     let built = built(&request);
-    assert_eq!(built.warnings.len(), 3, "{:?}", built.warnings);
+    assert_eq!(built.warnings.len(), 2, "{:?}", built.warnings);
     insta::assert_snapshot!(json(&built));
 }
 

@@ -1,0 +1,15 @@
+//! Resource limits where no cgroup can be had: pure controllers that decide from measurements, and the agent that
+//! measures and acts.
+//!
+//! The agent runs in the mapper, one pid namespace above the container: the container cannot see or signal it, one
+//! kill(2) of everything below reaches every process at once, and when it dies the kernel ends the container, so that
+//! nothing is ever left stopped. It costs nothing where nothing is limited: no timer, no sampling.
+
+mod agent;
+mod census;
+mod stat;
+mod throttle;
+
+pub use agent::Agent;
+pub use census::Census;
+pub use throttle::{Order, Throttle, Throttled};

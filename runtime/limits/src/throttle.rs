@@ -1,0 +1,166 @@
+//! How long the container runs and how long it stands still, so that it uses a given share of the processor. Pure: it
+//! is told the time and the processor time used so far, and answers what to do until when.
+//!
+//! A bucket of credit fills at the allowed rate and is drained by use. At zero the container stops, and it runs again
+//! when there is enough for one more turn of the period. What was used too much is owed and waited for, so the mean is
+//! exact whatever the latency of the measurement; what was not used is lost after one quota, as with a cgroup.
+
+use rlrun_spec::limits::Cpu;
+
+/// A millionth of a CPU.
+const CPU: i64 = 1_000_000;
+/// Shorter turns cost more than they smooth.
+const SHORTEST: i64 = 500_000;
+/// A container that rests is looked at this often: a burst in between is owed afterwards.
+const IDLE: i64 = 100_000_000;
+/// Nobody looked for so long (a suspended machine, a stopped agent): what happened then is nobody's debt.
+const FORGET: i64 = 3_000_000_000;
+
+/// No debt is larger: a payload must not stand still for minutes because of one measurement.
+const DEBT: i64 = 1_000_000_000;
+
+/// What the container is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Run.
+    Run,
+    /// Stand still.
+    Stop,
+}
+
+/// What throttling has cost so far, as `cpu.stat` of a cgroup counts it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Throttled {
+    /// Periods in which the container was stopped.
+    pub periods: u64,
+    /// Nanoseconds that it stood still.
+    pub ns: u64,
+}
+
+/// The controller.
+#[derive(Clone, Debug)]
+pub struct Throttle {
+    period: i64,
+    quota: i64,
+    // Millionths of a CPU: allowed, and used when it last ran.
+    rate: i64,
+    speed: i64,
+    parallel: i64,
+    credit: i64,
+    seen: Option<(i64, i64)>,
+    order: Order,
+    throttled: Throttled,
+}
+
+fn scaled(value: i64, by: i64, over: i64) -> i64 {
+    let exact = i128::from(value) * i128::from(by) / i128::from(over.max(1));
+    i64::try_from(exact).unwrap_or(if exact < 0 { i64::MIN } else { i64::MAX })
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+impl Throttle {
+    /// For a container that can use `cpus` CPUs at once.
+    #[must_use]
+    pub fn new(limit: Cpu, cpus: usize) -> Self {
+        let period = signed(limit.period_us.saturating_mul(1000)).max(1_000_000);
+        let quota = scaled(signed(limit.quota_us), period, signed(limit.period_us)).max(1);
+        let parallel = scaled(CPU, i64::try_from(cpus.max(1)).unwrap_or(1), 1);
+        let rate = scaled(CPU, quota, period).max(1);
+        let throttled = Throttled::default();
+        Throttle {
+            period,
+            quota,
+            rate,
+            speed: parallel,
+            parallel,
+            credit: (quota / 8).max(SHORTEST),
+            seen: None,
+            order: Order::Run,
+            throttled,
+        }
+    }
+
+    /// Changes the limit of a running container.
+    pub fn set_limit(&mut self, limit: Cpu) {
+        let fresh = Throttle::new(limit, 1);
+        (self.period, self.quota, self.rate) = (fresh.period, fresh.quota, fresh.rate);
+        self.credit = self.credit.min(self.quota);
+    }
+
+    /// What throttling has cost so far.
+    #[must_use]
+    pub fn throttled(&self) -> Throttled {
+        self.throttled
+    }
+
+    /// Takes a measurement: nanoseconds on a clock that never goes back, and of processor time used since the start.
+    /// Returns what to do now, and after how many nanoseconds to measure again.
+    pub fn step(&mut self, now: u64, used: u64) -> (Order, u64) {
+        let (now, used) = (signed(now), signed(used));
+        let (last_now, last_used) = self.seen.unwrap_or((now, used));
+        let elapsed = (now - last_now).max(0);
+        // A child that was reaped unseen may make a measurement fall behind the one before; it catches up.
+        let spent = (used - last_used).max(0);
+        self.seen = Some((now.max(last_now), used.max(last_used)));
+        if elapsed > FORGET {
+            self.credit = self.credit.max(0).min(self.quota);
+        } else {
+            self.account(elapsed, spent);
+        }
+        self.decide()
+    }
+
+    fn account(&mut self, elapsed: i64, spent: i64) {
+        match self.order {
+            Order::Stop => self.throttled.ns += elapsed.unsigned_abs(),
+            Order::Run if elapsed >= SHORTEST / 2 => {
+                let speed = scaled(spent, CPU, elapsed).min(self.parallel);
+                self.speed = i64::midpoint(self.speed, speed);
+            }
+            Order::Run => {}
+        }
+        let earned = scaled(elapsed, self.rate, CPU);
+        self.credit = self.credit.saturating_add(earned).saturating_sub(spent).clamp(-DEBT, self.quota);
+    }
+
+    fn decide(&mut self) -> (Order, u64) {
+        let turn = self.turn();
+        let wait = match self.order {
+            Order::Run if self.credit <= 0 => {
+                self.order = Order::Stop;
+                self.throttled.periods += 1;
+                self.refill(turn)
+            }
+            Order::Stop if self.credit < turn => self.refill(turn),
+            Order::Run | Order::Stop => {
+                self.order = Order::Run;
+                self.drain()
+            }
+        };
+        (self.order, wait.max(SHORTEST).unsigned_abs())
+    }
+
+    /// The credit for one turn: with it, running at the last speed and refilling take one period together.
+    fn turn(&self) -> i64 {
+        let speed = self.speed.max(self.rate.saturating_add(self.rate / 16 + 1));
+        let share = scaled(self.quota, speed - self.rate, speed);
+        share.clamp(SHORTEST.min(self.quota), self.quota)
+    }
+
+    fn refill(&self, turn: i64) -> i64 {
+        scaled(turn.saturating_sub(self.credit), CPU, self.rate)
+    }
+
+    /// Until the credit is used up at the last speed; a payload that rests may start at any time, and is then looked
+    /// at before it can owe much.
+    fn drain(&self) -> i64 {
+        let surplus = self.speed - self.rate;
+        if surplus <= 0 {
+            return self.period.min(IDLE);
+        }
+        scaled(self.credit, CPU, surplus).min(IDLE)
+    }
+}
