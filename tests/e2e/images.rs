@@ -15,11 +15,11 @@ fn which(case: &Case, name: &str) -> Output {
     case.run(["run", "--rm", "--network", "none", name, "cat", "/etc/which"])
 }
 
-/// Everything below the data directory, as a list to compare.
+/// Everything below the data directory but the journal, which tells failures too, as a list to compare.
 fn store(case: &Case) -> Vec<String> {
     let find = std::process::Command::new("find")
         .arg(case.data())
-        .args(["-not", "-name", "*.lock", "-printf", "%P %y %s\n"])
+        .args(["-not", "-name", "*.lock", "-not", "-name", "journal*", "-printf", "%P %y %s\n"])
         .output()
         .unwrap();
     let mut list: Vec<String> = String::from_utf8(find.stdout)
