@@ -68,6 +68,9 @@ fn inspect_has_podmans_shape() {
     case.run(["inspect", "--type", "image", "one"]).code(125);
     case.run(["inspect", "nothing"]).code(125).complains("no such container, image or volume");
     case.run(["port", "one"]).ok().prints("");
+    case.run(["container", "exists", "one"]).ok();
+    case.run(["container", "exists", "nothing"]).code(1);
+    case.run(["container", "ls", "-a", "--format", "{{.Names}}"]).ok().prints("one");
 }
 
 #[test]

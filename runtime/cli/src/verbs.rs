@@ -114,6 +114,12 @@ const VERBS: &[Verb] = &[
         |m, marks| run_in_group(&system::VERBS, m, marks),
     ),
     verb("rm", "Remove containers that have ended", with::<RmArgs>, images::remove_containers),
+    verb(
+        "container",
+        "Work with containers",
+        |c| group(c, &containers::VERBS),
+        |m, marks| run_in_group(&containers::VERBS, m, marks),
+    ),
     verb("ps", "List containers", with::<PsArgs>, containers::ps),
     verb(
         "inspect",

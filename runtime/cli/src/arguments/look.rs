@@ -117,3 +117,11 @@ pub(crate) struct PortArgs {
     #[arg(value_name = "PORT[/PROTOCOL]")]
     pub(crate) port: Option<String>,
 }
+
+/// A verb about one container.
+#[derive(Args, Debug)]
+pub(crate) struct ContainerArgs {
+    /// Name or id
+    #[arg(value_name = "CONTAINER")]
+    pub(crate) name: String,
+}

@@ -92,7 +92,6 @@ const VERBS: &[&str] = &[
     "build",
     "commit",
     "compose",
-    "container",
     "cp",
     "create",
     "diff",

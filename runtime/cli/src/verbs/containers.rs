@@ -3,8 +3,9 @@
 mod document;
 mod list;
 
-use super::{Outcome, place, read};
-use crate::arguments::look::{InspectArgs, Kind, PortArgs, PsArgs};
+use super::{Outcome, Verb, place, read, verb, with};
+use crate::arguments::images::RmArgs;
+use crate::arguments::look::{ContainerArgs, InspectArgs, Kind, LogsArgs, PortArgs, PsArgs};
 use crate::format::inspected;
 use crate::report;
 use crate::table::now;
@@ -15,6 +16,22 @@ use rlrun_engine::trace::Marks;
 use rlrun_engine::{containers, images, volumes};
 use rlrun_spec::{Failure, Stage};
 use serde_json::Value;
+use std::process::ExitCode;
+
+/// The verbs of `rlrun container`; all but `exists` have a name of their own beside it.
+pub(super) const VERBS: [Verb; 6] = [
+    verb("exists", "Tell by the exit code whether a container is there", with::<ContainerArgs>, exists),
+    verb("inspect", "Print all about containers, as JSON", with::<InspectArgs>, inspect),
+    verb("logs", "Print what containers wrote", with::<LogsArgs>, super::logs::logs),
+    verb("ls", "List containers", with::<PsArgs>, ps).known_as(&["list", "ps"]),
+    verb("port", "Print the published ports of a container", with::<PortArgs>, ports),
+    verb("rm", "Remove containers that have ended", with::<RmArgs>, super::images::remove_containers),
+];
+
+fn exists(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: ContainerArgs = read(matches)?;
+    Ok(ExitCode::from(u8::from(containers::find(&place()?, &args.name).is_err())))
+}
 
 pub(super) fn ps(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: PsArgs = read(matches)?;
