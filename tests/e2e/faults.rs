@@ -80,7 +80,8 @@ fn a_killed_load_leaves_nothing_and_the_next_one_works() {
     let image = Image::new("localhost/killed:1", base_rootfs().clone()).layer(layer);
     let archive = case.make_file("killed.tar", image.docker_archive().bytes());
     let files = || {
-        let found = Command::new("find").arg(case.data()).args(["-name", "f[0-9]*", "-type", "f"]).output().unwrap();
+        let found =
+            Command::new("find").arg(case.data()).args(["-regex", ".*/f[0-9]+", "-type", "f"]).output().unwrap();
         found.stdout.iter().filter(|byte| **byte == b'\n').count()
     };
     for seen in [0, 1, 100, 250] {

@@ -5,7 +5,7 @@ use rlrun_spec::plan::Launch;
 use rlrun_spec::state::STATE;
 use rlrun_spec::{Failure, State};
 use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -15,12 +15,18 @@ pub(crate) struct Book {
     path: PathBuf,
     /// What it says, once written.
     pub(crate) state: State,
+    /// `--rm`: a payload that is short is removed, book and all, while its start is being written.
+    leaves_nothing: bool,
 }
 
 impl Book {
     /// The book of a container that has not been started by this supervisor.
     pub(crate) fn new(launch: &Launch) -> Book {
-        Book { path: launch.facts.container_dir.join(STATE), state: State::default() }
+        Book {
+            path: launch.facts.container_dir.join(STATE),
+            state: State::default(),
+            leaves_nothing: launch.facts.remove,
+        }
     }
 
     /// The payload runs as `pid` from now on.
@@ -48,7 +54,8 @@ impl Book {
             file.write_all(self.state.render().as_bytes())?;
             fs::rename(&temporary, &self.path)
         };
-        write().map_err(|e: std::io::Error| {
+        let gone = |e: &std::io::Error| self.leaves_nothing && e.kind() == ErrorKind::NotFound;
+        write().or_else(|e| if gone(&e) { Ok(()) } else { Err(e) }).map_err(|e| {
             let failure = failure("state", "write", &self.path.display().to_string());
             match e.raw_os_error() {
                 Some(errno) => failure.errno(errno),
