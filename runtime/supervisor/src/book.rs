@@ -69,3 +69,17 @@ impl Book {
 pub(crate) fn now() -> u64 {
     u64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_container_that_leaves_nothing_may_be_gone_before_its_start_is_noted() {
+        let dir = tempfile::tempdir().unwrap();
+        let book =
+            |leaves_nothing| Book { path: dir.path().join("gone/state"), state: State::default(), leaves_nothing };
+        book(true).write().unwrap();
+        book(false).write().unwrap_err();
+    }
+}
