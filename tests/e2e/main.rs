@@ -5,6 +5,7 @@ mod bad_input;
 mod confinement;
 mod detach;
 mod escape;
+mod exec;
 mod faults;
 mod hostile_layers;
 mod image_verbs;

@@ -510,6 +510,89 @@ static int stays_stopped(double duration)
     return 0;
 }
 
+/* Whether a process that this one could reach still runs rlrun's own program: its maps tell, and so does its link. */
+static int runs_rlrun(int pid)
+{
+    char path[64], text[4096];
+    ssize_t n;
+    snprintf(path, sizeof path, "/proc/%d/exe", pid);
+    if ((n = readlink(path, text, sizeof text - 1)) > 0) {
+        text[n] = 0;
+        if (strstr(text, "rlrun"))
+            return 1;
+    }
+    snprintf(path, sizeof path, "/proc/%d/maps", pid);
+    int fd = open(path, O_RDONLY);
+    int found = 0;
+    if (fd >= 0) {
+        if ((n = read(fd, text, sizeof text - 1)) > 0) {
+            text[n] = 0;
+            found = strstr(text, "rlrun") != NULL;
+        }
+        close(fd);
+    }
+    return found;
+}
+
+static int comm_is_rlruns(int pid)
+{
+    char path[64], text[32] = "";
+    snprintf(path, sizeof path, "/proc/%d/comm", pid);
+    int fd = open(path, O_RDONLY);
+    if (fd < 0)
+        return 0;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    return n > 5 && !memcmp(text, "rlrun", 5);
+}
+
+/*
+ * Lies in wait for processes that enter this container, and tries to get hold of each as long as it is still rlrun's:
+ * its memory, program, root, descriptors, and itself by ptrace.
+ */
+static int stalk(void)
+{
+    struct sigaction action = { .sa_handler = on_signal };
+    unsigned long seen = 0, reached = 0;
+    char path[64];
+    sigaction(SIGTERM, &action, NULL);
+    ready();
+    for (int pid = getpid() + 1; !caught;) {
+        if (kill(pid, 0) < 0 && errno == ESRCH) {
+            if (kill(pid + 1, 0) == 0)
+                pid++;
+            continue;
+        }
+        int was_rlruns = 0;
+        while (!caught && comm_is_rlruns(pid)) {
+            static const char *const parts[] = { "mem", "exe", "root", "fd", "cwd", "environ" };
+            was_rlruns = 1;
+            reached += (unsigned long)runs_rlrun(pid);
+            for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+                snprintf(path, sizeof path, "/proc/%d/%s", pid, parts[i]);
+                int fd = open(path, i ? O_RDONLY : O_RDWR);
+                if (fd >= 0) {
+                    reached += (unsigned long)runs_rlrun(pid);
+                    close(fd);
+                }
+            }
+            if (ptrace(PTRACE_SEIZE, pid, NULL, NULL) == 0) {
+                reached += (unsigned long)runs_rlrun(pid);
+                ptrace(PTRACE_INTERRUPT, pid, NULL, NULL);
+                waitpid(pid, NULL, __WALL);
+                ptrace(PTRACE_DETACH, pid, NULL, NULL);
+            }
+        }
+        seen += (unsigned long)was_rlruns;
+        while (!caught && kill(pid, 0) == 0)
+            if (kill(pid + 1, 0) == 0)
+                break;
+        pid++;
+    }
+    printf("seen %lu reached %lu\n", seen, reached);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
@@ -559,6 +642,8 @@ int main(int argc, char **argv)
         return say("overwrite", overwrite(a));
     if (!strcmp(what, "hunt"))
         return hunt();
+    if (!strcmp(what, "stalk"))
+        return stalk();
     if (!strcmp(what, "keyrings"))
         return keyrings();
     if (!strcmp(what, "denied-calls"))

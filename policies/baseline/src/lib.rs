@@ -5,7 +5,7 @@
 
 mod mounts;
 
-use rlrun_policy::{Caller, Container, Create, Diagnostic, Policy, Severity, Verdict, finding, policy, settings};
+use rlrun_policy::{Caller, Container, Create, Diagnostic, Exec, ExecRequest, Policy, Severity, Verdict, finding, policy, settings};
 use serde::Deserialize;
 
 /// The policy.
@@ -63,7 +63,20 @@ impl Create for Baseline {
     }
 }
 
-policy!(Baseline: create);
+/// A command has the confinement of the container that was let through, unless it asks for more.
+impl Exec for Baseline {
+    fn exec(settings: &Settings, request: &ExecRequest, container: &Container, _: &Caller) -> Verdict {
+        if !request.privileged || container.privileged || settings.allow_privileged {
+            return Verdict::allow();
+        }
+        let finding = finding("BASE001", Severity::Critical, "a privileged command has what its container was not given")
+            .at("/privileged")
+            .help("start the container with what the command needs: --cap-add");
+        Verdict::deny(finding)
+    }
+}
+
+policy!(Baseline: create, exec);
 
 fn privileged(settings: &Settings, container: &Container, found: &mut Vec<Diagnostic>) {
     if container.privileged && !settings.allow_privileged {

@@ -1,6 +1,7 @@
 //! The words of each verb, as clap takes them. What they mean is decided in the engine; a struct here is only turned
 //! into a request.
 
+pub(crate) mod exec;
 pub(crate) mod images;
 pub(crate) mod journal;
 pub(crate) mod list;

@@ -5,6 +5,7 @@ mod audit;
 mod containers;
 mod documents;
 mod events;
+mod exec;
 mod images;
 mod logs;
 mod policy;
@@ -128,6 +129,7 @@ const VERBS: &[Verb] = &[
         containers::inspect,
     ),
     verb("logs", "Print what containers wrote", with::<LogsArgs>, logs::logs),
+    verb("exec", "Run a command in a running container", exec::define, exec::exec),
     verb("port", "Print the published ports of a container", with::<PortArgs>, containers::ports),
     verb("events", "Show what happened to containers, images and volumes", with::<EventsArgs>, events::events),
     verb(

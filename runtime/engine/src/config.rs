@@ -251,7 +251,7 @@ fn process(inputs: Inputs<'_>, account: &user::Account, caps: &Set, hostname: &s
 
 /// Root has the whole set in force. Another user has only what `--cap-add` names, in its ambient set, so that it
 /// survives execve(2); the rest stays in the bounding set, for what root could still regain (capabilities(7)).
-fn capability_sets(request: &RunRequest, uid: u32, caps: &Set) -> LinuxCapabilities {
+pub(crate) fn capability_sets(request: &RunRequest, uid: u32, caps: &Set) -> LinuxCapabilities {
     let members = |set: &Set| Some(capability::members(set).collect::<Capabilities>());
     let added: Set = request.capabilities.add.each.intersection(caps).copied().collect();
     let mut sets = LinuxCapabilities::default();

@@ -229,11 +229,16 @@ pub fn platform() -> String {
 
 /// Who asks.
 pub(crate) fn caller(facts: &HostFacts) -> Caller {
+    caller_as(facts.uid, facts.gid, facts.user.clone())
+}
+
+/// The same where nothing else of the host is of interest.
+pub(crate) fn caller_as(uid: u32, gid: u32, user: String) -> Caller {
     use std::io::IsTerminal as _;
     Caller {
-        uid: facts.uid,
-        gid: facts.gid,
-        user: facts.user.clone(),
+        uid,
+        gid,
+        user,
         origin: "cli".to_owned(),
         tty: std::io::stdin().is_terminal(),
         ci: std::env::var_os("CI").is_some(),

@@ -10,7 +10,7 @@ pub use read::{Lines, verify};
 pub use rlrun_journal::Verified;
 
 use crate::place::Place;
-use rlrun_spec::policy::{Admitted, Answer, Denied, PolicyId};
+use rlrun_spec::policy::{Admitted, Answer, Denied, Permit, PolicyId};
 use rlrun_spec::{ContainerSpec, Failure, ImageIdentity, Kind};
 use serde_json::{Map, Value, json};
 use std::ffi::OsString;
@@ -71,6 +71,11 @@ pub fn image(image: &ImageIdentity) {
 pub fn admitted(admitted: &Admitted) {
     note("security", || security(admitted.spec()));
     note("verdicts", || Value::Array(admitted.answers().iter().map(verdict).collect()));
+}
+
+/// Policies let something pass that has no configuration of its own.
+pub fn permitted(permit: &Permit) {
+    note("verdicts", || Value::Array(permit.answers().iter().map(verdict).collect()));
 }
 
 /// Policies refused.

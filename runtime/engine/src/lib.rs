@@ -4,6 +4,7 @@
 
 pub mod config;
 pub mod containers;
+pub mod exec;
 pub mod host;
 pub mod id_map_job;
 pub mod images;
@@ -17,6 +18,7 @@ pub mod prepare;
 pub mod record;
 pub mod request;
 pub mod run;
+pub mod running;
 pub mod storage;
 pub mod trace;
 pub mod volumes;

@@ -4,6 +4,7 @@
 pub mod capability;
 pub mod csv;
 pub mod env;
+pub mod exec;
 pub mod labels;
 pub mod life;
 pub mod limits;

@@ -38,9 +38,26 @@ const STEPS: &[Step] = &[
     Step { name: "seccomp", apply: seccomp_with_nnp },
 ];
 
+/// All steps but two, for a process that is yet to fork another into the container: the filter, which might forbid
+/// that, is for the other to install ([`filter`]); the score, for which /proc is needed, was set before ([`oom_score`]).
+pub(crate) fn apply_before_fork(launch: &Launch) -> Result<(), Failure> {
+    run(launch, |step| step.name != LAST && step.name != "oom-score")
+}
+
+/// The last step, of a process that [`apply_before_fork`] has prepared.
+pub(crate) fn filter(launch: &Launch) -> Result<(), Failure> {
+    run(launch, |step| step.name == LAST)
+}
+
+const LAST: &str = "seccomp";
+
 /// Applies all steps.
 pub(crate) fn apply(launch: &Launch) -> Result<(), Failure> {
-    STEPS.iter().try_for_each(|step| {
+    run(launch, |_| true)
+}
+
+fn run(launch: &Launch, due: fn(&Step) -> bool) -> Result<(), Failure> {
+    STEPS.iter().filter(|step| due(step)).try_for_each(|step| {
         (step.apply)(launch).map_err(|failure| Failure { step: format!("confine-{}", step.name), ..failure })
     })
 }
@@ -55,7 +72,7 @@ fn keyring(_: &Launch) -> Result<(), Failure> {
     }
 }
 
-fn oom_score(launch: &Launch) -> Result<(), Failure> {
+pub(crate) fn oom_score(launch: &Launch) -> Result<(), Failure> {
     let Some(score) = launch.process.oom_score_adj else { return Ok(()) };
     let path = "/proc/self/oom_score_adj";
     let file =
@@ -158,8 +175,12 @@ fn working_directory(launch: &Launch) -> Result<(), Failure> {
     }
 }
 
-fn descriptors(_: &Launch) -> Result<(), Failure> {
-    sys::mark_cloexec_from(3).at("", "mark close-on-exec", "inherited descriptors")
+fn descriptors(launch: &Launch) -> Result<(), Failure> {
+    sys::mark_cloexec_from(launch.process.preserved.saturating_add(3)).at(
+        "",
+        "mark close-on-exec",
+        "inherited descriptors",
+    )
 }
 
 fn no_new_privs(launch: &Launch) -> Result<(), Failure> {
@@ -199,7 +220,7 @@ mod tests {
         assert!(place("capabilities") < place("no-new-privs"));
         assert!(place("ids") < place("working-directory"), "as the payload's user");
         assert!(place("no-new-privs") < place("seccomp"));
-        assert_eq!(place("seccomp"), STEPS.len() - 1, "nothing runs after the filter");
+        assert_eq!(place(LAST), STEPS.len() - 1, "nothing runs after the filter");
     }
 
     #[test]

@@ -221,7 +221,7 @@ fn no_init() -> Failure {
 }
 
 /// Three pipes, or none with a terminal.
-fn streams(launch: &Launch) -> Result<(Streams, ChildStreams), Failure> {
+pub(crate) fn streams(launch: &Launch) -> Result<(Streams, ChildStreams), Failure> {
     let mut ours = Streams::default();
     let mut theirs = ChildStreams { stdin: None, stdout: None, stderr: None };
     if launch.process.terminal {

@@ -5,7 +5,7 @@ use crate::at::{At, failed};
 use crate::memfd::{read_sealed, sealed, sealed_program};
 use crate::sys::{self, Fork};
 use rlrun_spec::plan::{Job, VERSION};
-use rlrun_spec::{Failure, Kind, SealedPlan};
+use rlrun_spec::{Failure, Kind, SealedExec, SealedPlan};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use std::convert::Infallible;
@@ -22,6 +22,10 @@ pub const PLAN_FD: RawFd = 3;
 pub const LOCK_FD: RawFd = 4;
 /// Where a detached supervisor finds the pipe on which it tells how the start went.
 pub const READY_FD: RawFd = 5;
+/// Where the supervisor of a command that joins a container finds a pidfd of the container's pid 1.
+pub const INIT_FD: RawFd = 4;
+/// The first of the numbers where it finds the descriptors that the command gets from the caller.
+pub const PRESERVED_FD: RawFd = 6;
 /// The first of the numbers where the mapper finds its ends.
 pub(crate) const ENDS_FD: RawFd = 4;
 /// The mapper's name, which tells the supervisor binary what it was executed for.
@@ -40,7 +44,60 @@ pub fn replace_self(plan: &SealedPlan, lock: OwnedFd, supervisor: &Path) -> Fail
 
 fn try_replace(plan: &SealedPlan, lock: OwnedFd, supervisor: &Path) -> Result<Infallible, Failure> {
     let plan = sealed("rlrun-plan", plan.bytes())?;
-    become_supervisor(vec![(PLAN_FD, plan), (LOCK_FD, lock)], supervisor)
+    become_supervisor(vec![(PLAN_FD, plan), (LOCK_FD, lock)], Executable::Path(supervisor))
+}
+
+/// What the supervisor of a command that joins a container is given beside its plan.
+pub struct Joining {
+    /// A pidfd of the container's pid 1.
+    pub init: OwnedFd,
+    /// What the container's mapper runs from, as /proc shows it: mounted read-only.
+    pub running: OwnedFd,
+    /// Descriptors of the caller for the command.
+    pub preserved: Vec<OwnedFd>,
+}
+
+impl Joining {
+    /// The program, such that nothing inside can write it: the joiner is this very process's image (CVE-2019-5736).
+    /// A container that another version started has another program, and this one's is copied then.
+    fn program(&self, supervisor: &Path) -> Result<OwnedFd, Failure> {
+        let (own, running) = (rustix::fs::stat(supervisor), rustix::fs::fstat(&self.running));
+        match (own, running) {
+            (Ok(own), Ok(running)) if (own.st_dev, own.st_ino) == (running.st_dev, running.st_ino) => {
+                self.running.try_clone().at("exec-supervisor", "execute", supervisor.display().to_string())
+            }
+            _ => sealed_program(supervisor),
+        }
+    }
+
+    fn descriptors(self, plan: &SealedExec) -> Result<Vec<(RawFd, OwnedFd)>, Failure> {
+        let plan = sealed("rlrun-plan", plan.bytes())?;
+        let preserved = (PRESERVED_FD..).zip(self.preserved);
+        Ok([(PLAN_FD, plan), (INIT_FD, self.init)].into_iter().chain(preserved).collect())
+    }
+}
+
+/// Replaces this process by the supervisor of a command that joins a container. Returns only on failure.
+#[must_use]
+pub fn replace_self_joining(plan: &SealedExec, joining: Joining, supervisor: &Path) -> Failure {
+    let replaced = joining.program(supervisor).and_then(|program| {
+        let descriptors = joining.descriptors(plan)?;
+        become_supervisor(descriptors, Executable::File(program))
+    });
+    match replaced {
+        Ok(never) => match never {},
+        Err(failure) => failure,
+    }
+}
+
+/// Starts the supervisor of a command that joins a container in a session of its own, and returns when the command runs.
+///
+/// # Errors
+/// What stopped it, as the supervisor tells it.
+pub fn start_detached_joining(plan: &SealedExec, joining: Joining, supervisor: &Path) -> Result<(), Failure> {
+    let program = joining.program(supervisor)?;
+    let descriptors = joining.descriptors(plan)?;
+    detach(descriptors, Executable::File(program))
 }
 
 /// Starts the supervisor of `plan` in a session of its own and returns when the payload runs. `lock` is as in
@@ -50,12 +107,23 @@ fn try_replace(plan: &SealedPlan, lock: OwnedFd, supervisor: &Path) -> Result<In
 /// What stopped the start, as the supervisor tells it.
 pub fn start_detached(plan: &SealedPlan, lock: OwnedFd, supervisor: &Path) -> Result<(), Failure> {
     let plan = sealed("rlrun-plan", plan.bytes())?;
+    detach(vec![(PLAN_FD, plan), (LOCK_FD, lock)], Executable::Path(supervisor))
+}
+
+/// What the supervisor is executed from.
+enum Executable<'a> {
+    Path(&'a Path),
+    File(OwnedFd),
+}
+
+fn detach(mut fds: Vec<(RawFd, OwnedFd)>, supervisor: Executable<'_>) -> Result<(), Failure> {
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).at("detach", "create", "a pipe")?;
     match sys::clone_stage(0).at("detach", "start", "the supervisor")? {
         Fork::Child => {
             drop(read);
             let said = rustix::io::fcntl_dupfd_cloexec(&write, 3);
-            let failure = match background(plan, lock, write, supervisor) {
+            fds.push((READY_FD, write));
+            let failure = match background(fds, supervisor) {
                 Ok(never) => match never {},
                 Err(failure) => failure,
             };
@@ -63,7 +131,7 @@ pub fn start_detached(plan: &SealedPlan, lock: OwnedFd, supervisor: &Path) -> Re
             sys::exit_now(u8::from(told.is_err()))
         }
         Fork::Parent { .. } => {
-            drop((plan, lock, write));
+            drop((fds, write));
             listen(read)
         }
     }
@@ -71,14 +139,14 @@ pub fn start_detached(plan: &SealedPlan, lock: OwnedFd, supervisor: &Path) -> Re
 
 /// In the child: away from the caller's terminal and directory. Standard error stays the caller's until the payload
 /// runs, for warnings.
-fn background(plan: OwnedFd, lock: OwnedFd, ready: OwnedFd, supervisor: &Path) -> Result<Infallible, Failure> {
+fn background(fds: Vec<(RawFd, OwnedFd)>, supervisor: Executable<'_>) -> Result<Infallible, Failure> {
     rustix::process::setsid().map(drop).at("detach", "start", "a session")?;
     rustix::process::chdir("/").at("detach", "enter", "/")?;
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
     let null = openat(CWD, "/dev/null", flags, Mode::empty()).at("detach", "open", "/dev/null")?;
     rustix::stdio::dup2_stdin(&null).at("detach", "attach", "standard input")?;
     rustix::stdio::dup2_stdout(&null).at("detach", "attach", "standard output")?;
-    become_supervisor(vec![(PLAN_FD, plan), (LOCK_FD, lock), (READY_FD, ready)], supervisor)
+    become_supervisor(fds, supervisor)
 }
 
 /// Tells whoever waits in [`start_detached`] how the start went.
@@ -99,12 +167,21 @@ fn listen(pipe: OwnedFd) -> Result<(), Failure> {
     })
 }
 
-fn become_supervisor(fds: Vec<(RawFd, OwnedFd)>, supervisor: &Path) -> Result<Infallible, Failure> {
-    place(fds)?;
-    let object = supervisor.display().to_string();
-    let path = CString::new(supervisor.as_os_str().as_bytes()).map_err(|_| rustix::io::Errno::INVAL);
-    let path = path.at("exec-supervisor", "execute", &object)?;
-    execute(&sys::Program::Path(&path), "rlrun-supervisor")
+fn become_supervisor(fds: Vec<(RawFd, OwnedFd)>, supervisor: Executable<'_>) -> Result<Infallible, Failure> {
+    match supervisor {
+        Executable::Path(supervisor) => {
+            place(fds)?;
+            let object = supervisor.display().to_string();
+            let path = CString::new(supervisor.as_os_str().as_bytes()).map_err(|_| rustix::io::Errno::INVAL);
+            let path = path.at("exec-supervisor", "execute", &object)?;
+            execute(&sys::Program::Path(&path), "rlrun-supervisor")
+        }
+        Executable::File(file) => {
+            let file = above(&file, end(&fds))?;
+            place(fds)?;
+            execute(&sys::Program::File(file.as_fd()), "rlrun-supervisor")
+        }
+    }
 }
 
 /// Executes this very program again as the mapper, from a file that nothing inside the container can write: container
@@ -112,10 +189,11 @@ fn become_supervisor(fds: Vec<(RawFd, OwnedFd)>, supervisor: &Path) -> Result<In
 /// `ends` go to the numbers from [`ENDS_FD`] on, a missing one leaves its number closed.
 pub(crate) fn execute_mapper(plan: OwnedFd, ends: Vec<Option<OwnedFd>>) -> Result<Infallible, Failure> {
     let program = read_only_program().or_else(|_| sealed_program(Path::new("/proc/self/exe")))?;
-    let program = above_fixed(&program)?;
     let numbers = ENDS_FD..;
     let ends = numbers.zip(ends).filter_map(|(number, fd)| Some((number, fd?)));
-    place([(PLAN_FD, plan)].into_iter().chain(ends).collect())?;
+    let fds: Vec<_> = [(PLAN_FD, plan)].into_iter().chain(ends).collect();
+    let program = above(&program, end(&fds))?;
+    place(fds)?;
     execute(&sys::Program::File(program.as_fd()), MAPPER_NAME)
 }
 
@@ -142,8 +220,9 @@ fn read_only_program() -> Result<OwnedFd, Failure> {
 
 /// Puts descriptors at their numbers, all first out of the way so that placing one cannot close another.
 fn place(fds: Vec<(RawFd, OwnedFd)>) -> Result<(), Failure> {
+    let end = end(&fds);
     let moved: Vec<_> =
-        fds.iter().map(|(number, fd)| Ok((*number, above_fixed(fd)?))).collect::<Result<_, Failure>>()?;
+        fds.iter().map(|(number, fd)| Ok((*number, above(fd, end)?))).collect::<Result<_, Failure>>()?;
     // The originals may sit on the very numbers that are placed next; their owner is this process image, which ends.
     std::mem::forget(fds);
     // Whatever the caller's shell left open is nobody's here, and must not be taken for one of the numbers.
@@ -160,8 +239,13 @@ fn execute(program: &sys::Program<'_>, name: &str) -> Result<Infallible, Failure
     Err(sys::exec(program, &argv, &envp)).at("exec", "execute", name)
 }
 
-fn above_fixed(fd: &OwnedFd) -> Result<OwnedFd, Failure> {
-    rustix::io::fcntl_dupfd_cloexec(fd, 16).at("exec", "move a descriptor", "")
+/// The first number that none of these goes to.
+fn end(fds: &[(RawFd, OwnedFd)]) -> RawFd {
+    fds.iter().map(|(number, _)| number.saturating_add(1)).max().unwrap_or(PLAN_FD)
+}
+
+fn above(fd: &OwnedFd, first: RawFd) -> Result<OwnedFd, Failure> {
+    rustix::io::fcntl_dupfd_cloexec(fd, first).at("exec", "move a descriptor", "")
 }
 
 /// What the supervisor binary was executed for.
@@ -187,6 +271,7 @@ pub fn role() -> Result<Role, Failure> {
     let job: Job = postcard::from_bytes(&bytes).map_err(|e| by_hand(&format!("the plan does not decode: {e}")))?;
     let version = match &job {
         Job::Launch(launch) => launch.version,
+        Job::Exec(exec) => exec.version,
         Job::Mapped(mapped) => mapped.version,
     };
     if version != VERSION {

@@ -12,6 +12,7 @@ mod container;
 mod copy_up;
 mod idmap;
 mod init;
+mod join;
 mod launch;
 mod limiter;
 mod mapper;
@@ -31,7 +32,11 @@ mod userns;
 mod volume;
 
 pub use container::{Container, Streams};
-pub use launch::{LOCK_FD, PLAN_FD, READY_FD, Role, replace_self, role, start_detached, tell};
+pub use join::Joined;
+pub use launch::{
+    INIT_FD, Joining, LOCK_FD, PLAN_FD, PRESERVED_FD, READY_FD, Role, replace_self, replace_self_joining, role,
+    start_detached, start_detached_joining, tell,
+};
 pub use mapper::{NetworkHook, run as run_mapper};
 pub use memfd::sealed;
 pub use trace::{Trace, now};

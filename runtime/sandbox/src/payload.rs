@@ -78,16 +78,7 @@ pub(crate) fn run(launch: &Launch, program: &CString) -> Result<Infallible, Fail
         if let Err(failure) = confine::apply(launch) {
             return failure;
         }
-        reset_signals();
-        let errno = sys::exec(&sys::Program::Path(program), &argv, &envp);
-        // find() saw the file: what is missing now is the interpreter that it names.
-        let missing = errno == Errno::NOENT;
-        let mut failure = cannot_execute(process.args.first().map(String::as_str).unwrap_or_default(), errno);
-        if missing {
-            failure.kind = Kind::NotFound;
-            failure = failure.why("the interpreter or dynamic loader that it names does not exist in the image");
-        }
-        failure
+        execute_now(process, program, &argv, &envp)
     };
     if !launch.init {
         return Err(execute());
@@ -107,6 +98,28 @@ pub(crate) fn run(launch: &Launch, program: &CString) -> Result<Infallible, Fail
             }
         }
     }
+}
+
+/// Becomes a command in a container that runs, confined before but for the filter.
+pub(crate) fn join(launch: &Launch, program: &CString) -> Result<Infallible, Failure> {
+    let process = &launch.process;
+    let argv = sys::CStrings::new(&process.args).at("exec", "execute", "the arguments")?;
+    let envp = sys::CStrings::new(&process.env).at("exec", "execute", "the environment")?;
+    confine::filter(launch)?;
+    Err(execute_now(process, program, &argv, &envp))
+}
+
+fn execute_now(process: &Process, program: &CString, argv: &sys::CStrings, envp: &sys::CStrings) -> Failure {
+    reset_signals();
+    let errno = sys::exec(&sys::Program::Path(program), argv, envp);
+    // find() saw the file: what is missing now is the interpreter that it names.
+    let missing = errno == Errno::NOENT;
+    let mut failure = cannot_execute(process.args.first().map(String::as_str).unwrap_or_default(), errno);
+    if missing {
+        failure.kind = Kind::NotFound;
+        failure = failure.why("the interpreter or dynamic loader that it names does not exist in the image");
+    }
+    failure
 }
 
 /// The payload gets the mask and the actions that a program expects, whatever ours were (signal(7)).

@@ -25,6 +25,8 @@ pub enum Stage {
     Mapper,
     /// Pid 1 of the container before it becomes the payload.
     Init,
+    /// The process that enters a running container before it becomes a command there.
+    Joiner,
 }
 
 /// What a caller can do about a failure; decides the exit code.

@@ -6,6 +6,7 @@
 
 pub mod container;
 pub mod control;
+pub mod exec;
 pub mod failure;
 pub mod hint;
 pub mod host;
@@ -20,6 +21,7 @@ pub mod state;
 
 pub use container::{Caller, ContainerSpec, ImageIdentity, SpecParts};
 pub use control::{Control, Enforced, Level};
+pub use exec::SealedExec;
 pub use failure::{Errno, Failure, Kind, Stage};
 pub use host::HostFacts;
 pub use ids::{IdMapping, IdMaps, IdRange, MapWriter};

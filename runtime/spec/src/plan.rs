@@ -2,6 +2,7 @@
 //! a sealed memfd; the stages read nothing else.
 
 use crate::container::{EgressRule, NetworkMode, PortMapping};
+use crate::exec::Exec;
 use crate::ids::{IdMapping, IdMaps};
 use crate::life::Life;
 use crate::limits::Limits;
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Raised with every change of the types below; a supervisor of another version refuses the plan.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// What the engine knows beside the admitted configuration: where things are on this host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -131,6 +132,8 @@ pub struct Launch {
 pub enum Job {
     /// A container.
     Launch(Box<Launch>),
+    /// A command that joins a running container.
+    Exec(Box<Exec>),
     /// A program of rlrun's own as mapped root in the caller's id map: unpacking, removal.
     Mapped(Mapped),
 }
@@ -276,6 +279,8 @@ pub struct Process {
     pub rlimits: Vec<Rlimit>,
     /// `/proc/self/oom_score_adj`, if it is to change.
     pub oom_score_adj: Option<i32>,
+    /// Descriptors from 3 on that it gets from the caller.
+    pub preserved: u32,
 }
 
 /// Why an admitted configuration cannot be launched.

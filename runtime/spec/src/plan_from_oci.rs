@@ -188,7 +188,6 @@ fn limits(linux: &Linux, bounding: u64) -> Result<Limits, SealError> {
 fn process(parts: &SpecParts, oci: &OciProcess) -> Result<Process, SealError> {
     let user = oci.user();
     let sets = oci.capabilities().as_ref();
-    let mask = |set: Option<&Capabilities>| set.into_iter().flatten().fold(0, |m, c| m | 1 << number(*c));
     Ok(Process {
         args: oci.args().clone().unwrap_or_default(),
         env: oci.env().clone().unwrap_or_default(),
@@ -209,7 +208,19 @@ fn process(parts: &SpecParts, oci: &OciProcess) -> Result<Process, SealError> {
         },
         rlimits: oci.rlimits().as_deref().unwrap_or_default().iter().map(rlimit).collect(),
         oom_score_adj: oci.oom_score_adj(),
+        preserved: 0,
     })
+}
+
+fn mask(set: Option<&Capabilities>) -> u64 {
+    set.into_iter().flatten().fold(0, |mask, capability| mask | 1 << number(*capability))
+}
+
+/// The bounding set of a configuration: what its processes can have at most.
+#[must_use]
+pub fn bounding(spec: &ContainerSpec) -> u64 {
+    let sets = spec.parts().oci.process().as_ref().and_then(|process| process.capabilities().as_ref());
+    mask(sets.and_then(|sets| sets.bounding().as_ref()))
 }
 
 fn rlimit(oci: &oci_spec::runtime::PosixRlimit) -> Rlimit {

@@ -36,6 +36,11 @@ pub enum Step {
     InitRootfsReady,
     /// Everything outside is ready: the payload may start.
     ParentProceed,
+    /// The joiner is in the namespaces of a running container; the terminal's master comes with the message if there is
+    /// one.
+    JoinerReady,
+    /// The command's process exists, confined but for the filter; its pidfd comes with the message.
+    JoinerForked,
 }
 
 /// What happens on the channel between supervisor and mapper, in this order.
@@ -46,6 +51,12 @@ pub const INIT_STEPS: &[Step] = &[Step::InitRootfsReady, Step::ParentProceed];
 
 /// What happens on the channel between mapper and init, where processes are limited, in this order.
 pub const NESTED_STEPS: &[Step] = &[Step::InitNested, Step::MapperNestedMapped];
+
+/// What happens on the channel between the supervisor of a command and its joiner, in this order.
+pub const JOINER_STEPS: &[Step] = &[Step::JoinerReady, Step::JoinerForked];
+
+/// What happens on the channel between the supervisor of a command and the command's process, once its joiner is gone.
+pub const JOINED_STEPS: &[Step] = &[Step::ParentProceed];
 
 /// One message; its size is bounded by [`MAX_MESSAGE`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

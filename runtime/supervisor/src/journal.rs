@@ -8,8 +8,19 @@ use rlrun_spec::plan::Launch;
 /// is.
 pub(crate) fn tell(launch: &Launch, action: &str, exit_code: Option<u8>) {
     let code = exit_code.map(|code| format!("\"exitCode\":{code}")).unwrap_or_default();
+    append_event(launch, action, &code);
+}
+
+/// A command in the container has ended; without a code when nobody could see it.
+pub(crate) fn exec_died(launch: &Launch, session: &str, exit_code: Option<u8>) {
+    let code = exit_code.map(|code| format!(",\"exitCode\":{code}")).unwrap_or_default();
+    append_event(launch, "exec_died", &format!("\"execID\":{}{code}", quoted(session)));
+}
+
+/// `attributes` are the members of a JSON object.
+fn append_event(launch: &Launch, action: &str, attributes: &str) {
     let line = format!(
-        "\"time\":{},\"events\":[{{\"type\":\"container\",\"action\":\"{action}\",\"id\":{},\"name\":{},\"attributes\":{{{code}}}}}]",
+        "\"time\":{},\"events\":[{{\"type\":\"container\",\"action\":\"{action}\",\"id\":{},\"name\":{},\"attributes\":{{{attributes}}}}}]",
         now(),
         quoted(&launch.id),
         quoted(&launch.name)

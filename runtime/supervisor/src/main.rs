@@ -3,7 +3,9 @@
 //! way, the kernel ends the container.
 
 mod book;
+mod exec;
 mod journal;
+mod keys;
 mod log;
 mod output;
 mod relay;
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
         Role::Mapper(launch) => rlrun_sandbox::run_mapper(&launch, &run::configure_network),
         Role::Supervisor(Job::Launch(launch), Some(plan)) => run::run(&launch, plan),
         Role::Supervisor(Job::Launch(_), None) => Err(run::failure("read-plan", "find", "the plan")),
+        Role::Supervisor(Job::Exec(exec), _) => exec::run(&exec),
         Role::Supervisor(Job::Mapped(mapped), _) => rlrun_sandbox::become_mapped(&mapped),
     });
     match code {

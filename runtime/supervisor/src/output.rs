@@ -50,6 +50,12 @@ impl Output {
         self.watchers.push(Watcher { sink, departure, pending: Vec::new() });
     }
 
+    /// Nobody watches any more; the stream goes on.
+    pub(crate) fn unwatch(&mut self) {
+        self.watchers.clear();
+        self.blocked = None;
+    }
+
     /// What to wait for.
     pub(crate) fn poll_fd(&self) -> PollFd<'_> {
         match self.blocked.and_then(|at| self.watchers.get(at)) {

@@ -1,12 +1,14 @@
 //! The caller's standard input on its way to the payload. Bytes go by `splice(2)` where the kernel can (never copied
 //! here), else through a small buffer. A payload that does not read stops only this stream.
 
+use crate::keys::{Keys, Typed};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rlrun_spec::{Failure, Kind, Stage};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 /// What poll promises to take without blocking (PIPE_BUF, `pipe(7)`); terminals and sockets take as much.
 pub(crate) const CHUNK: usize = 4096;
@@ -40,6 +42,9 @@ pub(crate) struct Relay {
     pending: Vec<u8>,
     // The rest of `pending` once end of file was seen and its mark is to be written.
     closing: bool,
+    // Looked for in what comes from a terminal.
+    keys: Option<Keys>,
+    left: bool,
 }
 
 impl Relay {
@@ -51,7 +56,34 @@ impl Relay {
                 .errno(errno.raw_os_error())
         })?;
         let (waiting, pending) = (Waiting::Source, Vec::new());
-        Ok(Relay { source, sink, kind, waiting, spliceable: true, pending, closing: false })
+        Ok(Relay { source, sink, kind, waiting, spliceable: true, pending, closing: false, keys: None, left: false })
+    }
+
+    /// From here on these keys are taken out of what is typed.
+    pub(crate) fn leave_by(&mut self, keys: Option<Keys>) {
+        self.spliceable &= keys.is_none();
+        self.keys = keys;
+    }
+
+    /// Whether they were typed.
+    pub(crate) fn left(&self) -> bool {
+        self.left
+    }
+
+    /// When a beginning of them that is held back is to be passed on.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.keys.as_ref().and_then(Keys::due)
+    }
+
+    /// Passes it on, if it is time.
+    pub(crate) fn wake(&mut self, now: Instant) {
+        if let Some(keys) = &mut self.keys
+            && keys.due().is_some_and(|due| due <= now)
+        {
+            self.pending.extend(keys.give_up());
+            // A sink that is full is waited for.
+            self.waiting = Waiting::Sink;
+        }
     }
 
     /// What to wait for.
@@ -92,7 +124,16 @@ impl Relay {
         match rustix::io::read(&self.source, &mut buffer) {
             Ok(0) => self.end_of_file(),
             Ok(n) => {
-                self.pending.extend_from_slice(&buffer[..n]);
+                match &mut self.keys {
+                    None => self.pending.extend_from_slice(&buffer[..n]),
+                    Some(keys) => match keys.take(&buffer[..n], Instant::now()) {
+                        Typed::Goes(bytes) => self.pending.extend(bytes),
+                        Typed::Leaves(bytes) => {
+                            self.pending.extend(bytes);
+                            self.left = true;
+                        }
+                    },
+                }
                 self.flush()
             }
             Err(Errno::AGAIN | Errno::INTR) => true,
@@ -102,6 +143,9 @@ impl Relay {
     }
 
     fn flush(&mut self) -> bool {
+        if self.pending.is_empty() {
+            return true;
+        }
         match rustix::io::write(&self.sink, &self.pending) {
             Ok(n) => {
                 self.pending.drain(..n);

@@ -1,7 +1,8 @@
 //! A policy that misbehaves as its settings say: what the end-to-end tests hand to rlrun to see that it refuses.
 
 use rlrun_policy::{
-    Caller, Container, Create, MountTighten, Policy, Restriction, Severity, Verdict, finding, policy, settings,
+    Caller, Container, Create, Exec, ExecRequest, MountTighten, Policy, Restriction, Severity, Verdict, finding, policy,
+    settings,
 };
 use serde::Deserialize;
 use std::hint::black_box;
@@ -68,6 +69,28 @@ impl Create for Hostile {
     }
 }
 
+/// Says what it was asked, and refuses a command called `forbidden`.
+impl Exec for Hostile {
+    fn exec(settings: &Settings, request: &ExecRequest, container: &Container, _: &Caller) -> Verdict {
+        match (settings.how, request.args.first().map(String::as_str)) {
+            (How::Loop, _) => endless(),
+            (_, Some("forbidden")) => Verdict::deny(finding(
+                "EXEC",
+                Severity::High,
+                format!(
+                    "{} as {} in {}, privileged {}, terminal {}",
+                    request.args.join(" "),
+                    request.uid,
+                    container.name,
+                    request.privileged,
+                    request.tty
+                ),
+            )),
+            _ => Verdict::allow(),
+        }
+    }
+}
+
 fn endless() -> Verdict {
     let mut n = 0_u64;
     loop {
@@ -87,4 +110,4 @@ fn recurse(depth: u64) -> u64 {
     black_box([depth; 64])[7] + recurse(black_box(depth + 1))
 }
 
-policy!(Hostile: create);
+policy!(Hostile: create, exec);

@@ -95,7 +95,6 @@ const VERBS: &[&str] = &[
     "cp",
     "create",
     "diff",
-    "exec",
     "export",
     "farm",
     "generate",

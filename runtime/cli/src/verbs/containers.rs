@@ -19,7 +19,8 @@ use serde_json::Value;
 use std::process::ExitCode;
 
 /// The verbs of `rlrun container`; all but `exists` have a name of their own beside it.
-pub(super) const VERBS: [Verb; 6] = [
+pub(super) const VERBS: [Verb; 7] = [
+    verb("exec", "Run a command in a running container", super::exec::define, super::exec::exec),
     verb("exists", "Tell by the exit code whether a container is there", with::<ContainerArgs>, exists),
     verb("inspect", "Print all about containers, as JSON", with::<InspectArgs>, inspect),
     verb("logs", "Print what containers wrote", with::<LogsArgs>, super::logs::logs),

@@ -1,7 +1,7 @@
 //! What this host gives the calling user: subordinate ids, helpers, devices, kernel features. Facts are read once,
 //! before any policy is asked; nothing here starts a container or changes the host.
 
-mod account;
+pub mod account;
 pub mod cause;
 mod cgroup;
 pub mod doctor;

@@ -49,6 +49,27 @@ pub fn clone_stage(namespaces: Clone) -> Result<Fork> {
     Ok(Fork::Parent { pid, pidfd })
 }
 
+/// Forks a sibling: a child of this process's parent, in the pid namespace that `setns(2)` has chosen for children.
+///
+/// # Errors
+/// As `clone(2)`. Call it in a process that [`clone_stage`] made, which has one thread.
+pub fn clone_sibling() -> Result<Fork> {
+    let mut pidfd: libc::c_int = -1;
+    // clone and not clone3: a filter that is on already may know only the former.
+    let flags = libc::CLONE_PARENT | libc::CLONE_PIDFD | libc::SIGCHLD;
+    // SAFETY: a null stack without CLONE_VM means fork semantics: the child has its own copy of this single-threaded
+    // process. `pidfd` lives across the call; the kernel stores the descriptor there (clone(2), CLONE_PIDFD).
+    let pid =
+        unsafe { libc::syscall(libc::SYS_clone, libc::c_long::from(flags), 0_usize, &raw mut pidfd, 0_usize, 0_usize) };
+    if check(pid)? == 0 {
+        return Ok(Fork::Child);
+    }
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::OVERFLOW)?;
+    // SAFETY: on success with CLONE_PIDFD the kernel stored a new descriptor there that nothing else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Fork::Parent { pid, pidfd })
+}
+
 /// Threads of this process, from the link count of /proc/self/task (`proc_pid_task(5)`).
 fn threads() -> Result<u64> {
     let task = rustix::fs::stat("/proc/self/task")?;
@@ -169,6 +190,26 @@ pub fn close_from(first: u32) -> Result<()> {
     // SAFETY: the caller is a stage that ends with _exit(2) and owns nothing any more that would close these again
     // or use them: the built-in init, which only waits and signals.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
+}
+
+/// Closes every descriptor from 3 on but these, in a forked process that goes on with nothing else of its parent's.
+///
+/// # Errors
+/// As `close_range(2)`.
+pub fn close_others(keep: &[RawFd]) -> Result<()> {
+    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).filter(|fd| *fd >= 3).collect();
+    keep.sort_unstable();
+    let mut first = 3;
+    for end in keep.into_iter().map(Some).chain([None]) {
+        let last = end.map_or(u32::MAX, |fd| fd.saturating_sub(1));
+        if first <= last {
+            // SAFETY: the caller is a forked stage that never returns to the owners of the descriptors it inherited,
+            // so nothing closes these again or uses them.
+            check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+        }
+        first = end.map_or(u32::MAX, |fd| fd.saturating_add(1));
+    }
+    Ok(())
 }
 
 /// Runs this process only when nothing else wants its CPU (`SCHED_IDLE`, `sched(7)`).
