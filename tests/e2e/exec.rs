@@ -361,7 +361,7 @@ fn fifty_at_once() {
 #[test]
 fn a_container_that_changed_its_root_is_entered_at_its_real_one() {
     let case = case!(Userns).keeping_containers();
-    let script = "mkdir -p /jail/bin; cp /bin/probe /jail/bin/; exec chroot /jail /bin/probe wait";
+    let script = "mkdir -p /jail/bin; cp $(command -v probe) /jail/bin/; exec chroot /jail /bin/probe wait";
     case.detached(&["--rm", "--name", "box"], ["sh", "-c", script]);
     let jailed = || exec(&case, &[], &["sh", "-c", "readlink /proc/1/root"]).out().trim() == "/jail";
     eventually("it has changed its root", jailed);
