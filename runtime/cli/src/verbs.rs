@@ -150,7 +150,12 @@ const VERBS: &[Verb] = &[
         |c| group(c, &volume::VERBS),
         |m, marks| run_in_group(&volume::VERBS, m, marks),
     ),
-    verb("policy", "List and check policies", policy::define, policy::policy),
+    verb(
+        "policy",
+        "List and check policies",
+        |c| group(c, &policy::VERBS),
+        |m, marks| run_in_group(&policy::VERBS, m, marks),
+    ),
     verb("completion", "Print a completion script", with::<documents::CompletionArgs>, documents::completion),
     verb("version", "Print the version", |c| c, documents::version),
     // For `make install`; nobody else is shown it.
