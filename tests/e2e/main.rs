@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod confinement;
+mod copy;
 mod detach;
 mod escape;
 mod exec;

@@ -2,6 +2,7 @@
 //! into a request.
 
 pub(crate) mod exec;
+pub(crate) mod files;
 pub(crate) mod images;
 pub(crate) mod journal;
 pub(crate) mod list;

@@ -6,6 +6,7 @@ mod containers;
 mod documents;
 mod events;
 mod exec;
+mod files;
 mod images;
 mod logs;
 mod policy;
@@ -13,6 +14,7 @@ mod run;
 mod system;
 mod volume;
 
+use crate::arguments::files::{CpArgs, DiffArgs, ExportArgs};
 use crate::arguments::images::{HistoryArgs, ImagesArgs, RmArgs, RmiArgs, TagArgs, UntagArgs};
 use crate::arguments::journal::EventsArgs;
 use crate::arguments::look::{InspectArgs, LogsArgs, PortArgs, PsArgs};
@@ -118,8 +120,8 @@ const VERBS: &[Verb] = &[
     verb(
         "container",
         "Work with containers",
-        |c| group(c, &containers::VERBS),
-        |m, marks| run_in_group(&containers::VERBS, m, marks),
+        |c| group(c, containers::VERBS),
+        |m, marks| run_in_group(containers::VERBS, m, marks),
     ),
     verb("ps", "List containers", with::<PsArgs>, containers::ps),
     verb(
@@ -131,6 +133,9 @@ const VERBS: &[Verb] = &[
     verb("logs", "Print what containers wrote", with::<LogsArgs>, logs::logs),
     verb("exec", "Run a command in a running container", exec::define, exec::exec),
     verb("port", "Print the published ports of a container", with::<PortArgs>, containers::ports),
+    verb("cp", "Copy files into a container, or out of it", with::<CpArgs>, files::copy),
+    verb("diff", "List the files that a container has changed", with::<DiffArgs>, files::diff),
+    verb("export", "Write the files of a container to a tar archive", with::<ExportArgs>, files::export),
     verb("events", "Show what happened to containers, images and volumes", with::<EventsArgs>, events::events),
     verb(
         "audit",

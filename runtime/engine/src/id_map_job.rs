@@ -6,13 +6,15 @@
 
 use crate::place::own_program;
 use rlrun_image::InIdMap;
+use rlrun_sandbox::{Lent, MappedChild, MappedProgram};
+use rlrun_spec::plan::{Home, Input};
 use rlrun_spec::{Failure, IdMaps, Kind, Stage};
 use std::env;
 use std::ffi::OsStr;
 use std::io::{Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{ExitCode, Stdio};
 
 /// The hidden verb; the kind of job follows it.
 pub const VERB: &str = "internal-id-map-job";
@@ -21,6 +23,9 @@ pub const VERB: &str = "internal-id-map-job";
 const STORE: &str = "store";
 /// Remove the contents of the directory that standard input names.
 const REMOVE: &str = "remove";
+
+/// Files of a container, [`crate::files`].
+const FILES: &str = "files";
 
 const DONE: u8 = 0;
 const FAILED: u8 = 1;
@@ -47,12 +52,37 @@ impl IdMapJobs {
     }
 
     fn execute(&self, kind: &str, job: &[u8]) -> Result<Vec<u8>, Failure> {
-        let rlrun = env::current_exe()
-            .ok()
-            .and_then(|p| p.to_str().map(str::to_owned))
-            .ok_or_else(|| failure("find", "rlrun itself").why("its path is not known"))?;
+        self.start(kind, Home::New, job, Vec::new())?.finish()
+    }
+
+    /// Starts a job about files ([`crate::files`]) in `home`, with the descriptors that it names.
+    pub(crate) fn start_files(&self, home: Home, job: &[u8], lent: Vec<Lent>) -> Result<Started, Failure> {
+        self.start(FILES, home, job, lent)
+    }
+
+    fn start(&self, kind: &str, home: Home, job: &[u8], lent: Vec<Lent>) -> Result<Started, Failure> {
+        let rlrun = own_path()?;
         let supervisor = own_program("rlrun-supervisor")?;
-        let mut answer = rlrun_sandbox::run_mapped(&self.maps, &[&rlrun, VERB, kind], job, &supervisor)?;
+        let argv = [rlrun.as_str(), VERB, kind];
+        let program = MappedProgram { maps: &self.maps, home, argv: &argv, input: Input::Bytes(job.to_vec()), lent };
+        program.start(&supervisor, Stdio::piped()).map(Started)
+    }
+}
+
+/// The path of the running program.
+pub(crate) fn own_path() -> Result<String, Failure> {
+    let path = env::current_exe().ok().and_then(|p| p.to_str().map(str::to_owned));
+    path.ok_or_else(|| failure("find", "rlrun itself").why("its path is not known"))
+}
+
+/// A job at work.
+#[derive(Debug)]
+pub(crate) struct Started(MappedChild);
+
+impl Started {
+    /// What it answers, or its failure.
+    pub(crate) fn finish(self) -> Result<Vec<u8>, Failure> {
+        let mut answer = self.0.finish()?;
         if answer.is_empty() {
             return Err(failure("read the answer of", "the job in the id map").why("there is none"));
         }
@@ -95,6 +125,7 @@ fn answer(kind: Option<&OsStr>) -> Result<Vec<u8>, Failure> {
     std::io::stdin().lock().read_to_end(&mut job).map_err(|e| failure("read", "the job").why(e.to_string()))?;
     match kind.and_then(OsStr::to_str) {
         Some(STORE) => rlrun_image::inner_main(&job),
+        Some(FILES) => crate::files::inside(&job),
         Some(REMOVE) => rlrun_sandbox::remove_contents(Path::new(OsStr::from_bytes(&job))).map(|()| Vec::new()),
         Some(_) | None => Err(failure("start", VERB).why("it is started by rlrun, not by hand")),
     }

@@ -5,6 +5,7 @@
 pub mod config;
 pub mod containers;
 pub mod exec;
+pub mod files;
 pub mod host;
 pub mod id_map_job;
 pub mod images;

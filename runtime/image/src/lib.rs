@@ -31,6 +31,7 @@ mod config;
 mod decompress;
 mod digest;
 mod error;
+pub mod files;
 #[cfg(test)]
 mod fuzz;
 mod limits;

@@ -20,6 +20,7 @@ mod memfd;
 mod mounts;
 mod nested;
 mod payload;
+mod resting;
 mod rootfs;
 mod scheduling;
 #[cfg(feature = "seccomp-compile")]
@@ -39,6 +40,7 @@ pub use launch::{
 };
 pub use mapper::{NetworkHook, run as run_mapper};
 pub use memfd::sealed;
+pub use resting::{Resting, open as open_resting};
 pub use trace::{Trace, now};
 pub use tree::remove_contents;
-pub use userns::{become_mapped, run_mapped};
+pub use userns::{Lent, MappedChild, MappedProgram, become_mapped, run_mapped};

@@ -6,7 +6,7 @@ use crate::at::{At, failed};
 use crate::copy_up::{self, Own};
 use crate::sys;
 use crate::volume;
-use rlrun_spec::plan::{Launch, Mount, MountOptions, MountSource, Process, Rootfs};
+use rlrun_spec::plan::{Launch, Mount, MountOptions, MountSource, Rootfs};
 use rlrun_spec::{Failure, Kind};
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstatfs, mkdirat, openat, openat2,
@@ -44,7 +44,7 @@ pub(crate) fn populate(launch: &Launch, root: OwnedFd) -> Result<OwnedFd, Failur
     let volumes: Vec<Option<OwnedFd>> = launch.mounts.iter().map(volume_of).collect::<Result<_, _>>()?;
     let scratch = scratch(&launch.facts.container_dir)?;
     for (mount, volume) in launch.mounts.iter().zip(&volumes) {
-        add(&root, mount, volume.as_ref(), &launch.process)?;
+        add(&root, mount, volume.as_ref(), (launch.process.uid, launch.process.gid))?;
     }
     for (index, (destination, contents)) in launch.facts.files.iter().enumerate() {
         add_file(&root, &scratch, &format!("f{index}"), destination, contents)?;
@@ -91,14 +91,16 @@ fn scratch(container: &Path) -> Result<OwnedFd, Failure> {
     Ok(mount)
 }
 
-fn volume_of(mount: &Mount) -> Result<Option<OwnedFd>, Failure> {
+/// The volume of a mount that has one.
+pub(crate) fn volume_of(mount: &Mount) -> Result<Option<OwnedFd>, Failure> {
     match &mount.source {
         MountSource::Volume { path, .. } => volume::open(path).map(Some),
         MountSource::Bind { .. } | MountSource::New { .. } => Ok(None),
     }
 }
 
-fn add(root: &OwnedFd, mount: &Mount, volume: Option<&OwnedFd>, user: &Process) -> Result<(), Failure> {
+/// Makes one mount. `user` is who gets what is mounted with `U`.
+pub(crate) fn add(root: &OwnedFd, mount: &Mount, volume: Option<&OwnedFd>, user: (u32, u32)) -> Result<(), Failure> {
     let destination = mount.destination.as_str();
     match &mount.source {
         MountSource::Bind { path, recursive } => {
@@ -160,11 +162,11 @@ fn open_volume(
     Ok(Bound { tree, object, recursive: false })
 }
 
-fn bind(root: &OwnedFd, bound: &Bound, mount: &Mount, user: &Process) -> Result<(), Failure> {
+fn bind(root: &OwnedFd, bound: &Bound, mount: &Mount, user: (u32, u32)) -> Result<(), Failure> {
     let Bound { tree, object, recursive } = bound;
     let options = mount.options;
     if options.chown {
-        volume::give(tree, user.uid, user.gid).at("give-volume", "give to the container's user", object)?;
+        volume::give(tree, user.0, user.1).at("give-volume", "give to the container's user", object)?;
     }
     let stat = rustix::fs::fstat(tree).at("open-volume", "stat the source of a mount", object)?;
     let propagation = if options.slave { libc::MS_SLAVE } else { libc::MS_PRIVATE };

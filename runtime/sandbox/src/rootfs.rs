@@ -12,19 +12,27 @@ use std::process::{Command, Stdio};
 
 /// Where init finds the root file system.
 pub(crate) fn root(launch: &Launch) -> PathBuf {
-    match &launch.facts.rootfs {
+    root_of(&launch.facts.rootfs, &launch.facts.container_dir)
+}
+
+/// Where the root file system of the container in `container` is, once it is mounted.
+pub(crate) fn root_of(rootfs: &Rootfs, container: &Path) -> PathBuf {
+    match rootfs {
         Rootfs::Directory { path } => path.clone(),
-        Rootfs::Overlay { .. } | Rootfs::FuseOverlay { .. } => launch.facts.container_dir.join("merged"),
+        Rootfs::Overlay { .. } | Rootfs::FuseOverlay { .. } => container.join("merged"),
     }
 }
 
 /// Mounts it.
 pub(crate) fn mount(launch: &Launch) -> Result<(), Failure> {
-    match &launch.facts.rootfs {
-        Rootfs::Overlay { lowers } => overlay(lowers, &launch.facts.container_dir, launch.facts.remove),
-        Rootfs::FuseOverlay { lowers, binary, uids, gids } => {
-            fuse(lowers, &launch.facts.container_dir, binary, uids, gids)
-        }
+    mount_at(&launch.facts.rootfs, &launch.facts.container_dir, launch.facts.remove)
+}
+
+/// Mounts the root file system of the container in `container`. What is `removed_at_the_end` need not reach the disk.
+pub(crate) fn mount_at(rootfs: &Rootfs, container: &Path, removed_at_the_end: bool) -> Result<(), Failure> {
+    match rootfs {
+        Rootfs::Overlay { lowers } => overlay(lowers, container, removed_at_the_end),
+        Rootfs::FuseOverlay { lowers, binary, uids, gids } => fuse(lowers, container, binary, uids, gids),
         Rootfs::Directory { .. } => Ok(()),
     }
 }

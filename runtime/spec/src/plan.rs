@@ -145,12 +145,36 @@ pub struct Mapped {
     pub version: u32,
     /// Id maps and who writes them.
     pub id_maps: IdMaps,
+    /// Where it runs.
+    pub home: Home,
+    /// Who started it, and whose death ends it.
+    pub parent: i32,
     /// Program (absolute path) and arguments.
     pub argv: Vec<String>,
     /// Its environment, `NAME=value`.
     pub env: Vec<String>,
-    /// What it reads on standard input.
-    pub input: Vec<u8>,
+    /// Its standard input.
+    pub input: Input,
+}
+
+/// The standard input of a mapped program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Input {
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// What this inherited descriptor is.
+    Inherited(i32),
+}
+
+/// Where a mapped program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Home {
+    /// In a new user namespace.
+    New,
+    /// The same, as pid 1 of a pid namespace: whatever it starts ends with it.
+    Apart,
+    /// In the user namespace that this inherited descriptor names; its maps are written already.
+    Of(i32),
 }
 
 /// Which namespaces are new.

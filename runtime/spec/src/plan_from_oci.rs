@@ -46,7 +46,7 @@ pub(crate) fn launch(spec: &ContainerSpec, facts: LaunchFacts) -> Result<Launch,
         read_only: parts.oci.root().as_ref().and_then(|r| r.readonly()).unwrap_or(false),
         namespaces: namespaces(linux)?,
         hostname: parts.oci.hostname().clone().unwrap_or_default(),
-        mounts: mounts.iter().enumerate().map(|(i, m)| mount(i, m, &facts.volumes)).collect::<Result<_, _>>()?,
+        mounts: self::mounts(mounts, &facts.volumes)?,
         masked_paths: linux.masked_paths().clone().unwrap_or_default(),
         read_only_paths: linux.readonly_paths().clone().unwrap_or_default(),
         sysctls: sysctls(linux),
@@ -105,6 +105,14 @@ fn namespaces(linux: &Linux) -> Result<Namespaces, SealError> {
         return refuse("/linux/namespaces", "user, mount and pid namespaces of its own are what makes a container");
     }
     Ok(found)
+}
+
+/// The mounts of a configuration as the sandbox makes them; `volumes` is where volumes are.
+///
+/// # Errors
+/// [`SealError::Unsupported`] for a mount that cannot be made.
+pub fn mounts(oci: &[OciMount], volumes: &Path) -> Result<Vec<Mount>, SealError> {
+    oci.iter().enumerate().map(|(index, oci)| mount(index, oci, volumes)).collect()
 }
 
 /// One OCI mount, its option words sorted into flags and the file system's own data.

@@ -4,6 +4,7 @@ mod document;
 mod list;
 
 use super::{Outcome, Verb, place, read, verb, with};
+use crate::arguments::files::{CpArgs, DiffArgs, ExportArgs};
 use crate::arguments::images::RmArgs;
 use crate::arguments::look::{ContainerArgs, InspectArgs, Kind, LogsArgs, PortArgs, PsArgs};
 use crate::format::inspected;
@@ -19,8 +20,11 @@ use serde_json::Value;
 use std::process::ExitCode;
 
 /// The verbs of `rlrun container`; all but `exists` have a name of their own beside it.
-pub(super) const VERBS: [Verb; 7] = [
+pub(super) const VERBS: &[Verb] = &[
     verb("exec", "Run a command in a running container", super::exec::define, super::exec::exec),
+    verb("cp", "Copy files into a container, or out of it", with::<CpArgs>, super::files::copy),
+    verb("diff", "List the files that a container has changed", with::<DiffArgs>, super::files::diff),
+    verb("export", "Write the files of a container to a tar archive", with::<ExportArgs>, super::files::export),
     verb("exists", "Tell by the exit code whether a container is there", with::<ContainerArgs>, exists),
     verb("inspect", "Print all about containers, as JSON", with::<InspectArgs>, inspect),
     verb("logs", "Print what containers wrote", with::<LogsArgs>, super::logs::logs),

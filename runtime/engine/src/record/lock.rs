@@ -29,7 +29,7 @@ pub(super) fn create(directory: &Path) -> io::Result<File> {
 }
 
 /// Takes the lock of a container that nobody looks after; None when somebody does.
-pub(super) fn take(directory: &Path) -> io::Result<Option<File>> {
+pub(crate) fn take(directory: &Path) -> io::Result<Option<File>> {
     let file = OpenOptions::new().write(true).open(directory.join(LOCK))?;
     match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
         Ok(_) => Ok(Some(file)),

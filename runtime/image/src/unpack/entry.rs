@@ -39,7 +39,7 @@ impl Attributes {
 
 /// Attributes of an image that are put on files. Overlay file systems keep their books in others, and an image must not
 /// write those: `redirect` and `metacopy` would make files of other layers appear.
-pub(super) fn is_harmless(xattr: &[u8]) -> bool {
+pub(crate) fn is_harmless(xattr: &[u8]) -> bool {
     const BOOKS: [&[u8]; 3] = [b"user.overlay.", b"user.fuseoverlayfs.", b"user.containers."];
     xattr == b"security.capability"
         || (xattr.starts_with(b"user.") && !BOOKS.iter().any(|b| xattr.starts_with(b)) && !xattr.contains(&0))

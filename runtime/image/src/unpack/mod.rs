@@ -16,6 +16,11 @@ mod whiteout;
 
 pub use run::inner_main;
 
+pub(crate) use entry::is_harmless;
+pub(crate) use remove::remove_tree;
+pub(crate) use tree::{clean, split};
+pub(crate) use whiteout::{is_opaque, is_whiteout, open_dir, stat};
+
 use crate::digest::Digest;
 use crate::limits::Limits;
 use rlrun_spec::{Failure, Kind, Stage};

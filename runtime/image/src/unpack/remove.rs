@@ -39,7 +39,7 @@ fn open(path: &Path) -> Result<OwnedFd, Errno> {
 }
 
 /// Removes `name` in `dir`, whatever it is; that it is gone already is fine.
-pub(super) fn remove_tree(dir: impl AsFd, name: &[u8]) -> Result<(), Errno> {
+pub(crate) fn remove_tree(dir: impl AsFd, name: &[u8]) -> Result<(), Errno> {
     let dir = dir.as_fd();
     if matches!(name, b"" | b"." | b"..") {
         // No caller has such a name; a mistake must not cost what is above.

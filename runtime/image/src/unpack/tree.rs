@@ -14,7 +14,7 @@ const MAX_DEPTH: usize = 512;
 const MAX_PATH: usize = 4095;
 
 /// A path of an entry, cleaned: components joined by single slashes, none of them `.` or `..`; empty is the root.
-pub(super) fn clean(path: &[u8]) -> Result<Vec<u8>, &'static str> {
+pub(crate) fn clean(path: &[u8]) -> Result<Vec<u8>, &'static str> {
     if path.contains(&0) {
         return Err("its path holds a NUL byte");
     }
@@ -34,7 +34,7 @@ pub(super) fn clean(path: &[u8]) -> Result<Vec<u8>, &'static str> {
 }
 
 /// Parent and last component of a clean path; the root's name is empty.
-pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|&b| b == b'/') {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
         None => (b"", path),

@@ -41,11 +41,11 @@ pub(super) fn mark(name: &[u8]) -> Mark<'_> {
     }
 }
 
-pub(super) fn is_whiteout(stat: &Stat) -> bool {
+pub(crate) fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
-pub(super) fn stat(dir: impl AsFd, name: &[u8]) -> Result<Stat, Errno> {
+pub(crate) fn stat(dir: impl AsFd, name: &[u8]) -> Result<Stat, Errno> {
     rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
 }
 
@@ -67,7 +67,7 @@ pub(super) fn set_opaque(dir: &OwnedFd) -> Result<(), Errno> {
     rustix::fs::fsetxattr(dir, OPAQUE_XATTR, b"y", XattrFlags::empty())
 }
 
-pub(super) fn is_opaque(dir: &OwnedFd) -> Result<bool, Errno> {
+pub(crate) fn is_opaque(dir: &OwnedFd) -> Result<bool, Errno> {
     let mut value = [0u8; 2];
     match rustix::fs::fgetxattr(dir, OPAQUE_XATTR, &mut value[..]) {
         Ok(n) => Ok(value[..n] == *b"y"),
@@ -77,7 +77,7 @@ pub(super) fn is_opaque(dir: &OwnedFd) -> Result<bool, Errno> {
 }
 
 /// A directory of this name itself, never through a symlink; open for reading, since attributes need that.
-pub(super) fn open_dir(dir: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_dir(dir: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(dir, name, flags, Mode::empty())
 }

@@ -89,6 +89,21 @@ pub const ROWS: &[Row] = &[
         advice: "compare /etc/subgid with what newgidmap says; rlrun doctor shows the ranges and what is wrong with them",
     },
     Row { step: super::STEP_ID_MAP, errnos: &[], advice: "rlrun doctor shows the ranges and what is wrong with them" },
+    // Files in and out of containers.
+    Row { step: "copy-files", errnos: &[ENOENT], advice: "rlrun cp CONTAINER:DIRECTORY - | tar t lists what is there" },
+    Row {
+        step: "copy-files",
+        errnos: &[ENOTDIR, EISDIR],
+        advice: "--overwrite lets a file take the place of a directory, and the other way round",
+    },
+    Row { step: "copy-files", errnos: &[ELOOP], advice: "a link is in the way: name the place that it leads to" },
+    Row {
+        step: "copy-files",
+        errnos: &[EACCES, EPERM, EROFS],
+        advice: "the place must be yours, or the container's, and not mounted read-only",
+    },
+    Row { step: "copy-files", errnos: &[ENOSPC, EDQUOT], advice: SPACE },
+    Row { step: "copy-files", errnos: &[], advice: "rlrun inspect CONTAINER tells its state, its mounts and its user" },
     // The root file system and what is mounted on it.
     Row { step: "mount-overlay", errnos: &[EPERM, EINVAL, ENODEV, EOPNOTSUPP], advice: OTHER_DRIVER },
     Row { step: "mount-overlay", errnos: &[ENOSPC, EDQUOT], advice: SPACE },

@@ -1,0 +1,98 @@
+//! `cp`, `diff` and `export`: the files of containers.
+
+use super::{Outcome, place, read};
+use crate::arguments::files::{CpArgs, DiffArgs, ExportArgs};
+use crate::report;
+use clap::ArgMatches;
+use rlrun_engine::trace::Marks;
+use rlrun_engine::{containers, files, journal};
+use rlrun_spec::{Failure, Kind, Stage};
+use serde_json::{Map, Value, json};
+use std::fs::File;
+use std::io::IsTerminal as _;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+use std::process::ExitCode;
+
+pub(super) fn copy(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: CpArgs = read(matches)?;
+    let (from, to) = (files::end(&args.from), files::end(&args.to));
+    if to == files::End::Stream {
+        not_a_terminal()?;
+    }
+    let options = files::CopyOptions { archive: args.archive, overwrite: args.overwrite };
+    files::copy(&place()?, &from, &to, options)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn diff(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: DiffArgs = read(matches)?;
+    let json = match args.format.as_deref() {
+        None => false,
+        Some("json") => true,
+        Some(other) => {
+            let failure = Failure::new(Stage::Cli, Kind::Usage, "parse-arguments", "print the changes as", other);
+            return Err(failure.why("no such format").hint("write --format json, or leave it out"));
+        }
+    };
+    let place = place()?;
+    let all = files::diff(&place, &containers::find(&place, &args.name)?)?;
+    let path = |change: &files::Change| String::from_utf8_lossy(&change.path).into_owned();
+    if json {
+        let mut document = Map::new();
+        for change in &all {
+            let list = document.entry(words(change.kind).1).or_insert_with(|| json!([]));
+            if let Some(list) = list.as_array_mut() {
+                list.push(Value::String(path(change)));
+            }
+        }
+        return report::print(&format!("{}\n", Value::Object(document)));
+    }
+    report::print(&all.iter().map(|change| format!("{} {}\n", words(change.kind).0, path(change))).collect::<String>())
+}
+
+/// Podman's letter, and its word in JSON.
+fn words(kind: files::ChangeKind) -> (&'static str, &'static str) {
+    match kind {
+        files::ChangeKind::Added => ("A", "added"),
+        files::ChangeKind::Changed => ("C", "changed"),
+        files::ChangeKind::Deleted => ("D", "deleted"),
+    }
+}
+
+pub(super) fn export(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: ExportArgs = read(matches)?;
+    let place = place()?;
+    let container = containers::find(&place, &args.name)?;
+    let out = output(args.output.as_deref().filter(|path| *path != Path::new("-")))?;
+    files::export(&place, &container, out)?;
+    let about = json!({});
+    journal::event("container", "export", &container.summary.id, &container.summary.name, about);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where an archive goes.
+pub(super) fn output(path: Option<&Path>) -> Result<OwnedFd, Failure> {
+    let failed = |object: &str, e: &std::io::Error| {
+        let failure = Failure::new(Stage::Cli, Kind::Usage, "write-archive", "write the archive to", object);
+        match e.raw_os_error() {
+            Some(errno) => failure.errno(errno),
+            None => failure.why(e.to_string()),
+        }
+    };
+    if let Some(path) = path {
+        return File::create(path).map(OwnedFd::from).map_err(|e| failed(&path.display().to_string(), &e));
+    }
+    not_a_terminal()?;
+    std::io::stdout().as_fd().try_clone_to_owned().map_err(|e| failed("standard output", &e))
+}
+
+/// An archive is nothing for a terminal.
+fn not_a_terminal() -> Result<(), Failure> {
+    if !std::io::stdout().is_terminal() {
+        return Ok(());
+    }
+    Err(Failure::new(Stage::Cli, Kind::Usage, "write-archive", "write the archive to", "standard output")
+        .why("it is a terminal")
+        .hint("send it to a file or a program: `> FILE`, `| tar t`"))
+}

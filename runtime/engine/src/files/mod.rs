@@ -1,0 +1,65 @@
+//! The files of containers, running or not: `cp`, `export`, `diff`, and what `commit` makes a layer of.
+//!
+//! A job of rlrun's own does the work as root of the container's id map ([`crate::id_map_job`]). Of a container that
+//! rests it mounts the files for itself; of one that runs it is given the root, opened through /proc, and enters the
+//! user namespace and nothing else: no process of the container can see it. It has no power on the host that the
+//! caller lacks, and every path inside is resolved from the root's descriptor.
+
+mod copy;
+mod inside;
+mod reach;
+
+pub use copy::{End, Options as CopyOptions, copy, end};
+pub(crate) use inside::inside;
+pub use rlrun_image::files::{Change, ChangeKind};
+
+use crate::containers::Container;
+use crate::place::Place;
+use inside::Task;
+use reach::{Reach, View};
+use rlrun_sandbox::Lent;
+use rlrun_spec::{Failure, Kind, Stage};
+use std::os::fd::OwnedFd;
+
+fn failure(operation: &str, object: &str) -> Failure {
+    Failure::new(Stage::Cli, Kind::Runtime, "copy-files", operation, object)
+}
+
+/// Two ends of a pipe: to read from, and to write to.
+fn pipe(object: &str) -> Result<(OwnedFd, OwnedFd), Failure> {
+    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|errno| failure("make a pipe for", object).errno(errno.raw_os_error()))
+}
+
+/// `rlrun export`: the whole root file system as a tar archive, without what is mounted in it.
+///
+/// # Errors
+/// When the container cannot be read, or `out` not be written.
+pub fn export(place: &Place, container: &Container, out: OwnedFd) -> Result<(), Failure> {
+    let out = Lent::of(out)?;
+    let task = Task::Pack { path: b"/".to_vec(), name: Vec::new(), out: out.number() };
+    Reach::open(place, container, View::Files)?.start(task, vec![out])?.finish().map(drop)
+}
+
+/// `rlrun diff`: what differs from the image, without what rlrun itself put there for mounts.
+///
+/// # Errors
+/// When the container cannot be read.
+pub fn diff(place: &Place, container: &Container) -> Result<Vec<Change>, Failure> {
+    let reach = Reach::open(place, container, View::Changes)?;
+    let task = Task::Changes(reach.upper(container)?);
+    let answer = reach.start(task, Vec::new())?.finish()?;
+    let mut all: Vec<Change> = serde_json::from_slice(&answer)
+        .map_err(|e| failure("read the changes of", &container.summary.name).why(e.to_string()))?;
+    let details = reach::details(container)?;
+    let mounts = details.spec.oci.mounts().as_deref().unwrap_or_default();
+    all.retain(|change| {
+        let ours = mounts.iter().any(|m| m.destination().as_os_str().as_encoded_bytes() == change.path)
+            || OWN.contains(&change.path.as_slice());
+        change.kind == ChangeKind::Deleted || !ours
+    });
+    Ok(all)
+}
+
+/// Places of rlrun's own files and mounts.
+const OWN: [&[u8]; 7] = [b"/dev", b"/proc", b"/sys", b"/run", b"/etc/hosts", b"/etc/hostname", b"/etc/resolv.conf"];

@@ -1,0 +1,237 @@
+//! The way to the files of one container.
+
+use super::failure;
+use super::inside::{Job, Target, Task};
+use crate::containers::{Container, Status};
+use crate::host::cause::Surroundings;
+use crate::host::{idmap, probe};
+use crate::id_map_job::{IdMapJobs, Started};
+use crate::images::Store;
+use crate::place::Place;
+use crate::record::{Details, lock};
+use crate::request::StorageDriver;
+use crate::storage;
+use rlrun_image::files::{Style, Upper};
+use rlrun_sandbox::{Lent, Resting};
+use rlrun_spec::container::UserNamespace;
+use rlrun_spec::plan::{Home, Mount, MountSource, Rootfs};
+use rlrun_spec::{Failure, HostFacts, IdMaps, plan_from_oci};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// What is to be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum View {
+    /// As a process inside sees it, with volumes.
+    Inside,
+    /// The root file system alone.
+    Files,
+    /// What lies over the image, as it is on disk.
+    Changes,
+}
+
+/// The way to the files of one container, open as long as this is.
+pub(super) struct Reach {
+    target: Target,
+    home: Home,
+    jobs: IdMapJobs,
+    lent: Vec<Lent>,
+    lowers: Vec<PathBuf>,
+    /// Of a container that rests: nobody starts or removes it meanwhile.
+    _lock: Option<File>,
+}
+
+/// All of a container's record.
+pub(super) fn details(container: &Container) -> Result<Details, Failure> {
+    Details::read(&container.directory)
+        .map_err(|e| failure("read the record of", &container.summary.name).why(e.to_string()))
+}
+
+impl Reach {
+    pub(super) fn open(place: &Place, container: &Container, view: View) -> Result<Reach, Failure> {
+        let details = details(container)?;
+        let host = probe(&place.data);
+        let lowers = match &container.summary.image {
+            Some(image) => Store::new(&place.data).resolve(&image.id)?.layers,
+            None => Vec::new(),
+        };
+        let is_fuse = container.summary.storage_driver == StorageDriver::FuseOverlayfs;
+        let userns = match view {
+            // fuse-overlayfs shifts owners: on disk they are always the image's.
+            View::Changes if is_fuse => UserNamespace::Default,
+            View::Changes | View::Inside | View::Files => details.spec.userns.clone(),
+        };
+        let maps = maps(&host, &userns)?;
+        let mut reach = Reach {
+            target: Target::Nowhere,
+            home: Home::New,
+            jobs: IdMapJobs::new(maps.clone()),
+            lent: Vec::new(),
+            lowers,
+            _lock: None,
+        };
+        if view == View::Changes {
+            return Ok(reach);
+        }
+        if container.status.is_alive() {
+            let live = Live::find(container, view)?;
+            let (root, owner) = (Lent::of(live.root)?, Lent::of(live.user_namespace)?);
+            (reach.target, reach.home) = (Target::Root(root.number()), Home::Of(owner.number()));
+            reach.lent = vec![root, owner];
+            return Ok(reach);
+        }
+        reach._lock = Some(taken(container)?);
+        let mounts = match view {
+            View::Inside => details.spec.oci.mounts().as_deref().unwrap_or_default(),
+            View::Files | View::Changes => &[],
+        };
+        let volumes = place.data.join(crate::volumes::DIRECTORY);
+        let user = details.spec.oci.process().as_ref().map_or((0, 0), |p| (p.user().uid(), p.user().gid()));
+        let mut mounts = plan_from_oci::mounts(mounts, &volumes)
+            .map_err(|e| failure("find the mounts of", &container.summary.name).why(e.to_string()))?;
+        // What the host shows of itself belongs to nobody's files, and mounting it needs a living container.
+        let kernels =
+            |m: &Mount| ["/proc", "/sys", "/dev"].iter().any(|top| Path::new(&m.destination).starts_with(top));
+        // Whose source is gone keeps the container from starting, but not its files from being reached.
+        mounts.retain(|m| !kernels(m) && !matches!(&m.source, MountSource::Bind { path, .. } if !path.exists()));
+        reach.home = Home::Apart;
+        reach.target = Target::Resting(Box::new(Resting {
+            rootfs: rootfs(container, &host, &details.spec.userns, &maps, &reach.lowers)?,
+            container_dir: container.directory.clone(),
+            mounts,
+            user,
+        }));
+        Ok(reach)
+    }
+
+    /// What lies over the image.
+    pub(super) fn upper(&self, container: &Container) -> Result<Upper, Failure> {
+        let (style, directory) = match container.summary.storage_driver {
+            StorageDriver::Overlay | StorageDriver::FuseOverlayfs => (Style::Overlay, "upper"),
+            StorageDriver::Copy => (Style::Whole, "merged"),
+        };
+        Ok(Upper { style, directory: container.directory.join(directory), lowers: self.lowers.clone() })
+    }
+
+    /// Starts a job there.
+    pub(super) fn start(self, task: Task, mut lent: Vec<Lent>) -> Result<Working, Failure> {
+        let job = serde_json::to_vec(&Job { target: self.target, task })
+            .map_err(|e| failure("write", "a job").why(e.to_string()))?;
+        lent.extend(self.lent);
+        Ok(Working { started: self.jobs.start_files(self.home, &job, lent)?, _lock: self._lock })
+    }
+}
+
+/// A job at work.
+pub(super) struct Working {
+    started: Started,
+    _lock: Option<File>,
+}
+
+impl Working {
+    /// What it answers, or its failure.
+    pub(super) fn finish(self) -> Result<Vec<u8>, Failure> {
+        self.started.finish()
+    }
+}
+
+pub(super) fn maps(host: &HostFacts, userns: &UserNamespace) -> Result<IdMaps, Failure> {
+    let plan = idmap::plan(host, userns).map_err(|cause| cause.failure(host, &Surroundings::read()))?;
+    Ok(plan.maps)
+}
+
+/// The lock of a container that nobody looks after.
+pub(super) fn taken(container: &Container) -> Result<File, Failure> {
+    let name = &container.summary.name;
+    match lock::take(&container.directory) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(failure("reach the files of", name)
+            .why("it is being started, or another command has it")
+            .hint("try again when that is done")),
+        Err(e) => Err(crate::record::failed("copy-files", "lock", &container.directory, &e)),
+    }
+}
+
+/// How the root file system is mounted, as at its last start.
+pub(super) fn rootfs(
+    container: &Container,
+    host: &HostFacts,
+    userns: &UserNamespace,
+    own: &IdMaps,
+    lowers: &[PathBuf],
+) -> Result<Rootfs, Failure> {
+    let lowers = lowers.to_vec();
+    Ok(match container.summary.storage_driver {
+        StorageDriver::Overlay => Rootfs::Overlay { lowers },
+        StorageDriver::Copy => Rootfs::Directory { path: container.directory.join("merged") },
+        StorageDriver::FuseOverlayfs => {
+            let Some(binary) = host.fuse_overlayfs.clone() else {
+                return Err(failure("mount the files of", &container.summary.name)
+                    .why("fuse-overlayfs, which it was made with, is not installed any more"));
+            };
+            let (uids, gids) = match userns {
+                UserNamespace::Default => (Vec::new(), Vec::new()),
+                UserNamespace::KeepId { .. } => {
+                    let unpacked = maps(host, &UserNamespace::Default)?;
+                    (storage::shown(&unpacked.uids, &own.uids), storage::shown(&unpacked.gids, &own.gids))
+                }
+            };
+            Rootfs::FuseOverlay { lowers, binary, uids, gids }
+        }
+    })
+}
+
+/// Doors into a running container.
+struct Live {
+    root: OwnedFd,
+    user_namespace: OwnedFd,
+}
+
+impl Live {
+    /// Opens them through the directories of its processes in /proc, which answer for these processes alone, whatever
+    /// becomes of their numbers; and looks again whether they were the container's.
+    fn find(container: &Container, view: View) -> Result<Live, Failure> {
+        let name = &container.summary.name;
+        let gone = || failure("reach the files of", name).why("it has just ended");
+        let process = |pid: i32| {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            openat(CWD, format!("/proc/{pid}"), flags, Mode::empty()).map_err(|_| gone())
+        };
+        let open = |process: &OwnedFd, path: &str, flags: OFlags| {
+            openat(process, path, flags | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|errno| failure("reach the files of", name).errno(errno.raw_os_error()))
+        };
+        let init = process(container.state.pid)?;
+        let parent = parent(&init).ok_or_else(gone)?;
+        let mapper = process(parent)?;
+        let user_namespace = open(&mapper, "ns/user", OFlags::RDONLY)?;
+        let directory = OFlags::PATH | OFlags::DIRECTORY;
+        let root = match view {
+            View::Inside => open(&init, "root", directory)?,
+            // Where the mapper mounted it, nothing is mounted in it.
+            View::Files | View::Changes => {
+                let merged = container.directory.join("merged");
+                let below = merged.strip_prefix("/").unwrap_or(&merged);
+                open(&mapper, &format!("root/{}", below.display()), directory)?
+            }
+        };
+        let again = Container::read(container.directory.clone());
+        let same = again.is_some_and(|c| c.state.pid == container.state.pid && c.status.is_alive());
+        // Its parent is still the same: so long as init lives, the mapper does.
+        if same && self::parent(&init) == Some(parent) && container.status != Status::Exited {
+            return Ok(Live { root, user_namespace });
+        }
+        Err(gone())
+    }
+}
+
+/// The parent of a process, by its directory in /proc.
+fn parent(process: &OwnedFd) -> Option<i32> {
+    let status = openat(process, "status", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let mut text = String::new();
+    File::from(status).read_to_string(&mut text).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
+}
