@@ -15,6 +15,7 @@ mod introspection;
 mod journal;
 mod limits;
 mod looking;
+mod memory;
 mod named_volumes;
 mod network;
 mod policy;

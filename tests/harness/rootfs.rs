@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use tar::{EntryType, Header};
 
 const PROBE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe"));
+const EAT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/eat"));
 
 /// The probe, for images made by hand.
 pub fn probe_program() -> &'static [u8] {
@@ -130,7 +131,8 @@ pub fn base_rootfs() -> &'static Rootfs {
             .file("bin/script", 0o755, "#!/bin/sh\necho script \"$@\"\n")
             // An executable for a machine that no test runs on: e_machine 0x5a5a.
             .file("bin/foreign", 0o755, foreign_program())
-            .file("usr/bin/probe", 0o755, PROBE);
+            .file("usr/bin/probe", 0o755, PROBE)
+            .file("usr/bin/eat", 0o755, EAT);
         rootfs = rootfs.file("bin/busybox", 0o755, busybox());
         for applet in applets() {
             rootfs = rootfs.symlink(&format!("bin/{applet}"), "busybox");

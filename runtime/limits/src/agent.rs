@@ -1,35 +1,79 @@
-//! Carries the controllers' decisions out: stops and continues every process of the container at once.
-//!
-//! Job control must not notice. A shell that waits for a job with WUNTRACED sees its stop if it is not yet stopped
-//! itself, and its continuing if it runs again first. So what watches over other process groups is stopped before the
-//! rest and continued after it, children before parents. A process that had stopped itself is left as it was.
+//! Carries the controllers' decisions out on the processes of one container.
 
 use crate::census::Census;
-use crate::throttle::{Order, Throttle, Throttled};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use crate::guard::{Guard, Look, Rough};
+use crate::memory::{self, Memory, MemoryFiles};
+use crate::oom;
+use crate::signals::Freezer;
+use crate::throttle::{Order, Throttle};
 use rlrun_spec::limits::Limits;
+use rlrun_spec::protocol::OutOfMemory;
+use rlrun_spec::usage::{Traffic, Usage};
 use rustix::io::Result;
 use rustix::time::{ClockId, clock_gettime};
-use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-/// How long a watcher may take to stop before the rest is stopped all the same.
-const PATIENCE: u64 = 5_000_000;
+const MS: u64 = 1_000_000;
+/// Files in memory are looked at this often while anything runs.
+const FILES: u64 = 20 * MS;
+/// And all open ones this often, in case the rest of the machine hides their growth.
+const OPEN_FILES: u64 = 1000 * MS;
+/// What stands still because of its memory is looked at this often.
+const HELD: u64 = 250 * MS;
+
+/// What the agent needs to know beside the limits.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// How many CPUs the container can run on.
+    pub cpus: usize,
+    /// The container's first process.
+    pub init: i32,
+    /// The container has network interfaces of its own, and this process is among them.
+    pub own_network: bool,
+    /// Whether two processes are one as far as memory goes (vfork(2)).
+    pub share_memory: fn(i32, i32) -> bool,
+}
 
 /// The agent of one container.
 pub struct Agent {
     census: Census,
+    around: Surroundings,
+    freezer: Freezer,
     throttle: Option<Throttle>,
     order: Order,
-    due: u64,
-    /// Stopped by themselves, with what they had run by then.
-    held: BTreeSet<i32>,
+    guard: Option<Guard>,
+    /// Nothing is killed for memory.
+    waits: bool,
+    /// It stands still because of its memory.
+    held: bool,
+    paused: bool,
+    files: Files,
+    oom_kills: u64,
+    // When the throttle and the guard are to be asked next.
+    throttle_due: u64,
+    guard_due: u64,
+}
+
+/// What is known of files in memory.
+#[derive(Debug, Default)]
+struct Files {
+    mounts: MemoryFiles,
+    /// When they were measured last, and when with all open ones.
+    looked: u64,
+    scanned: u64,
+    /// Bytes in the container's own file systems.
+    mounted: u64,
+    /// Bytes of all files at the last scan, and of the whole machine by then.
+    all: u64,
+    machine: u64,
+    /// Bytes that they ever grew by.
+    grown: u64,
+    last: u64,
 }
 
 /// CLOCK_MONOTONIC in nanoseconds: it stands still while the machine sleeps.
-fn now() -> u64 {
+pub(crate) fn clock() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
@@ -38,150 +82,254 @@ impl Agent {
     /// Whether any limit needs an agent.
     #[must_use]
     pub fn is_needed(limits: &Limits) -> bool {
-        limits.cpu.is_some()
+        limits.cpu.is_some() || limits.memory.is_some()
     }
 
-    /// For the processes of the pid namespace whose /proc is `proc`; this process must be its pid 1. `cpus` is how many
-    /// CPUs the container can run on.
+    /// An agent for these limits, of which there may be none. `proc` is /proc of the pid namespace whose pid 1 this
+    /// process is.
     #[must_use]
-    pub fn new(limits: &Limits, proc: OwnedFd, cpus: usize) -> Self {
-        let throttle = limits.cpu.map(|cpu| Throttle::new(cpu, cpus));
-        Agent { census: Census::new(proc), throttle, order: Order::Run, due: now(), held: BTreeSet::new() }
+    pub fn new(limits: &Limits, proc: OwnedFd, around: Surroundings) -> Self {
+        let machine = memory::shared_of_machine();
+        let census = Census::new(proc);
+        let mut agent = Agent {
+            census,
+            freezer: Freezer::new(around.init),
+            around,
+            throttle: None,
+            order: Order::Run,
+            guard: None,
+            waits: false,
+            held: false,
+            paused: false,
+            files: Files { machine, ..Files::default() },
+            oom_kills: 0,
+            throttle_due: 0,
+            guard_due: 0,
+        };
+        agent.set_limits(limits);
+        agent
     }
 
-    /// How long to wait before the next [`Agent::wake`].
+    /// Other limits from now on.
+    pub fn set_limits(&mut self, limits: &Limits) {
+        match (&mut self.throttle, limits.cpu) {
+            (Some(throttle), Some(cpu)) => throttle.set_limit(cpu, self.around.cpus),
+            (throttle, cpu) => {
+                *throttle = cpu.map(|cpu| Throttle::new(cpu, self.around.cpus));
+                self.order = Order::Run;
+            }
+        }
+        match (&mut self.guard, limits.memory) {
+            (Some(guard), Some(memory)) => guard.set_limit(memory),
+            (guard, memory) => *guard = memory.map(Guard::new),
+        }
+        self.waits = limits.memory.is_some_and(|memory| memory.wait);
+        self.held &= self.guard.is_some();
+        (self.throttle_due, self.guard_due) = (clock(), clock());
+    }
+
+    /// How many CPUs it can run on from now on.
+    pub fn set_cpus(&mut self, cpus: usize) {
+        self.around.cpus = cpus;
+    }
+
+    /// How long to wait before the next [`Agent::wake`]; None: until somebody wants something.
     #[must_use]
-    pub fn rest(&self) -> Duration {
-        Duration::from_nanos(self.due.saturating_sub(now()))
+    pub fn rest(&self) -> Option<Duration> {
+        let throttle = self.throttle.as_ref().filter(|_| !self.paused && !self.held).map(|_| self.throttle_due);
+        let guard = self.guard.as_ref().filter(|_| !self.paused).map(|_| self.guard_due);
+        let due = throttle.into_iter().chain(guard).min()?;
+        Some(Duration::from_nanos(due.saturating_sub(clock())))
     }
 
-    /// What throttling has cost.
-    #[must_use]
-    pub fn throttled(&self) -> Throttled {
-        self.throttle.as_ref().map(Throttle::throttled).unwrap_or_default()
-    }
-
-    /// The processes.
-    #[must_use]
-    pub fn census(&self) -> &Census {
-        &self.census
-    }
-
-    /// Measures and acts, if it is time.
+    /// Measures and acts, if it is time. Returns what was done about memory.
     ///
     /// # Errors
     /// When /proc cannot be read or the container not be signalled.
-    pub fn wake(&mut self) -> Result<()> {
-        if now() < self.due {
-            return Ok(());
+    pub fn wake(&mut self) -> Result<Vec<OutOfMemory>> {
+        let throttle = self.throttle.is_some() && !self.paused && !self.held && clock() >= self.throttle_due;
+        let guard = self.guard.is_some() && !self.paused && clock() >= self.guard_due;
+        if !throttle && !guard {
+            return self.settle().map(|()| Vec::new());
         }
         self.census.take()?;
-        let now = now();
-        let Some(throttle) = &mut self.throttle else { return Ok(()) };
-        let (order, wait) = throttle.step(now, self.census.used());
-        self.due = now + wait;
-        match (self.order, order) {
-            (Order::Run, Order::Stop) => self.stop()?,
-            (Order::Stop, Order::Run) => self.go_on()?,
-            (Order::Run, Order::Run) | (Order::Stop, Order::Stop) => {}
+        if throttle && let Some(controller) = &mut self.throttle {
+            let now = clock();
+            let (order, wait) = controller.step(now, self.census.used());
+            (self.order, self.throttle_due) = (order, now + wait);
         }
-        self.order = order;
-        Ok(())
+        // Stopped before memory is looked at: that takes longer.
+        self.settle()?;
+        let told = if guard { self.guard_memory()? } else { Vec::new() };
+        self.settle()?;
+        Ok(told)
     }
 
-    /// Stops everything; the census was taken a moment ago.
-    fn stop(&mut self) -> Result<()> {
-        self.held = self.census.entries.iter().filter(|(_, e)| e.stat.is_stopped()).map(|(pid, _)| *pid).collect();
-        for pid in self.watchers() {
-            self.stop_watcher(pid)?;
+    /// Stops or continues the container as it should be.
+    fn settle(&mut self) -> Result<()> {
+        if self.paused || self.held || self.order == Order::Stop {
+            self.freezer.stop(&mut self.census)
+        } else {
+            self.freezer.go_on(&mut self.census)
         }
-        if self.is_traced() {
-            return self.stop_each();
+    }
+
+    /// Stops everything until [`Agent::unpause`].
+    ///
+    /// # Errors
+    /// When /proc cannot be read or the container not be signalled.
+    pub fn pause(&mut self) -> Result<()> {
+        self.census.take()?;
+        self.paused = true;
+        self.settle()
+    }
+
+    /// Continues what [`Agent::pause`] stopped.
+    ///
+    /// # Errors
+    /// As [`Agent::pause`].
+    pub fn unpause(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.paused) {
+            self.census.take()?;
+            (self.throttle_due, self.guard_due) = (clock(), clock());
         }
-        signal(-1, Signal::SIGSTOP)
+        self.settle()
     }
 
-    /// A debugger would be told of the signal, so what it traces is left alone.
-    fn stop_each(&self) -> Result<()> {
-        let tracees = self.census.entries.iter().filter(|(_, entry)| !entry.stat.is_traced());
-        tracees.map(|(pid, _)| *pid).try_for_each(|pid| signal(pid, Signal::SIGSTOP))
+    /// How much is used.
+    ///
+    /// # Errors
+    /// When /proc cannot be read.
+    pub fn count(&mut self) -> Result<Usage> {
+        self.census.take()?;
+        self.files.mounts = MemoryFiles::find(&self.census, self.around.init);
+        let memory = self.exact().0;
+        let (block_read, block_written) = self.census.block_io();
+        let throttled = self.throttle.as_ref().map(Throttle::throttled).unwrap_or_default();
+        Ok(Usage {
+            cpu_ns: self.census.used(),
+            throttled_periods: throttled.periods,
+            throttled_ns: throttled.ns,
+            memory: memory.anon.saturating_add(memory.shared),
+            swap: memory.swap,
+            oom_kills: self.oom_kills,
+            tasks: self.census.tasks(),
+            block_read,
+            block_written,
+            network: self.around.own_network.then(|| self.traffic()),
+        })
     }
 
-    fn is_traced(&self) -> bool {
-        self.census.entries.values().any(|entry| entry.stat.is_traced())
+    /// What went through the interfaces (proc_pid_net(5)).
+    fn traffic(&self) -> Traffic {
+        let mut text = Vec::new();
+        // Without the file nothing went through that anybody counted.
+        self.census.read_all("self/net/dev", &mut text).map(|()| crate::stat::traffic(&text)).unwrap_or_default()
     }
 
-    /// Those with a child in another process group, parents first: shells with job control.
-    fn watchers(&self) -> Vec<i32> {
-        let entries = &self.census.entries;
-        let watched = |child: &crate::census::Entry| {
-            let parent = entries.get(&child.stat.parent)?;
-            (parent.stat.group != child.stat.group).then_some(child.stat.parent)
+    /// Each page once, with what each process has.
+    fn exact(&self) -> (Memory, Vec<(i32, Memory)>) {
+        let pids: Vec<i32> = self.census.entries.keys().copied().filter(|pid| !self.is_helper(*pid)).collect();
+        memory::exact_sum(&self.census, &pids, &self.files.mounts, &self.around)
+    }
+
+    /// Serves the root file system and is no part of the container.
+    fn is_helper(&self, pid: i32) -> bool {
+        self.freezer.is_helper(&self.census, pid)
+    }
+
+    /// A rough measurement, files in memory included.
+    fn rough(&mut self, now: u64) -> Rough {
+        let (sum, moved, grown) = self.census.weigh();
+        let files = self.rough_files(now, moved);
+        let (memory, swap) = (sum.anon.saturating_add(sum.shared).saturating_add(files), sum.swap);
+        let bytes = self.guard.as_ref().map_or(0, |guard| guard.counted(memory, swap));
+        Rough { bytes, grown: grown.saturating_add(self.files.grown), moved }
+    }
+
+    /// Never too little: the files at the last scan and all that the machine's grew by since.
+    fn rough_files(&mut self, now: u64, moved: bool) -> u64 {
+        let files = &mut self.files;
+        if moved && now >= files.looked + FILES {
+            files.looked = now;
+            files.mounted = files.mounts.used(&self.census, self.around.init);
+        }
+        let grown = memory::shared_of_machine().saturating_sub(files.machine);
+        let bytes = files.all.saturating_add(grown).max(files.mounted);
+        files.grown = files.grown.saturating_add(bytes.saturating_sub(files.last));
+        files.last = bytes;
+        bytes
+    }
+
+    fn guard_memory(&mut self) -> Result<Vec<OutOfMemory>> {
+        let now = clock();
+        let rough = self.rough(now);
+        let due = now >= self.files.scanned + OPEN_FILES && rough.moved;
+        let Some(guard) = &mut self.guard else { return Ok(Vec::new()) };
+        let mut look = guard.rough(now, rough);
+        if look == Look::Closer || self.held {
+            look = self.look_closely(rough);
+        } else if due {
+            self.scan_files(now);
+        }
+        let told = match look {
+            Look::Over => self.out_of_memory()?,
+            Look::Rest(_) | Look::Closer => {
+                self.held = false;
+                Vec::new()
+            }
         };
-        let found: BTreeSet<i32> =
-            entries.values().filter_map(watched).filter(|pid| !self.held.contains(pid)).collect();
-        let depths = self.depths();
-        let mut found: Vec<i32> = found.into_iter().collect();
-        found.sort_by_key(|pid| depths.get(pid));
-        found
+        let wait = if let Look::Rest(wait) = look { wait } else { MS };
+        self.guard_due = clock() + if self.held { HELD } else { wait };
+        Ok(told)
     }
 
-    /// How far each process is from the top.
-    fn depths(&self) -> BTreeMap<i32, usize> {
-        let entries = &self.census.entries;
-        let depth = |pid: i32| {
-            let chain = std::iter::successors(Some(pid), |pid| entries.get(pid).map(|entry| entry.stat.parent));
-            // A parent that ended a moment ago ends the chain; a pid that came back could close it.
-            chain.take(entries.len() + 1).count()
-        };
-        entries.keys().map(|pid| (*pid, depth(*pid))).collect()
+    fn look_closely(&mut self, rough: Rough) -> Look {
+        let began = clock();
+        self.scan_files(began);
+        let (sum, _) = self.exact();
+        let Some(guard) = &mut self.guard else { return Look::Rest(HELD) };
+        let used = guard.counted(sum.anon.saturating_add(sum.shared), sum.swap);
+        let ended = clock();
+        guard.exact(ended, used, rough, ended.saturating_sub(began))
     }
 
-    fn stop_watcher(&mut self, pid: i32) -> Result<()> {
-        signal(pid, Signal::SIGSTOP)?;
-        let until = now() + PATIENCE;
-        let mut line = Vec::new();
-        while now() < until {
-            let stat = self.census.read(&format!("{pid}/stat"), &mut line).ok();
-            let stopped = stat.and_then(|()| crate::stat::Stat::parse(&line)).is_none_or(|stat| stat.is_stopped());
-            if stopped {
+    /// Looks for file systems in memory, and at all open files there.
+    fn scan_files(&mut self, now: u64) {
+        let init = self.around.init;
+        let mounts = MemoryFiles::find(&self.census, init);
+        let machine = memory::shared_of_machine();
+        let mounted = mounts.used(&self.census, init);
+        let pids: Vec<i32> = self.census.entries.keys().copied().collect();
+        let all = memory::files(&self.census, &pids).saturating_add(mounted);
+        let grown = self.files.grown;
+        self.files = Files { mounts, looked: now, scanned: now, mounted, all, machine, grown, last: all };
+    }
+
+    /// The limit is reached: everything stops, is measured again, and as many are killed as have to be.
+    fn out_of_memory(&mut self) -> Result<Vec<OutOfMemory>> {
+        self.freezer.stop(&mut self.census)?;
+        let mut told = Vec::new();
+        for _ in 0..oom::ROUNDS {
+            self.census.take()?;
+            let (sum, each) = self.exact();
+            let Some(guard) = &self.guard else { break };
+            let (used, limit) = (guard.counted(sum.anon.saturating_add(sum.shared), sum.swap), guard.limit());
+            if used <= limit {
+                self.held = false;
                 break;
             }
-            std::thread::yield_now();
-        }
-        Ok(())
-    }
-
-    /// Continues everything that was not stopped before.
-    fn go_on(&mut self) -> Result<()> {
-        if self.held.is_empty() && self.watchers().is_empty() && !self.is_traced() {
-            signal(-1, Signal::SIGCONT)?;
-            self.forget_stop();
-            return Ok(());
-        }
-        let depths = self.depths();
-        let mut order: Vec<i32> = depths.keys().copied().filter(|pid| !self.held.contains(pid)).collect();
-        order.sort_by_key(|pid| std::cmp::Reverse(depths.get(pid)));
-        order.into_iter().try_for_each(|pid| signal(pid, Signal::SIGCONT))?;
-        self.forget_stop();
-        Ok(())
-    }
-
-    /// What the census saw during the stop was our doing; whoever does not run until the next one is not looked at
-    /// again, and must not be taken for one that stopped itself.
-    fn forget_stop(&mut self) {
-        for (pid, entry) in &mut self.census.entries {
-            if entry.stat.is_stopped() && !self.held.contains(pid) {
-                entry.stat.state = b'S';
+            if self.waits {
+                if !std::mem::replace(&mut self.held, true) {
+                    told.push(OutOfMemory { used, limit, killed: None });
+                }
+                break;
+            }
+            for killed in oom::kill(&self.census, &each, used - limit, limit)? {
+                self.oom_kills += 1;
+                told.push(OutOfMemory { used, limit, killed: Some(killed) });
             }
         }
-    }
-}
-
-/// A process that is gone already needs no signal.
-fn signal(pid: i32, signal: Signal) -> Result<()> {
-    match kill(Pid::from_raw(pid), signal) {
-        Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
-        Err(errno) => Err(rustix::io::Errno::from_raw_os_error(errno as i32)),
+        Ok(told)
     }
 }

@@ -4,17 +4,22 @@
 //! only when the kernel has given out a new pid, and the line in /proc only of a process whose clock has moved: one
 //! that did not run cannot have stopped, waited for a child or grown.
 
+use crate::memory::Memory;
 use crate::stat::Stat;
 use nix::time::{ClockId, clock_gettime};
 use rustix::fs::{Dir, Mode, OFlags, openat};
 use rustix::io::Result;
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Nanoseconds of a clock tick (USER_HZ is 100 in every ABI that rlrun is built for).
 const TICK: u64 = 10_000_000;
 /// What rounding to ticks may hide of the time of reaped children, user and kernel mode each.
 const ROUNDING: u64 = 3 * TICK;
+/// A page that stops being shared is one fault.
+const PAGE: u64 = 4096;
+/// No file of /proc that is read whole is longer; a mountinfo or smaps beyond it is cut.
+const MOST: usize = 16 << 20;
 
 /// One process.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +31,12 @@ pub(crate) struct Entry {
     owed: u64,
     /// Nanoseconds of ended children that its parent was charged with in this census.
     charged: u64,
+    /// Its memory, pages that others share included, as of the last [`Census::weigh`].
+    pub(crate) memory: Memory,
+    /// It has run since.
+    stale: bool,
+    /// Its page faults by then.
+    faults: u64,
 }
 
 impl Entry {
@@ -36,47 +47,90 @@ impl Entry {
             self.charged += stat.waited.saturating_sub(self.stat.waited).saturating_mul(TICK);
         }
         self.stat = stat;
+        self.stale = true;
     }
 }
 
 /// The container's processes, by pid in the namespace of whoever reads.
-pub struct Census {
+pub(crate) struct Census {
     proc: OwnedFd,
     pub(crate) entries: BTreeMap<i32, Entry>,
     newest: Vec<u8>,
     /// Time of processes that ended without anybody waiting for them.
     lost: u64,
     used: u64,
+    /// Bytes that processes ever grew by.
+    grown: u64,
     own: i32,
     buffer: Vec<u8>,
 }
 
 impl Census {
     /// Of the pid namespace whose /proc is `proc`, without this process.
-    #[must_use]
-    pub fn new(proc: OwnedFd) -> Self {
+    pub(crate) fn new(proc: OwnedFd) -> Self {
         let own = rustix::process::getpid().as_raw_nonzero().get();
         let entries = BTreeMap::new();
-        Census { proc, entries, newest: Vec::new(), lost: 0, used: 0, own, buffer: Vec::new() }
+        Census { proc, entries, newest: Vec::new(), lost: 0, used: 0, grown: 0, own, buffer: Vec::new() }
     }
 
     /// Nanoseconds of processor time that the container has used, as of the last [`Census::take`].
-    #[must_use]
-    pub fn used(&self) -> u64 {
+    pub(crate) fn used(&self) -> u64 {
         self.used
     }
 
-    /// How many processes there are.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.entries.len()
+    /// How many processes and threads there are, as of the last [`Census::take`].
+    pub(crate) fn tasks(&self) -> u64 {
+        self.entries.values().map(|entry| entry.stat.threads).fold(0, u64::saturating_add)
+    }
+
+    /// Bytes that the container had read from and written to block devices, reaped children included
+    /// (proc_pid_io(5)).
+    pub(crate) fn block_io(&self) -> (u64, u64) {
+        let mut text = Vec::new();
+        self.entries.keys().fold((0, 0), |(read, written), pid| {
+            let found = self.read(&format!("{pid}/io"), &mut text).map(|()| crate::stat::block_io(&text));
+            let (r, w) = found.unwrap_or_default();
+            (u64::saturating_add(read, r), u64::saturating_add(written, w))
+        })
+    }
+
+    /// Weighs those that ran since the last time, roughly. Returns the sum of all, whether any ran, and how much all
+    /// ever grew by.
+    pub(crate) fn weigh(&mut self) -> (Memory, bool, u64) {
+        let mut line = std::mem::take(&mut self.buffer);
+        let mut entries = std::mem::take(&mut self.entries);
+        let mut sum = Memory::default();
+        let mut moved = false;
+        for (pid, entry) in &mut entries {
+            if std::mem::take(&mut entry.stale) {
+                moved = true;
+                let memory = crate::memory::rough(self, *pid, &mut line);
+                let unshared = entry.stat.faults.saturating_sub(entry.faults).saturating_mul(PAGE);
+                let grown = memory.total().saturating_sub(entry.memory.total()).saturating_add(unshared);
+                self.grown = self.grown.saturating_add(grown);
+                (entry.memory, entry.faults) = (memory, entry.stat.faults);
+            }
+            sum.add(entry.memory);
+        }
+        (self.entries, self.buffer) = (entries, line);
+        (sum, moved, self.grown)
+    }
+
+    /// The /proc that is read.
+    pub(crate) fn proc(&self) -> BorrowedFd<'_> {
+        self.proc.as_fd()
+    }
+
+    /// This process there.
+    pub(crate) fn own(&self) -> i32 {
+        self.own
     }
 
     /// Looks at every process.
     ///
     /// # Errors
     /// When /proc cannot be read.
-    pub fn take(&mut self) -> Result<()> {
+    pub(crate) fn take(&mut self) -> Result<()> {
         let mut gone = self.read_clocks()?;
         if self.has_new()? {
             self.list()?;
@@ -193,11 +247,32 @@ impl Census {
         (self.entries, self.buffer) = (entries, line);
     }
 
-    /// A small file of /proc, whole.
+    /// A file of /proc of one record, whole: only a read that fills the buffer is followed by another.
     pub(crate) fn read(&self, name: &str, into: &mut Vec<u8>) -> Result<()> {
         let file = openat(&self.proc, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        into.resize(2048, 0);
-        let length = rustix::io::read(&file, &mut **into)?;
+        let mut length = 0;
+        loop {
+            into.resize(length + 4096, 0);
+            let read = rustix::io::read(&file, &mut into[length..])?;
+            length += read;
+            if read < 4096 || length >= MOST {
+                into.truncate(length);
+                return Ok(());
+            }
+        }
+    }
+
+    /// A file of /proc of any length, whole.
+    pub(crate) fn read_all(&self, name: &str, into: &mut Vec<u8>) -> Result<()> {
+        let file = openat(&self.proc, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut length = 0;
+        while length < MOST {
+            into.resize(length + 65_536, 0);
+            match rustix::io::read(&file, &mut into[length..])? {
+                0 => break,
+                read => length += read,
+            }
+        }
         into.truncate(length);
         Ok(())
     }

@@ -7,9 +7,13 @@
 
 mod agent;
 mod census;
+mod guard;
+mod memory;
+mod oom;
+mod signals;
 mod stat;
 mod throttle;
 
-pub use agent::Agent;
-pub use census::Census;
+pub use agent::{Agent, Surroundings};
+pub use guard::{Candidate, Guard, Look, Rough, victims};
 pub use throttle::{Order, Throttle, Throttled};

@@ -84,9 +84,10 @@ impl Throttle {
     }
 
     /// Changes the limit of a running container.
-    pub fn set_limit(&mut self, limit: Cpu) {
-        let fresh = Throttle::new(limit, 1);
+    pub fn set_limit(&mut self, limit: Cpu, cpus: usize) {
+        let fresh = Throttle::new(limit, cpus);
         (self.period, self.quota, self.rate) = (fresh.period, fresh.quota, fresh.rate);
+        self.parallel = fresh.parallel;
         self.credit = self.credit.min(self.quota);
     }
 

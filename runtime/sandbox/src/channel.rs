@@ -60,8 +60,17 @@ impl Channel {
         self.send(&Message::Reached(step), fd)
     }
 
+    /// Sends any message, if the peer has room for it now.
+    pub(crate) fn send_now(&self, message: &Message) -> Result<(), Failure> {
+        self.send_with(message, None, SendFlags::DONTWAIT)
+    }
+
     /// Sends any message.
     pub(crate) fn send(&self, message: &Message, fd: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
+        self.send_with(message, fd, SendFlags::empty())
+    }
+
+    fn send_with(&self, message: &Message, fd: Option<BorrowedFd<'_>>, how: SendFlags) -> Result<(), Failure> {
         let bytes = protocol::encode(message).map_err(|e| self.broken(&e.to_string()))?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -70,7 +79,7 @@ impl Channel {
             return Err(self.broken("no room for a descriptor"));
         }
         // NOSIGNAL: a dead peer is an error to report, not a signal to die of.
-        retry_on_intr(|| sendmsg(&self.socket, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL))
+        retry_on_intr(|| sendmsg(&self.socket, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL | how))
             .map(drop)
             .at("channel", "send to a stage", format!("{:?}", self.peer))
     }

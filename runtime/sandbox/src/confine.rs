@@ -2,10 +2,11 @@
 
 use crate::at::At;
 use crate::{scheduling, sys};
+use rlrun_spec::limits::Memory;
 use rlrun_spec::plan::{Launch, Rlimit as PlanRlimit};
 use rlrun_spec::{Failure, MapWriter};
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, Gid, Uid, clear_ambient_capability_set, configure_capability_in_ambient_set,
     remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs, set_thread_groups,
@@ -88,7 +89,18 @@ fn rlimits(launch: &Launch) -> Result<(), Failure> {
         let bound = |value| if value == u64::MAX { None } else { Some(value) };
         let value = Rlimit { current: bound(limit.soft), maximum: bound(limit.hard) };
         setrlimit(resource, value).at("", "set", object)
-    })
+    })?;
+    memory_wall(launch)
+}
+
+/// What one process alone can never get beyond, whoever watches or does not. Only lower: the user may have asked for
+/// less, and more needs privilege.
+fn memory_wall(launch: &Launch) -> Result<(), Failure> {
+    let Some(wall) = launch.limits.memory.and_then(Memory::wall) else { return Ok(()) };
+    let own = getrlimit(Resource::Data);
+    let lower = |bound: Option<u64>| Some(bound.map_or(wall, |bound| bound.min(wall)));
+    let value = Rlimit { current: lower(own.current), maximum: lower(own.maximum) };
+    setrlimit(Resource::Data, value).at("", "set", format!("the size of a process's data to {wall}"))
 }
 
 fn resource(limit: PlanRlimit) -> Result<Resource, Errno> {

@@ -8,7 +8,7 @@ use crate::mapper;
 use crate::sys::{self, Fork};
 use crate::trace::Trace;
 use rlrun_spec::plan::Launch;
-use rlrun_spec::protocol::{INIT_STEPS, MAPPER_STEPS, Message, Step};
+use rlrun_spec::protocol::{Answer, INIT_STEPS, MAPPER_STEPS, Message, News, Request, Step};
 use rlrun_spec::{Failure, Kind, Stage};
 use rustix::process::{Pid, Signal, WaitOptions, pidfd_send_signal, waitpid};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -42,7 +42,19 @@ pub struct Container {
     init_channel: Option<Channel>,
     init_fd: Option<OwnedFd>,
     id_maps: Option<Writing>,
+    end: Option<Result<u8, Failure>>,
     reaped: bool,
+}
+
+/// What the mapper said.
+#[derive(Debug)]
+pub enum Heard {
+    /// What became of the oldest request that was not answered yet.
+    Answer(Answer),
+    /// Something happened.
+    News(News),
+    /// The container has ended: [`Container::exit_code`] tells how.
+    End,
 }
 
 impl Container {
@@ -74,6 +86,7 @@ impl Container {
             init_channel: Some(init_channel),
             init_fd: None,
             id_maps: None,
+            end: None,
             reaped: false,
         };
         container.id_maps = Some(idmap::start(&launch.facts.id_maps, mapper)?);
@@ -152,29 +165,57 @@ impl Container {
         pid.filter(|pid| *pid > 0).ok_or_else(no_init)
     }
 
-    /// Readable when the container has ended.
+    /// Readable when the mapper has something to say: call [`Container::hear`].
     #[must_use]
-    pub fn ended(&self) -> BorrowedFd<'_> {
+    pub fn mapper(&self) -> BorrowedFd<'_> {
         self.mapper_channel.as_fd()
     }
 
-    /// The exit code, once [`Container::ended`] is readable; everything of the container is gone then.
+    /// Asks something of the mapper; it answers in its time, one request after the other ([`Heard::Answer`]).
     ///
     /// # Errors
-    /// When the container ended by a failure of ours or its mapper was killed.
-    pub fn exit_code(mut self) -> Result<u8, Failure> {
-        let received = self.mapper_channel.receive(channel::STEP_DEADLINE)?;
-        self.reap()?;
-        match received {
+    /// When it is gone, or so many requests wait that it has no room for another.
+    pub fn ask(&self, request: Request) -> Result<(), Failure> {
+        self.mapper_channel.send_now(&Message::Request(request))
+    }
+
+    /// Takes what the mapper said, once [`Container::mapper`] is readable.
+    ///
+    /// # Errors
+    /// When it said what makes no sense.
+    pub fn hear(&mut self) -> Result<Heard, Failure> {
+        let end = match self.mapper_channel.receive(channel::STEP_DEADLINE)? {
+            Received::Message(Message::Answer(answer), _) => return Ok(Heard::Answer(answer)),
+            Received::Message(Message::News(news), _) => return Ok(Heard::News(news)),
             Received::Message(Message::Exited(code), _) => Ok(code),
             Received::Message(Message::Failed(failure), _) => Err(*failure),
             Received::Message(other, _) => {
-                Err(failed(Kind::Internal, "protocol", "talk to", "mapper stage", format!("unexpected {other:?}")))
+                return Err(failed(
+                    Kind::Internal,
+                    "protocol",
+                    "talk to",
+                    "mapper stage",
+                    format!("unexpected {other:?}"),
+                ));
             }
             Received::EndOfFile => {
                 Err(failed(Kind::Runtime, "wait", "wait for", "the container", "its mapper stage was killed"))
             }
+        };
+        self.end = Some(end);
+        Ok(Heard::End)
+    }
+
+    /// The exit code, once the container has ended; everything of it is gone then.
+    ///
+    /// # Errors
+    /// When the container ended by a failure of ours or its mapper was killed.
+    pub fn exit_code(mut self) -> Result<u8, Failure> {
+        while self.end.is_none() {
+            self.hear()?;
         }
+        self.reap()?;
+        self.end.take().unwrap_or_else(|| Err(no_init()))
     }
 
     /// Sends a signal to the container's pid 1.

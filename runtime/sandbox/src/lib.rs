@@ -32,7 +32,7 @@ mod tree;
 mod userns;
 mod volume;
 
-pub use container::{Container, Streams};
+pub use container::{Container, Heard, Streams};
 pub use join::Joined;
 pub use launch::{
     INIT_FD, Joining, LOCK_FD, PLAN_FD, PRESERVED_FD, READY_FD, Role, replace_self, replace_self_joining, role,

@@ -86,7 +86,7 @@ pub fn run(launch: &Launch, network: NetworkHook<'_>) -> ! {
     let outcome = set_up(launch, &mut channel, trace, network)
         .and_then(|()| fork_init(launch, &mut channel, init_channel, streams, trace))
         .and_then(|init| leave_caller(launch).map(|()| init))
-        .and_then(|init| wait_for(launch, init, trace));
+        .and_then(|init| wait_for(launch, &init, &channel, trace));
     let told = |failure| Message::Failed(Box::new(Failure { stage: Stage::Mapper, ..failure }));
     let message = match outcome {
         Ok(End { code, started }) => match clean_up(launch, started) {
@@ -174,7 +174,7 @@ fn fork_init(
             if let Some(mut nested) = nested {
                 nested::map(launch, &pidfd, &mut nested);
             }
-            Ok(Init { pid, pidfd, unstarted })
+            Ok(Init { pid, unstarted })
         }
     }
 }
@@ -198,22 +198,19 @@ struct End {
 
 /// The running init, and the pipe on which it says that it never became the payload.
 pub(crate) struct Init {
-    pid: Pid,
-    pub(crate) pidfd: OwnedFd,
+    pub(crate) pid: Pid,
     pub(crate) unstarted: OwnedFd,
 }
 
 /// Reaps until the container's init ends. Anything else that ends here is a helper the container cannot live without.
-fn wait_for(launch: &Launch, init: Init, trace: &Trace) -> Result<End, Failure> {
+fn wait_for(launch: &Launch, init: &Init, channel: &Channel, trace: &Trace) -> Result<End, Failure> {
     if sys::forget_program_pages().is_err() {
         // Only memory: the container runs as well with the pages of the start still here.
     }
-    let mut limiter = Limiter::of(launch, &init)?;
+    let mut limiter = Limiter::new(launch, init, channel)?;
     loop {
-        if let Some(limiter) = &mut limiter {
-            limiter.keep_until_end(&init.pidfd)?;
-        }
-        let Some((pid, status)) = wait(WaitOptions::empty()).at("wait", "wait for", "the container")? else { continue };
+        limiter.keep_until_end()?;
+        let Some((pid, status)) = wait(WaitOptions::NOHANG).at("wait", "wait for", "the container")? else { continue };
         if pid == init.pid {
             trace.mark("mapper: init ended");
             // Close-on-exec: nothing can be written there once the payload runs.

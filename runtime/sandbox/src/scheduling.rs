@@ -5,18 +5,18 @@ use crate::at::At;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use rlrun_spec::Failure;
-use rlrun_spec::limits::Weight;
+use rlrun_spec::limits::{Limits, Weight};
 use rlrun_spec::plan::Launch;
 
 /// The CPUs that the container starts on: those that were named, or as few as its share of them needs, which spares it
 /// most of the stopping. Different containers begin at different ones.
-pub(crate) fn cpus(launch: &Launch) -> Vec<usize> {
-    let named = &launch.limits.cpus;
+pub(crate) fn cpus(launch: &Launch, limits: &Limits) -> Vec<usize> {
+    let named = &limits.cpus;
     let own = sched_getaffinity(Pid::from_raw(0)).unwrap_or_else(|_| CpuSet::new());
     let is_ours = |cpu: &usize| own.is_set(*cpu).unwrap_or(false);
     let is_named = |cpu: &usize| named.is_empty() || u32::try_from(*cpu).is_ok_and(|cpu| named.contains(&cpu));
     let mut cpus: Vec<usize> = (0..CpuSet::count()).filter(is_ours).filter(is_named).collect();
-    let Some(limit) = launch.limits.cpu else { return cpus };
+    let Some(limit) = limits.cpu else { return cpus };
     let wanted = usize::try_from(limit.millis().div_ceil(1000)).unwrap_or(usize::MAX).clamp(1, cpus.len().max(1));
     let seed = launch.id.bytes().take(8).map(usize::from).sum::<usize>();
     if !cpus.is_empty() {
@@ -31,7 +31,7 @@ pub(crate) fn cpus(launch: &Launch) -> Vec<usize> {
 pub(crate) fn apply(launch: &Launch) -> Result<(), Failure> {
     let limits = &launch.limits;
     if !limits.cpus.is_empty() || limits.cpu.is_some() {
-        let cpus = cpus(launch);
+        let cpus = cpus(launch, limits);
         let object = format!("CPUs {cpus:?}");
         let mut set = CpuSet::new();
         for cpu in cpus {

@@ -77,6 +77,16 @@ pub struct Memory {
     pub wait: bool,
 }
 
+impl Memory {
+    /// What a process may have set up to write to, touched or not (`RLIMIT_DATA`); None without a limit on swap. Twice
+    /// the limit and room for the stacks of threads, which are set up long before they are used.
+    #[must_use]
+    pub fn wall(self) -> Option<u64> {
+        const STACKS: u64 = 512 << 20;
+        self.with_swap.map(|both| both.max(self.limit)).map(|all| all.saturating_add(all.max(STACKS)))
+    }
+}
+
 /// Capabilities that are asked of the owner of a network, mount, IPC, UTS or pid namespace (capabilities(7)): net_admin,
 /// net_raw, net_broadcast, ipc_owner, sys_admin, sys_boot, checkpoint_restore. Not net_bind_service: every port is free
 /// to all in a container's own network.
@@ -177,6 +187,15 @@ mod tests {
         assert_eq!(weight(512), Some(Weight::Nice(3)));
         assert_eq!(weight(15), Some(Weight::Nice(19)));
         assert_eq!(weight(2), Some(Weight::Idle));
+    }
+
+    #[test]
+    fn the_wall_of_a_process_leaves_room_for_stacks() {
+        let memory = |with_swap| Memory { limit: 64 << 20, with_swap, wait: false };
+        assert_eq!(memory(Some(128 << 20)).wall(), Some(640 << 20));
+        assert_eq!(memory(Some(2 << 30)).wall(), Some(4 << 30));
+        assert_eq!(memory(Some(u64::MAX)).wall(), Some(u64::MAX));
+        assert_eq!(memory(None).wall(), None);
     }
 
     #[test]

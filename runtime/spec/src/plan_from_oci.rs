@@ -39,6 +39,10 @@ pub(crate) fn launch(spec: &ContainerSpec, facts: LaunchFacts) -> Result<Launch,
     let mounts = parts.oci.mounts().as_deref().unwrap_or_default();
     let process = process(parts, oci_process)?;
     let limits = limits(linux, process.capabilities.bounding)?;
+    let mut mounts = self::mounts(mounts, &facts.volumes)?;
+    if let Some(memory) = limits.memory {
+        mounts.iter_mut().for_each(|mount| bound_size(mount, memory.limit));
+    }
     Ok(Launch {
         version: VERSION,
         id: parts.id.clone(),
@@ -46,7 +50,7 @@ pub(crate) fn launch(spec: &ContainerSpec, facts: LaunchFacts) -> Result<Launch,
         read_only: parts.oci.root().as_ref().and_then(|r| r.readonly()).unwrap_or(false),
         namespaces: namespaces(linux)?,
         hostname: parts.oci.hostname().clone().unwrap_or_default(),
-        mounts: self::mounts(mounts, &facts.volumes)?,
+        mounts,
         masked_paths: linux.masked_paths().clone().unwrap_or_default(),
         read_only_paths: linux.readonly_paths().clone().unwrap_or_default(),
         sysctls: sysctls(linux),
@@ -158,6 +162,16 @@ fn mount(index: usize, oci: &OciMount, volumes: &Path) -> Result<Mount, SealErro
         MountSource::New { kind, data: data.join(",") }
     };
     Ok(Mount { source, destination, options })
+}
+
+/// A tmpfs without a size of its own holds half of the machine's memory; the container may not use more than its limit.
+fn bound_size(mount: &mut Mount, limit: u64) {
+    let MountSource::New { kind, data } = &mut mount.source else { return };
+    let sized = data.split(',').any(|word| word.starts_with("size=") || word.starts_with("nr_blocks="));
+    if kind == "tmpfs" && !sized {
+        let comma = if data.is_empty() { "" } else { "," };
+        data.push_str(&format!("{comma}size={limit}"));
+    }
 }
 
 /// A volume by its name, which must not lead anywhere else.

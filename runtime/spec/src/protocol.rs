@@ -13,10 +13,15 @@
 //!     |<---------------------------------------------- RootfsReady ---|   with the terminal's master, if any
 //!     |-------------------------------------------------- Proceed --->|   network ready, ports bound
 //!     |<---------------------------------------------- end of file ---|   close-on-exec: the payload runs
+//!     |----- Request ------>|   while it runs, any number of times
+//!     |<---- Answer ------|   one for each, in the same order
+//!     |<---- News --------|   at any time
 //!     |<---- Exited ------|   and everything of the container is gone
 //! ```
 
 use crate::failure::Failure;
+use crate::limits::Limits;
+use crate::usage::Usage;
 use serde::{Deserialize, Serialize};
 
 /// A completed step, named by who completed it.
@@ -67,6 +72,55 @@ pub enum Message {
     Failed(Box<Failure>),
     /// The payload ended with this exit code, 128+n for a signal; everything of the container is gone.
     Exited(u8),
+    /// The supervisor wants something of a running container.
+    Request(Request),
+    /// What became of a request.
+    Answer(Answer),
+    /// Something happened that nobody asked for.
+    News(News),
+}
+
+/// What the supervisor asks of the mapper while the payload runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Every process stands still until [`Request::Unpause`].
+    Pause,
+    /// Every process that did not stop by itself goes on.
+    Unpause,
+    /// Other limits from now on.
+    Limit(Box<Limits>),
+    /// How much is used.
+    Count,
+}
+
+/// What became of a [`Request`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// So much is used.
+    Counted(Box<Usage>),
+    /// It is not done, for this reason; the container goes on as it was.
+    Refused(Box<Failure>),
+}
+
+/// What the mapper tells of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum News {
+    /// The memory limit was reached.
+    OutOfMemory(OutOfMemory),
+}
+
+/// How the memory limit was reached, and what was done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutOfMemory {
+    /// Bytes that were used.
+    pub used: u64,
+    /// Bytes that may be used.
+    pub limit: u64,
+    /// The process that was killed, by its number inside and its name; None: the container stands still instead
+    /// (`--oom-kill-disable`).
+    pub killed: Option<(i32, String)>,
 }
 
 /// Longest message in bytes.
@@ -148,6 +202,20 @@ mod tests {
         fn messages_survive_the_channel(code in any::<u8>()) {
             let message = Message::Exited(code);
             prop_assert_eq!(decode(&encode(&message).unwrap()).unwrap(), message);
+        }
+
+        #[test]
+        fn requests_and_answers_survive_the_channel(bytes in any::<u64>(), name in ".{0,16}") {
+            let usage = Usage { memory: bytes, cpu_ns: bytes, ..Usage::default() };
+            let killed = OutOfMemory { used: bytes, limit: bytes, killed: Some((7, name)) };
+            let messages = [
+                Message::Request(Request::Limit(Box::default())),
+                Message::Answer(Answer::Counted(Box::new(usage))),
+                Message::News(News::OutOfMemory(killed)),
+            ];
+            for message in messages {
+                prop_assert_eq!(decode(&encode(&message).unwrap()).unwrap(), message);
+            }
         }
     }
 }

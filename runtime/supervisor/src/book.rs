@@ -42,6 +42,8 @@ impl Book {
         if self.state.started == 0 {
             self.state.started = now();
         }
+        // What rlrun had to do while it ran is why it ended, if nothing else is.
+        let error = if error.is_empty() { std::mem::take(&mut self.state.error) } else { error };
         self.state = State { pid: 0, finished: now(), exit_code: code, paused: false, error, ..self.state.clone() };
         self.write()
     }

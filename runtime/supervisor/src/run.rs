@@ -11,8 +11,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use rlrun_net::{Driver, inside};
 use rlrun_sandbox::sys::take_inherited;
-use rlrun_sandbox::{Container, LOCK_FD, READY_FD, Streams, Trace, tell};
+use rlrun_sandbox::{Container, Heard, LOCK_FD, READY_FD, Streams, Trace, tell};
 use rlrun_spec::plan::Launch;
+use rlrun_spec::protocol::{News, OutOfMemory};
 use rlrun_spec::{Failure, Kind, Stage};
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -99,9 +100,9 @@ fn supervise(launch: &Launch, plan: OwnedFd, watch: &mut Watch<'_>) -> Result<u8
         wait_for_network(network.as_deref_mut(), &signals)
     });
     trace.mark("supervisor: network ready");
-    let code = prepared
-        .and_then(|()| start(launch, &mut container, watch))
-        .and_then(|()| relay_until_end(launch, container, streams, network.as_deref_mut(), &signals, log));
+    let code = prepared.and_then(|()| start(launch, &mut container, watch)).and_then(|()| {
+        relay_until_end(launch, container, streams, network.as_deref_mut(), &signals, (log, &mut watch.book))
+    });
     let end = |n: Box<dyn Driver>| if code.is_ok() { n.release() } else { n.stop() };
     let stopped = network.map_or(Ok(()), end).map_err(|e| e.into_failure(Stage::Supervisor));
     trace.mark("supervisor: network stopped");
@@ -159,11 +160,11 @@ fn wait(fds: &mut [PollFd<'_>], timeout: PollTimeout) -> Result<(), Failure> {
 /// Everything between the payload's start and its end.
 fn relay_until_end(
     launch: &Launch,
-    container: Container,
+    mut container: Container,
     streams: Streams,
     mut network: Option<&mut (dyn Driver + '_)>,
     signals: &Signals,
-    mut log: Option<Log>,
+    (mut log, book): (Option<Log>, &mut Book),
 ) -> Result<u8, Failure> {
     let raw = RawTerminal::enter(&launch.process, streams.terminal.as_ref())?;
     let (mut outputs, mut inputs) = (outputs(launch, &streams)?, inputs(launch, &streams)?);
@@ -180,7 +181,7 @@ fn relay_until_end(
         let idle = PollFlags::empty();
         let mut fds = vec![
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(container.ended(), if ended { idle } else { PollFlags::POLLIN }),
+            PollFd::new(container.mapper(), if ended { idle } else { PollFlags::POLLIN }),
         ];
         let helper = network.as_deref().and_then(|n| n.death_fd());
         fds.extend(helper.map(|fd| PollFd::new(fd, idle)));
@@ -196,7 +197,9 @@ fn relay_until_end(
                 _ => convert(signal).map_or(Ok(()), |signal| container.signal(signal)),
             })?;
         }
-        ended |= ready[1];
+        if ready[1] && !ended {
+            ended = heard(launch, container.hear()?, book)?;
+        }
         if first_output == 3 && ready[2] && !ended {
             return Err(helper_died(network.as_deref_mut()));
         }
@@ -210,6 +213,30 @@ fn relay_until_end(
             return container.exit_code();
         }
     }
+}
+
+/// Takes what the mapper said; true when the container has ended.
+fn heard(launch: &Launch, heard: Heard, book: &mut Book) -> Result<bool, Failure> {
+    match heard {
+        Heard::End => return Ok(true),
+        Heard::Answer(_) => {}
+        Heard::News(News::OutOfMemory(what)) => {
+            journal::tell(launch, "oom", None);
+            let OutOfMemory { used, limit, killed } = what;
+            let done = match &killed {
+                Some((pid, name)) => format!("process {pid} ({name}) was killed"),
+                None => "the container stands still until it may use more (--oom-kill-disable)".to_owned(),
+            };
+            let told = format!("memory: {used} bytes are used and {limit} allowed: {done}");
+            if !launch.facts.life.detached {
+                eprintln!("warning: {told}");
+            }
+            book.state.oom_killed |= killed.is_some();
+            book.state.error = told;
+            book.write()?;
+        }
+    }
+    Ok(false)
 }
 
 fn helper_died(network: Option<&mut (dyn Driver + '_)>) -> Failure {

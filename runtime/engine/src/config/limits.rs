@@ -213,8 +213,6 @@ fn pids(request: &LimitRequest, host: &HostFacts, bounding: u64) -> Control {
     }
 }
 
-const NO_LIMIT: &str = "this version does not enforce it";
-
 fn cpu(request: &LimitRequest) -> Control {
     let requested = match (request.cpu_millis, request.cpu_quota) {
         (Some(millis), _) => millis_text(millis),
@@ -225,8 +223,16 @@ fn cpu(request: &LimitRequest) -> Control {
 }
 
 fn memory(request: &LimitRequest) -> Control {
-    let requested = request.memory.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
-    weak(limit("memory-limit", requested, "none"), Enforced::No, NO_LIMIT)
+    let Some(bytes) = request.memory else { return limit("memory-limit", "unlimited", "none") };
+    let wall = match request.memory_swap {
+        Some(Swap::Unlimited) => "",
+        Some(Swap::AtMost(_)) | None => "RLIMIT_DATA of each process; ",
+    };
+    let end = if request.oom_kill_disable { "stopped" } else { "stopped, the largest killed" };
+    let mechanism = format!("{wall}the sum measured and the container {end}");
+    let why = "a payload that fills memory as fast as it can gets beyond the limit for milliseconds; the page cache and \
+               what the kernel holds for the container are not counted, and nothing is swapped out to make room";
+    weak(limit("memory-limit", bytes.to_string(), &mechanism), Enforced::Partly, why)
 }
 
 fn affinity(words: &str) -> Control {

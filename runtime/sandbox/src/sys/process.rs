@@ -231,6 +231,28 @@ pub fn default_signal_actions() {
     }
 }
 
+/// SIGCHLD comes for children that ended and not for those that were stopped or continued (`sigaction(2)`).
+///
+/// # Errors
+/// As `sigaction(2)`.
+pub fn ignore_stopped_children() -> Result<()> {
+    // SAFETY: all fields of sigaction are integers, pointers or sets, for which zero is valid; it means SIG_DFL.
+    let mut action: libc::sigaction = unsafe { mem::zeroed() };
+    action.sa_flags = libc::SA_NOCLDSTOP;
+    // SAFETY: `action` lives across the call and installs no handler; the old action is not asked for.
+    check(libc::c_long::from(unsafe { libc::sigaction(libc::SIGCHLD, &raw const action, std::ptr::null_mut()) }))
+        .map(drop)
+}
+
+/// Whether two processes are one as far as memory goes, as after `vfork(2)`; false where the kernel does not tell
+/// (`kcmp(2)`, `CONFIG_KCMP`).
+#[must_use]
+pub fn share_memory(one: i32, other: i32) -> bool {
+    const KCMP_VM: libc::c_int = 1;
+    // SAFETY: kcmp(2) with KCMP_VM takes numbers only.
+    unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_VM, 0, 0) == 0 }
+}
+
 /// Lets go of the pages of this program's own code and constants; what is used again comes back from the page cache.
 /// For a process that has done its work and waits: start-up code is most of what it has touched.
 ///
