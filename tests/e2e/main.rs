@@ -27,6 +27,7 @@ mod signals;
 mod signatures;
 mod stdio;
 mod store_upkeep;
+mod top;
 mod tty;
 mod userns;
 mod volumes;

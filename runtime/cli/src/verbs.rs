@@ -12,6 +12,7 @@ mod logs;
 mod policy;
 mod run;
 mod system;
+mod top;
 mod volume;
 
 use crate::arguments::files::{CpArgs, DiffArgs, ExportArgs};
@@ -132,6 +133,7 @@ const VERBS: &[Verb] = &[
     ),
     verb("logs", "Print what containers wrote", with::<LogsArgs>, logs::logs),
     verb("exec", "Run a command in a running container", exec::define, exec::exec),
+    verb("top", "Show the processes of a container", top::define, top::top),
     verb("port", "Print the published ports of a container", with::<PortArgs>, containers::ports),
     verb("cp", "Copy files into a container, or out of it", with::<CpArgs>, files::copy),
     verb("diff", "List the files that a container has changed", with::<DiffArgs>, files::diff),

@@ -21,6 +21,7 @@ pub mod request;
 pub mod run;
 pub mod running;
 pub mod storage;
+pub mod top;
 pub mod trace;
 pub mod volumes;
 

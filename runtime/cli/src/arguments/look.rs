@@ -1,5 +1,6 @@
 //! `ps`, `inspect`, `logs` and `port`.
 
+use super::exec::WhichArgs;
 use clap::{Args, ValueEnum};
 
 /// `rlrun ps`.
@@ -124,4 +125,17 @@ pub(crate) struct ContainerArgs {
     /// Name or id
     #[arg(value_name = "CONTAINER")]
     pub(crate) name: String,
+}
+
+/// `rlrun top`.
+#[derive(Args, Debug)]
+pub(crate) struct TopArgs {
+    /// The container, then descriptors (user, pid, args, ...) or options of a ps in the container
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CONTAINER", hide = true)]
+    pub(crate) words: Vec<String>,
+    /// List the descriptors
+    #[arg(long)]
+    pub(crate) list_descriptors: bool,
+    #[command(flatten)]
+    pub(crate) which: WhichArgs,
 }

@@ -113,7 +113,6 @@ const VERBS: &[&str] = &[
     "start",
     "stats",
     "stop",
-    "top",
     "unmount",
     "unpause",
     "unshare",

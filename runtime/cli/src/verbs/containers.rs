@@ -31,6 +31,7 @@ pub(super) const VERBS: &[Verb] = &[
     verb("ls", "List containers", with::<PsArgs>, ps).known_as(&["list", "ps"]),
     verb("port", "Print the published ports of a container", with::<PortArgs>, ports),
     verb("rm", "Remove containers that have ended", with::<RmArgs>, super::images::remove_containers),
+    verb("top", "Show the processes of a container", super::top::define, super::top::top),
 ];
 
 fn exists(matches: &mut ArgMatches, _: Marks) -> Outcome {

@@ -135,6 +135,18 @@ pub fn find_group(word: &str, files: Files<'_>) -> Result<u32, Unknown> {
     Err(Unknown::Group(word.to_owned()))
 }
 
+/// The name of a user.
+#[must_use]
+pub fn user_name(uid: u32, files: Files<'_>) -> Option<String> {
+    users(files.passwd).find(|user| user.uid == uid).map(|user| user.name.to_owned())
+}
+
+/// The name of a group.
+#[must_use]
+pub fn group_name(gid: u32, files: Files<'_>) -> Option<String> {
+    groups(files.group).find(|(_, number, _)| *number == gid).map(|(name, _, _)| name.to_owned())
+}
+
 /// Whether passwd(5) knows this uid.
 #[must_use]
 pub fn knows_uid(passwd: &str, uid: u32) -> bool {

@@ -42,6 +42,26 @@ pub struct ExecWords {
     pub preserve_fds: u32,
 }
 
+impl ExecWords {
+    /// A command without anything special.
+    #[must_use]
+    pub fn plain(container: Which, command: Vec<String>) -> ExecWords {
+        ExecWords {
+            container,
+            command,
+            env: Vec::new(),
+            user: None,
+            workdir: None,
+            interactive: false,
+            tty: false,
+            privileged: false,
+            detach: false,
+            detach_keys: Vec::new(),
+            preserve_fds: 0,
+        }
+    }
+}
+
 /// `--detach-keys`: letters and `ctrl-LETTER`, divided by commas; nothing for none.
 ///
 /// # Errors
