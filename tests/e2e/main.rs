@@ -13,6 +13,7 @@ mod image_verbs;
 mod images;
 mod introspection;
 mod journal;
+mod life;
 mod limits;
 mod looking;
 mod memory;

@@ -24,6 +24,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <time.h>
@@ -33,6 +34,21 @@ static int say(const char *name, long result)
 {
     printf("%s %s\n", name, result < 0 ? strerrorname_np(errno) : "ok");
     fflush(stdout);
+    return 0;
+}
+
+/* Asks the supervisor behind this socket for SIGKILL, as a command would. */
+static int ask_control(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    unsigned char request[] = {1, 0, 18}, reply[64];
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+
+    strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+    if (connect(fd, (struct sockaddr *)&address, sizeof address))
+        return say("connect", -1);
+    send(fd, request, sizeof request, MSG_NOSIGNAL);
+    puts(recv(fd, reply, sizeof reply, 0) > 0 ? "answered" : "refused");
     return 0;
 }
 
@@ -604,6 +620,8 @@ int main(int argc, char **argv)
         return emit_both(strtoull(a, NULL, 10));
     if (!strcmp(what, "digest-stdin"))
         return digest_stdin();
+    if (!strcmp(what, "ask-control"))
+        return ask_control(a);
     if (!strcmp(what, "trap"))
         return trap();
     if (!strcmp(what, "wait"))

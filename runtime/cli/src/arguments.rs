@@ -5,6 +5,7 @@ pub(crate) mod exec;
 pub(crate) mod files;
 pub(crate) mod images;
 pub(crate) mod journal;
+pub(crate) mod life;
 pub(crate) mod list;
 pub(crate) mod look;
 pub(crate) mod not_yet;

@@ -18,6 +18,7 @@ mod volume;
 use crate::arguments::files::{CpArgs, DiffArgs, ExportArgs};
 use crate::arguments::images::{HistoryArgs, ImagesArgs, RmArgs, RmiArgs, TagArgs, UntagArgs};
 use crate::arguments::journal::EventsArgs;
+use crate::arguments::life::{KillArgs, StopArgs};
 use crate::arguments::look::{InspectArgs, LogsArgs, PortArgs, PsArgs};
 use crate::arguments::read_as_podman_does;
 use crate::arguments::transfer::{
@@ -117,6 +118,8 @@ const VERBS: &[Verb] = &[
         |c| group(c, &system::VERBS),
         |m, marks| run_in_group(&system::VERBS, m, marks),
     ),
+    verb("stop", "End containers, gently first", with::<StopArgs>, containers::stop),
+    verb("kill", "Send a signal to containers", with::<KillArgs>, containers::kill),
     verb("rm", "Remove containers that have ended", with::<RmArgs>, images::remove_containers),
     verb(
         "container",

@@ -2,7 +2,7 @@
 //! whether a container runs is told by its lock, which dies with its supervisor.
 
 use crate::place::Place;
-use crate::record::{self, Summary, lock};
+use crate::record::{self, KEEP, Summary, lock};
 use rlrun_spec::state::STATE;
 use rlrun_spec::{Failure, Kind, Stage, State};
 use std::fs;
@@ -17,8 +17,14 @@ pub enum Status {
     Running,
     /// Its processes are stopped until `unpause`.
     Paused,
+    /// It was told to end and has not yet.
+    Stopping,
+    /// It has ended, and its supervisor starts it again in a moment.
+    Restarting,
     /// It has ended.
     Exited,
+    /// What is left of a container that is to leave nothing; the next command clears it.
+    Dead,
 }
 
 impl Status {
@@ -29,14 +35,17 @@ impl Status {
             Status::Created => "created",
             Status::Running => "running",
             Status::Paused => "paused",
+            Status::Stopping => "stopping",
+            Status::Restarting => "restarting",
             Status::Exited => "exited",
+            Status::Dead => "dead",
         }
     }
 
     /// Whether it has processes.
     #[must_use]
     pub fn is_alive(self) -> bool {
-        matches!(self, Status::Running | Status::Paused)
+        matches!(self, Status::Running | Status::Paused | Status::Stopping)
     }
 }
 
@@ -65,21 +74,28 @@ impl Container {
         let mut state = fs::read_to_string(directory.join(STATE)).map(|t| State::parse(&t)).unwrap_or_default();
         let status = match (state.started, state.finished) {
             (0, _) => Status::Created,
-            (_, 1..) => Status::Exited,
+            (_, 1..) if state.restarting && lock::is_held(&directory) => Status::Restarting,
+            (_, 1..) => at_rest(&directory),
             // The order matters: a supervisor writes its end first and lets the lock go then.
-            (_, 0) if lock::is_held(&directory) => match state.paused {
-                true => Status::Paused,
-                false => Status::Running,
+            (_, 0) if lock::is_held(&directory) => match (state.paused, state.stopped) {
+                (true, _) => Status::Paused,
+                (false, true) => Status::Stopping,
+                (false, false) => Status::Running,
             },
             (_, 0) => {
                 // It may have ended between the two looks; if not, it was killed.
                 let again = fs::read_to_string(directory.join(STATE)).map(|t| State::parse(&t)).unwrap_or_default();
                 state = if again.finished > 0 { again } else { killed(state) };
-                Status::Exited
+                at_rest(&directory)
             }
         };
         Some(Container { summary, state, status, directory })
     }
+}
+
+/// A container that is to leave nothing has no business to be there any more.
+fn at_rest(directory: &Path) -> Status {
+    if directory.join(KEEP).exists() { Status::Exited } else { Status::Dead }
 }
 
 fn killed(state: State) -> State {
@@ -128,14 +144,23 @@ pub(crate) fn directory_of(place: &Place, word: &str) -> Result<PathBuf, Failure
     match (fitting.next(), fitting.next()) {
         (Some(id), None) => Ok(base.join(id)),
         (Some(_), Some(_)) => {
-            Err(about(word).why("more than one container's id begins so").hint("write more of the id"))
+            let failure = about(word).why("more than one container's id begins so").hint("write more of the id");
+            Err(Failure { step: "choose-container".to_owned(), ..failure })
         }
         (None, _) => Err(none(place, word)),
     }
 }
 
+const FIND: &str = "find-container";
+
+/// Whether this is [`find`]'s failure.
+#[must_use]
+pub fn is_missing(failure: &Failure) -> bool {
+    failure.step == FIND
+}
+
 fn about(word: &str) -> Failure {
-    Failure::new(Stage::Cli, Kind::Usage, "find-container", "find the container", word)
+    Failure::new(Stage::Cli, Kind::Usage, FIND, "find the container", word)
 }
 
 fn none(place: &Place, word: &str) -> Failure {

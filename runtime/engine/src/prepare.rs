@@ -16,7 +16,7 @@ use rlrun_admission::PolicySet;
 use rlrun_image::{ImageError, Pin, ResolvedImage, Transport};
 use rlrun_net::files as net_files;
 use rlrun_spec::container::{NetworkMode, UserNamespace};
-use rlrun_spec::life::{DEFAULT_STOP_SECONDS, Life, Log};
+use rlrun_spec::life::{DEFAULT_STOP_SECONDS, Life, Log, Restart};
 use rlrun_spec::plan::{LaunchFacts, Rootfs, Slirp};
 use rlrun_spec::policy::{Admitted, Denied};
 use rlrun_spec::{Failure, HostFacts, Kind, Stage};
@@ -199,7 +199,8 @@ impl Prepared {
             name_link: place.data.join("names").join(&parts.name),
             live_link: place.data.join("live").join(&parts.id),
             remove: request.launching.remove,
-            remove_unstarted: true,
+            // What may be started again is not removed by a start that fails.
+            remove_unstarted: request.launching.life.restart == Restart::No,
             life: self.life(request, directory),
             seccomp_unconfined: seccomp_filters.is_empty(),
             seccomp_filters,

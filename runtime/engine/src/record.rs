@@ -22,6 +22,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+/// The file without which a container leaves nothing behind.
+pub(crate) const KEEP: &str = "keep";
 /// How many signs of life one command looks at: cleaning is spread over commands, never piled on one.
 const SWEEP_AT_MOST: usize = 32;
 /// A sign of life without a lock is a command between two system calls, unless it is as old as this.
@@ -86,7 +88,7 @@ pub fn create(place: &Place, id: &str, name: &str, remains: Remains) -> Result<R
         DirBuilder::new().mode(0o755).create(&path).map_err(|e| failed("data-dir", "make", &path, &e))?;
     }
     if remains == Remains::Record {
-        record.write("keep", b"")?;
+        record.write(KEEP, b"")?;
     }
     claim(&target, &record.name_link, name)?;
     Ok(record)
@@ -295,7 +297,7 @@ fn orphaned(directory: &Path, link: &Path) -> Option<Orphan> {
             return old.then_some(Orphan::Garbage(None));
         }
     };
-    if directory.join("keep").exists() { Some(Orphan::Resting) } else { Some(Orphan::Garbage(Some(lock))) }
+    if directory.join(KEEP).exists() { Some(Orphan::Resting) } else { Some(Orphan::Garbage(Some(lock))) }
 }
 
 #[cfg(test)]

@@ -222,9 +222,9 @@ impl Container {
     ///
     /// # Errors
     /// As `pidfd_send_signal(2)`; a payload that is gone already is not an error.
-    pub fn signal(&self, signal: Signal) -> Result<(), Failure> {
+    pub fn signal(&self, signal: i32) -> Result<(), Failure> {
         let Some(init) = &self.init_fd else { return Ok(()) };
-        match pidfd_send_signal(init, signal) {
+        match sys::send_signal(init.as_fd(), signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(errno) => Err(errno).at("signal", "send a signal to", "the container"),
         }

@@ -9,6 +9,7 @@ mod at;
 mod channel;
 mod confine;
 mod container;
+pub mod control;
 mod copy_up;
 mod idmap;
 mod init;

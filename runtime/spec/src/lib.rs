@@ -18,6 +18,7 @@ pub mod plan_from_oci;
 pub mod policy;
 pub mod protocol;
 pub mod state;
+pub mod supervision;
 pub mod usage;
 
 pub use container::{Caller, ContainerSpec, ImageIdentity, SpecParts};

@@ -61,3 +61,16 @@ pub enum Restart {
     /// The same, unless the user stopped it.
     UnlessStopped,
 }
+
+impl Restart {
+    /// Podman's word for it, without the number.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Restart::No => "no",
+            Restart::OnFailure { .. } => "on-failure",
+            Restart::Always => "always",
+            Restart::UnlessStopped => "unless-stopped",
+        }
+    }
+}

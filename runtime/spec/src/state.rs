@@ -25,6 +25,8 @@ pub struct State {
     pub restarts: u32,
     /// It is paused.
     pub paused: bool,
+    /// It has ended and its supervisor is about to start it again.
+    pub restarting: bool,
     /// The user stopped it: `--restart unless-stopped` lets it rest.
     pub stopped: bool,
     /// It was ended because of its memory limit.
@@ -51,6 +53,7 @@ impl State {
         line("exit-code", &self.exit_code);
         line("restarts", &self.restarts);
         line("paused", &self.paused);
+        line("restarting", &self.restarting);
         line("stopped", &self.stopped);
         line("oom-killed", &self.oom_killed);
         line("error", &self.error.replace('\n', " "));
@@ -70,6 +73,7 @@ impl State {
                 "exit-code" => state.exit_code = value.parse().unwrap_or_default(),
                 "restarts" => state.restarts = value.parse().unwrap_or_default(),
                 "paused" => state.paused = value == "true",
+                "restarting" => state.restarting = value == "true",
                 "stopped" => state.stopped = value == "true",
                 "oom-killed" => state.oom_killed = value == "true",
                 "error" => value.clone_into(&mut state.error),
@@ -95,6 +99,7 @@ mod tests {
             exit_code: 137,
             restarts: 2,
             paused: true,
+            restarting: true,
             stopped: true,
             oom_killed: true,
             error: "cannot\nstart".to_owned(),

@@ -1,5 +1,6 @@
 //! What the supervisor says of its container: the file `state`, whole at every moment.
 
+use crate::journal::append_event;
 use crate::run::failure;
 use rlrun_spec::plan::Launch;
 use rlrun_spec::state::STATE;
@@ -7,12 +8,17 @@ use rlrun_spec::{Failure, State};
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// The file and what it says.
 pub(crate) struct Book {
     path: PathBuf,
+    journal: PathBuf,
+    id: String,
+    name: String,
+    /// The link that claims the name.
+    pub(crate) name_link: PathBuf,
     /// What it says, once written.
     pub(crate) state: State,
     /// `--rm`: a payload that is short is removed, book and all, while its start is being written.
@@ -22,11 +28,22 @@ pub(crate) struct Book {
 impl Book {
     /// The book of a container that has not been started by this supervisor.
     pub(crate) fn new(launch: &Launch) -> Book {
+        let facts = &launch.facts;
         Book {
-            path: launch.facts.container_dir.join(STATE),
+            path: facts.container_dir.join(STATE),
+            journal: facts.journal.clone(),
+            id: launch.id.clone(),
+            name: launch.name.clone(),
+            name_link: facts.name_link.clone(),
             state: State::default(),
-            leaves_nothing: launch.facts.remove,
+            leaves_nothing: facts.remove,
         }
+    }
+
+    /// The container has another name.
+    pub(crate) fn rename(&mut self, name: &str) {
+        self.name_link = self.name_link.parent().unwrap_or(Path::new("/")).join(name);
+        name.clone_into(&mut self.name);
     }
 
     /// The payload runs as `pid` from now on.
@@ -44,7 +61,23 @@ impl Book {
         }
         // What rlrun had to do while it ran is why it ended, if nothing else is.
         let error = if error.is_empty() { std::mem::take(&mut self.state.error) } else { error };
-        self.state = State { pid: 0, finished: now(), exit_code: code, paused: false, error, ..self.state.clone() };
+        let state = self.state.clone();
+        self.state =
+            State { pid: 0, finished: now(), exit_code: code, paused: false, restarting: false, error, ..state };
+        self.write()
+    }
+
+    /// It has ended, and is started again in a moment.
+    pub(crate) fn restarts(&mut self, code: u8, error: String) -> Result<(), Failure> {
+        self.ended(code, error)?;
+        self.state.restarts = self.state.restarts.saturating_add(1);
+        self.state.restarting = true;
+        self.write()
+    }
+
+    /// The user wants it to end.
+    pub(crate) fn stopped(&mut self) -> Result<(), Failure> {
+        self.state.stopped = true;
         self.write()
     }
 
@@ -65,6 +98,12 @@ impl Book {
             }
         })
     }
+
+    /// An event of the container.
+    pub(crate) fn tell(&self, action: &str, exit_code: Option<u8>) {
+        let code = exit_code.map(|code| format!("\"exitCode\":{code}")).unwrap_or_default();
+        append_event(&self.journal, (&self.id, &self.name), action, &code);
+    }
 }
 
 /// Nanoseconds since the epoch.
@@ -79,8 +118,15 @@ mod tests {
     #[test]
     fn only_a_container_that_leaves_nothing_may_be_gone_before_its_start_is_noted() {
         let dir = tempfile::tempdir().unwrap();
-        let book =
-            |leaves_nothing| Book { path: dir.path().join("gone/state"), state: State::default(), leaves_nothing };
+        let book = |leaves_nothing| Book {
+            path: dir.path().join("gone/state"),
+            journal: PathBuf::new(),
+            id: String::new(),
+            name: String::new(),
+            name_link: PathBuf::new(),
+            state: State::default(),
+            leaves_nothing,
+        };
         book(true).write().unwrap();
         book(false).write().unwrap_err();
     }

@@ -3,7 +3,9 @@
 //! way, the kernel ends the container.
 
 mod book;
+mod control;
 mod exec;
+mod fate;
 mod journal;
 mod keys;
 mod log;
@@ -11,6 +13,7 @@ mod output;
 mod relay;
 mod run;
 mod signals;
+mod tend;
 mod terminal;
 
 use rlrun_sandbox::Role;

@@ -1,17 +1,21 @@
 //! `ps`, `inspect` and `port`: what there is, as it is now.
 
+mod choice;
 mod document;
+mod life;
 mod list;
 
 use super::{Outcome, Verb, place, read, verb, with};
 use crate::arguments::files::{CpArgs, DiffArgs, ExportArgs};
 use crate::arguments::images::RmArgs;
+use crate::arguments::life::{KillArgs, StopArgs};
 use crate::arguments::look::{ContainerArgs, InspectArgs, Kind, LogsArgs, PortArgs, PsArgs};
 use crate::format::inspected;
 use crate::report;
 use crate::table::now;
 use clap::ArgMatches;
 use document::port;
+pub(super) use life::{kill, stop};
 use rlrun_engine::place::Place;
 use rlrun_engine::trace::Marks;
 use rlrun_engine::{containers, images, volumes};
@@ -27,10 +31,12 @@ pub(super) const VERBS: &[Verb] = &[
     verb("export", "Write the files of a container to a tar archive", with::<ExportArgs>, super::files::export),
     verb("exists", "Tell by the exit code whether a container is there", with::<ContainerArgs>, exists),
     verb("inspect", "Print all about containers, as JSON", with::<InspectArgs>, inspect),
+    verb("kill", "Send a signal to containers", with::<KillArgs>, kill),
     verb("logs", "Print what containers wrote", with::<LogsArgs>, super::logs::logs),
     verb("ls", "List containers", with::<PsArgs>, ps).known_as(&["list", "ps"]),
     verb("port", "Print the published ports of a container", with::<PortArgs>, ports),
     verb("rm", "Remove containers that have ended", with::<RmArgs>, super::images::remove_containers),
+    verb("stop", "End containers, gently first", with::<StopArgs>, stop),
     verb("top", "Show the processes of a container", super::top::define, super::top::top),
 ];
 

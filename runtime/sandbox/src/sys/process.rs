@@ -275,3 +275,13 @@ pub fn forget_program_pages() -> Result<()> {
     }))
     .map(drop)
 }
+
+/// Sends any signal, real-time ones among them (`pidfd_send_signal(2)`, 5.1).
+///
+/// # Errors
+/// `ESRCH` when the process has ended, `EINVAL` for a number that is no signal.
+pub fn send_signal(process: BorrowedFd<'_>, signal: i32) -> Result<()> {
+    let info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: a null siginfo asks for what kill(2) sends; no memory is passed.
+    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, info, 0) }).map(drop)
+}

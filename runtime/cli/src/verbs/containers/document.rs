@@ -6,7 +6,7 @@ use rlrun_engine::place::Place;
 use rlrun_engine::record::{Details, Mounted};
 use rlrun_engine::volumes;
 use rlrun_spec::container::PortMapping;
-use rlrun_spec::life::Log;
+use rlrun_spec::life::{Log, Restart};
 use rlrun_spec::{Failure, Kind, Stage};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ fn moment(nanoseconds: u64) -> String {
 
 /// One element of the array.
 pub(super) fn document(place: &Place, container: &Container) -> Result<Value, Failure> {
-    let Container { summary, state, status, directory } = container;
+    let Container { summary, state, directory, .. } = container;
     let details = Details::read(directory).map_err(|e| {
         Failure::new(Stage::Cli, Kind::Runtime, "inspect", "read the record of", summary.name.clone())
             .why(e.to_string())
@@ -51,19 +51,7 @@ pub(super) fn document(place: &Place, container: &Container) -> Result<Value, Fa
         "Created": moment(summary.created),
         "Path": summary.command.first(),
         "Args": summary.command.get(1..).unwrap_or_default(),
-        "State": {
-            "Status": status.word(),
-            "Running": *status == Status::Running,
-            "Paused": *status == Status::Paused,
-            "OOMKilled": state.oom_killed,
-            "Dead": false,
-            "Pid": state.pid,
-            "ConmonPid": state.supervisor,
-            "ExitCode": state.exit_code,
-            "Error": state.error,
-            "StartedAt": moment(state.started),
-            "FinishedAt": moment(state.finished),
-        },
+        "State": document_of_state(container),
         "Image": image.map(|i| i.id.trim_start_matches("sha256:")),
         "ImageDigest": image.map(|i| &i.digest),
         "ImageName": image.map(|i| &i.reference),
@@ -95,7 +83,13 @@ pub(super) fn document(place: &Place, container: &Container) -> Result<Value, Fa
             "PortBindings": ports,
             "Privileged": details.spec.privileged,
             "ReadonlyRootfs": at("/root/readonly"),
-            "RestartPolicy": summary.life.restart,
+            "RestartPolicy": {
+                "Name": summary.life.restart.word(),
+                "MaximumRetryCount": match summary.life.restart {
+                    Restart::OnFailure { at_most } => at_most.unwrap_or(0),
+                    Restart::No | Restart::Always | Restart::UnlessStopped => 0,
+                },
+            },
             "LogConfig": log,
             "Init": details.spec.init,
             "Memory": at("/linux/resources/memory/limit"),
@@ -104,6 +98,25 @@ pub(super) fn document(place: &Place, container: &Container) -> Result<Value, Fa
         "Controls": details.spec.controls,
         "Verdicts": details.verdicts,
     }))
+}
+
+fn document_of_state(container: &Container) -> Value {
+    let Container { state, status, .. } = container;
+    json!({
+        "Status": status.word(),
+        "Running": status.is_alive(),
+        "Paused": *status == Status::Paused,
+        "Restarting": *status == Status::Restarting,
+        "StoppedByUser": state.stopped,
+        "OOMKilled": state.oom_killed,
+        "Dead": *status == Status::Dead,
+        "Pid": state.pid,
+        "ConmonPid": state.supervisor,
+        "ExitCode": state.exit_code,
+        "Error": state.error,
+        "StartedAt": moment(state.started),
+        "FinishedAt": moment(state.finished),
+    })
 }
 
 fn mounted(place: &Place, mount: &Mounted) -> Value {

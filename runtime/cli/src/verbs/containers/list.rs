@@ -7,11 +7,25 @@ use crate::table::{ago, timestamp};
 use rlrun_engine::containers::{self, Container, Status};
 use rlrun_engine::place::Place;
 use rlrun_spec::Failure;
+use rlrun_spec::life::Restart;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 const FILTERS: &[&str] = &[
-    "ancestor", "before", "command", "exited", "id", "label", "label!", "name", "network", "since", "status", "until",
+    "ancestor",
+    "before",
+    "command",
+    "exited",
+    "id",
+    "label",
+    "label!",
+    "name",
+    "network",
+    "restart-policy",
+    "should-start-on-boot",
+    "since",
+    "status",
+    "until",
     "volume",
 ];
 const COLUMNS: &str = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.CreatedHuman}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
@@ -37,6 +51,11 @@ pub(super) fn list(place: &Place, args: &PsArgs, now: u64) -> Result<String, Fai
     format.list(&rows, HEADINGS, Heading::from(args.noheading))
 }
 
+/// Every container that fits the words of `--filter`, oldest first.
+pub(super) fn fitting(place: &Place, words: &[String], now: u64) -> Result<Vec<Container>, Failure> {
+    chosen(place, containers::list(place)?, &Filters::parse(words, FILTERS)?, now)
+}
+
 fn chosen(place: &Place, mut all: Vec<Container>, filters: &Filters, now: u64) -> Result<Vec<Container>, Failure> {
     let until = filters.moments("until", now)?;
     let ages = |key| {
@@ -44,6 +63,7 @@ fn chosen(place: &Place, mut all: Vec<Container>, filters: &Filters, now: u64) -
         found.collect::<Result<Vec<_>, _>>()
     };
     let (before, since) = (ages("before")?, ages("since")?);
+    let on_boot = filters.truth("should-start-on-boot")?;
     all.retain(|c| {
         let summary = &c.summary;
         let labels = || summary.labels.iter().map(|(k, v)| (k.as_str(), v.as_str()));
@@ -60,11 +80,22 @@ fn chosen(place: &Place, mut all: Vec<Container>, filters: &Filters, now: u64) -
             && filters.any("ancestor", |word| image.is_some_and(|i| is_image(word, &i.reference, &i.id)))
             && filters.any("command", |word| summary.command.first().is_some_and(|first| first == word))
             && filters.any("network", |word| network == word)
+            && filters.any("restart-policy", |word| summary.life.restart.word() == word)
+            && on_boot.is_none_or(|wanted| wanted == starts_on_boot(c))
             && filters.any("volume", |word| summary.mounts.iter().any(|m| m.source == word || m.destination == word))
             && filters.all("label", |word| label_fits(word, labels()))
             && filters.all("label!", |word| !label_fits(word, labels()))
     });
     Ok(all)
+}
+
+/// What `rlrun start --all --filter should-start-on-boot=true` starts after a reboot.
+fn starts_on_boot(c: &Container) -> bool {
+    match c.summary.life.restart {
+        Restart::Always => true,
+        Restart::UnlessStopped => !c.state.stopped,
+        Restart::No | Restart::OnFailure { .. } => false,
+    }
 }
 
 /// The reference, its end after a slash, each with or without its tag; or the beginning of the id.
@@ -99,7 +130,10 @@ fn status(c: &Container, now: u64) -> String {
     match c.status {
         Status::Created => "Created".to_owned(),
         Status::Running => format!("Up {}", since(c.state.started).trim_end_matches(" ago")),
-        Status::Paused => "Paused".to_owned(),
+        Status::Paused => format!("Up {} (Paused)", since(c.state.started).trim_end_matches(" ago")),
+        Status::Stopping => "Stopping".to_owned(),
+        Status::Restarting => format!("Restarting ({}) {}", c.state.exit_code, since(c.state.finished)),
+        Status::Dead => "Dead".to_owned(),
         // Nobody knows when a container ended whose supervisor was killed.
         Status::Exited if c.state.finished == 0 => format!("Exited ({})", c.state.exit_code),
         Status::Exited => format!("Exited ({}) {}", c.state.exit_code, since(c.state.finished)),
