@@ -5,7 +5,9 @@
 
 mod mounts;
 
-use rlrun_policy::{Caller, Container, Create, Diagnostic, Exec, ExecRequest, Policy, Severity, Verdict, finding, policy, settings};
+use rlrun_policy::{
+    Caller, Container, Create, Diagnostic, Exec, ExecRequest, Policy, Severity, Verdict, finding, policy, settings,
+};
 use serde::Deserialize;
 
 /// The policy.
@@ -69,9 +71,10 @@ impl Exec for Baseline {
         if !request.privileged || container.privileged || settings.allow_privileged {
             return Verdict::allow();
         }
-        let finding = finding("BASE001", Severity::Critical, "a privileged command has what its container was not given")
-            .at("/privileged")
-            .help("start the container with what the command needs: --cap-add");
+        let finding =
+            finding("BASE001", Severity::Critical, "a privileged command has what its container was not given")
+                .at("/privileged")
+                .help("start the container with what the command needs: --cap-add");
         Verdict::deny(finding)
     }
 }

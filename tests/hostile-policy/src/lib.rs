@@ -1,8 +1,8 @@
 //! A policy that misbehaves as its settings say: what the end-to-end tests hand to rlrun to see that it refuses.
 
 use rlrun_policy::{
-    Caller, Container, Create, Exec, ExecRequest, MountTighten, Policy, Restriction, Severity, Verdict, finding, policy,
-    settings,
+    Caller, Container, Create, Exec, ExecRequest, MountTighten, Policy, Restriction, Severity, Verdict, finding,
+    policy, settings,
 };
 use serde::Deserialize;
 use std::hint::black_box;
