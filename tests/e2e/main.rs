@@ -30,5 +30,6 @@ mod stdio;
 mod store_upkeep;
 mod top;
 mod tty;
+mod usage;
 mod userns;
 mod volumes;

@@ -12,6 +12,7 @@ pub(crate) mod not_yet;
 pub(crate) mod run;
 pub(crate) mod system;
 pub(crate) mod transfer;
+pub(crate) mod usage;
 pub(crate) mod volume;
 
 use clap::{Arg, ArgAction, Command};

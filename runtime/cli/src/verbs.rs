@@ -24,6 +24,7 @@ use crate::arguments::read_as_podman_does;
 use crate::arguments::transfer::{
     ImportArgs, LoadArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, SaveArgs, SearchArgs,
 };
+use crate::arguments::usage::{StatsArgs, UpdateArgs};
 use crate::report;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
@@ -120,6 +121,8 @@ const VERBS: &[Verb] = &[
     ),
     verb("stop", "End containers, gently first", with::<StopArgs>, containers::stop),
     verb("kill", "Send a signal to containers", with::<KillArgs>, containers::kill),
+    verb("stats", "Show what containers use", with::<StatsArgs>, containers::stats),
+    verb("update", "Change the limits of a container", with::<UpdateArgs>, containers::update),
     verb("rm", "Remove containers that have ended", with::<RmArgs>, images::remove_containers),
     verb(
         "container",

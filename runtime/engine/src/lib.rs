@@ -25,6 +25,8 @@ pub mod storage;
 pub mod supervisor;
 pub mod top;
 pub mod trace;
+pub mod update;
+pub mod usage;
 pub mod volumes;
 
 /// Tells the user something that stops nothing.

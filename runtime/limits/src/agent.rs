@@ -196,6 +196,21 @@ impl Agent {
         self.settle()
     }
 
+    /// Does something to every thread of the container while all stand still, so that none is missed.
+    ///
+    /// # Errors
+    /// As [`Agent::pause`], and what `act` says.
+    pub fn on_every_thread(&mut self, act: &mut dyn FnMut(i32) -> Result<()>) -> Result<()> {
+        self.census.take()?;
+        self.freezer.stop(&mut self.census)?;
+        self.census.take()?;
+        let pids: Vec<i32> = self.census.entries.keys().copied().filter(|pid| !self.is_helper(*pid)).collect();
+        let threads = pids.iter().flat_map(|pid| self.census.threads(*pid));
+        let done = threads.collect::<Vec<_>>().into_iter().try_for_each(act);
+        self.settle()?;
+        done
+    }
+
     /// How much is used.
     ///
     /// # Errors
@@ -212,6 +227,7 @@ impl Agent {
             throttled_ns: throttled.ns,
             memory: memory.anon.saturating_add(memory.shared),
             swap: memory.swap,
+            memory_limit: self.guard.as_ref().map(Guard::limit),
             oom_kills: self.oom_kills,
             tasks: self.census.tasks(),
             block_read,

@@ -158,14 +158,25 @@ impl Census {
     }
 
     fn list(&mut self) -> Result<()> {
-        let directory = openat(&self.proc, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        for entry in Dir::new(directory)? {
-            let entry = entry?;
-            let pid = entry.file_name().to_str().ok().and_then(|name| name.parse::<i32>().ok());
-            let Some(pid) = pid.filter(|pid| *pid != self.own) else { continue };
+        for pid in self.numbers(".")?.into_iter().filter(|pid| *pid != self.own) {
             self.entries.entry(pid).or_default();
         }
         Ok(())
+    }
+
+    /// The threads of a process; none once it has ended.
+    pub(crate) fn threads(&self, pid: i32) -> Vec<i32> {
+        self.numbers(&format!("{pid}/task")).unwrap_or_default()
+    }
+
+    /// Names in a directory of /proc that are numbers.
+    fn numbers(&self, name: &str) -> Result<Vec<i32>> {
+        let directory = openat(&self.proc, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut found = Vec::new();
+        for entry in Dir::new(directory)? {
+            found.extend(entry?.file_name().to_str().ok().and_then(|name| name.parse::<i32>().ok()));
+        }
+        Ok(found)
     }
 
     /// Reads what moved; returns what has ended.

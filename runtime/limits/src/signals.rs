@@ -11,8 +11,8 @@ use nix::unistd::Pid;
 use rustix::io::Result;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How long a watcher may take to stop before the rest is stopped all the same.
-const PATIENCE: u64 = 5_000_000;
+/// How long a watcher may take to stop before the rest is stopped all the same: it must get a CPU for that first.
+const PATIENCE: u64 = 50_000_000;
 
 /// Whether the container runs.
 #[derive(Debug)]

@@ -117,16 +117,23 @@ impl<'a> Limiter<'a> {
         }
     }
 
-    /// Puts other limits in force, as far as they are the agent's.
+    /// Puts other limits in force, as far as a running container can be given them.
     fn limit(&mut self, limits: Limits) -> Result<Answer, Failure> {
+        let moved =
+            (&self.limits.cpus, self.limits.cpu, self.limits.weight) != (&limits.cpus, limits.cpu, limits.weight);
         self.limits = limits.clone();
-        if self.agent.is_none() && !Agent::is_needed(&limits) {
+        if self.agent.is_none() && !Agent::is_needed(&limits) && !moved {
             return Ok(Answer::Done);
         }
-        let cpus = scheduling::cpus(self.launch, &limits).len();
+        let launch = self.launch;
+        let cpus = scheduling::cpus(launch, &limits);
         let agent = self.agent()?;
-        agent.set_cpus(cpus);
+        agent.set_cpus(cpus.len());
         agent.set_limits(&limits);
+        if moved {
+            let mut act = |thread| scheduling::reschedule(thread, &cpus, limits.weight);
+            agent.on_every_thread(&mut act).at("update", "schedule anew the processes of", "the container")?;
+        }
         Ok(Answer::Done)
     }
 

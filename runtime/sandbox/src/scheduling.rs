@@ -7,6 +7,7 @@ use nix::unistd::Pid;
 use rlrun_spec::Failure;
 use rlrun_spec::limits::{Limits, Weight};
 use rlrun_spec::plan::Launch;
+use rustix::io::Errno;
 
 /// The CPUs that the container starts on: those that were named, or as few as its share of them needs, which spares it
 /// most of the stopping. Different containers begin at different ones.
@@ -49,5 +50,31 @@ pub(crate) fn apply(launch: &Launch) -> Result<(), Failure> {
             rustix::process::setpriority_process(None, nice).at("", "set", format!("nice {nice}"))
         }
         Some(Weight::Idle) => crate::sys::become_idle().at("", "set", "SCHED_IDLE"),
+    }
+}
+
+/// The same for a thread that runs already, whose weight can only be lowered. One that has ended needs none.
+pub(crate) fn reschedule(thread: i32, cpus: &[usize], weight: Option<Weight>) -> Result<(), Errno> {
+    let to_errno = |errno: nix::errno::Errno| Errno::from_raw_os_error(errno as i32);
+    let mut set = CpuSet::new();
+    for cpu in cpus {
+        set.set(*cpu).map_err(to_errno)?;
+    }
+    match sched_setaffinity(Pid::from_raw(thread), &set).map_err(to_errno) {
+        Ok(()) => {}
+        Err(Errno::SRCH) => return Ok(()),
+        Err(errno) => return Err(errno),
+    }
+    let steps = match weight {
+        None => return Ok(()),
+        Some(Weight::Nice(steps)) => i32::from(steps),
+        Some(Weight::Idle) => 19,
+    };
+    let thread = rustix::process::Pid::from_raw(thread);
+    let wanted = (rustix::process::getpriority_process(None)? + steps).min(19);
+    match rustix::process::getpriority_process(thread) {
+        Ok(now) if now < wanted => rustix::process::setpriority_process(thread, wanted),
+        Ok(_) | Err(Errno::SRCH) => Ok(()),
+        Err(errno) => Err(errno),
     }
 }

@@ -13,8 +13,10 @@ pub struct Usage {
     pub throttled_ns: u64,
     /// Bytes of memory, shared pages once: anonymous, shared and in the container's own file systems in memory.
     pub memory: u64,
-    /// Bytes of it that are swapped out.
+    /// Bytes beside it that are swapped out.
     pub swap: u64,
+    /// Bytes of memory that it may use; None: all of the machine's.
+    pub memory_limit: Option<u64>,
     /// How often a process was killed because of the memory limit.
     pub oom_kills: u64,
     /// Processes and threads.

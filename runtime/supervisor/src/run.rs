@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use rlrun_net::{Driver, inside};
 use rlrun_sandbox::sys::take_inherited;
 use rlrun_sandbox::{Container, LOCK_FD, READY_FD, Trace, tell};
+use rlrun_spec::limits::Limits;
 use rlrun_spec::plan::Launch;
 use rlrun_spec::protocol::OutOfMemory;
 use rlrun_spec::supervision::{Reply, Request};
@@ -43,6 +44,7 @@ pub(crate) fn run(launch: &Launch, plan: OwnedFd) -> Result<u8, Failure> {
         mourned: false,
         control: None,
         fate: Fate::new(&launch.facts.life),
+        limits: None,
     };
     let code = supervise(plan, &mut watch);
     let forgotten = end(&mut watch, &code);
@@ -74,6 +76,8 @@ pub(crate) struct Watch<'a> {
     /// Who asks for something; None where the file system takes no sockets.
     pub(crate) control: Option<Control>,
     pub(crate) fate: Fate,
+    /// Limits that it was given while it ran, and keeps when it is started again.
+    pub(crate) limits: Option<Box<Limits>>,
 }
 
 impl Watch<'_> {

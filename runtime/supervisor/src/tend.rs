@@ -71,6 +71,9 @@ pub(crate) fn tend(
         // Only memory: the container runs as well with the pages of the start still here.
     }
     let mut tended = Tended { container, raw, outputs, inputs, ended: false, asked: VecDeque::new() };
+    if let Some(limits) = watch.limits.clone() {
+        tended.ask(None, &protocol::Request::Limit(limits))?;
+    }
     loop {
         let ready = tended.wait(network.as_deref(), signals, watch)?;
         if ready.signals {
@@ -180,7 +183,12 @@ impl Tended {
             Request::Signal(signal) => Served::Now(done(self.container.signal(*signal))),
             Request::Stop { signal, seconds } => Served::Now(done(self.stop(watch, *signal, *seconds))),
             Request::Mapper(request) => match self.ask(Some(call.client), request) {
-                Ok(()) => Served::Later,
+                Ok(()) => {
+                    if let protocol::Request::Limit(limits) = request {
+                        watch.limits = Some(limits.clone());
+                    }
+                    Served::Later
+                }
                 Err(failure) => Served::Now(Reply::Refused(Box::new(failure))),
             },
             Request::Watch | Request::Rename(_) => Served::Not,

@@ -235,6 +235,9 @@ struct LimitArgs {
     /// Memory that is left to the container when others want it
     #[arg(long, value_name = "SIZE")]
     memory_reservation: Option<String>,
+    /// How readily its memory is swapped out, 0 to 100
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    memory_swappiness: Option<String>,
     /// Stop and wait instead of killing what is over the memory limit
     #[arg(long)]
     oom_kill_disable: bool,
@@ -415,6 +418,7 @@ impl LimitArgs {
             memory: size("--memory", &self.memory)?,
             memory_swap: self.memory_swap.as_deref().map(limits::swap).transpose()?,
             memory_reservation: size("--memory-reservation", &self.memory_reservation)?,
+            memory_swappiness: self.memory_swappiness.as_deref().map(limits::swappiness).transpose()?.flatten(),
             oom_kill_disable: self.oom_kill_disable,
             oom_score_adj: self.oom_score_adj.as_deref().map(limits::oom_score_adj).transpose()?,
             cpu_millis: self.cpus.as_deref().map(limits::cpus).transpose()?,

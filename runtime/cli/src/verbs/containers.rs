@@ -4,12 +4,14 @@ mod choice;
 mod document;
 mod life;
 mod list;
+mod usage;
 
 use super::{Outcome, Verb, place, read, verb, with};
 use crate::arguments::files::{CpArgs, DiffArgs, ExportArgs};
 use crate::arguments::images::RmArgs;
 use crate::arguments::life::{KillArgs, StopArgs};
 use crate::arguments::look::{ContainerArgs, InspectArgs, Kind, LogsArgs, PortArgs, PsArgs};
+use crate::arguments::usage::{StatsArgs, UpdateArgs};
 use crate::format::inspected;
 use crate::report;
 use crate::table::now;
@@ -22,6 +24,7 @@ use rlrun_engine::{containers, images, volumes};
 use rlrun_spec::{Failure, Stage};
 use serde_json::Value;
 use std::process::ExitCode;
+pub(super) use usage::{stats, update};
 
 /// The verbs of `rlrun container`; all but `exists` have a name of their own beside it.
 pub(super) const VERBS: &[Verb] = &[
@@ -36,8 +39,10 @@ pub(super) const VERBS: &[Verb] = &[
     verb("ls", "List containers", with::<PsArgs>, ps).known_as(&["list", "ps"]),
     verb("port", "Print the published ports of a container", with::<PortArgs>, ports),
     verb("rm", "Remove containers that have ended", with::<RmArgs>, super::images::remove_containers),
+    verb("stats", "Show what containers use", with::<StatsArgs>, stats),
     verb("stop", "End containers, gently first", with::<StopArgs>, stop),
     verb("top", "Show the processes of a container", super::top::define, super::top::top),
+    verb("update", "Change the limits of a container", with::<UpdateArgs>, update),
 ];
 
 fn exists(matches: &mut ArgMatches, _: Marks) -> Outcome {

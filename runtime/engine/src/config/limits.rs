@@ -110,7 +110,8 @@ fn check_memory(request: &LimitRequest) -> Result<(), Failure> {
     }
 }
 
-fn total_memory() -> Option<u64> {
+/// Bytes of the machine's memory.
+pub(crate) fn total_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.trim().strip_suffix(" kB")?;
     kib.parse::<u64>().ok()?.checked_mul(1024)
@@ -121,7 +122,7 @@ fn total_memory() -> Option<u64> {
 pub fn resources(limits: &LimitRequest) -> LinuxResources {
     let mut resources = LinuxResources::default();
     let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    if limits.memory.is_some() || limits.memory_reservation.is_some() {
+    if limits.memory.is_some() || limits.memory_reservation.is_some() || limits.memory_swappiness.is_some() {
         let mut memory = LinuxMemory::default();
         memory.set_limit(limits.memory.map(signed)).set_reservation(limits.memory_reservation.map(signed));
         memory.set_swap(limits.memory.map(|memory| match limits.memory_swap {
@@ -130,6 +131,7 @@ pub fn resources(limits: &LimitRequest) -> LinuxResources {
             // As much swap as memory, as in podman and docker.
             None => signed(memory.saturating_mul(2)),
         }));
+        memory.set_swappiness(limits.memory_swappiness);
         memory.set_disable_oom_killer(limits.oom_kill_disable.then_some(true));
         resources.set_memory(Some(memory));
     }
@@ -153,11 +155,25 @@ fn millis_text(millis: u32) -> String {
     format!("{}.{:03}", millis / 1000, millis % 1000)
 }
 
+/// The names of controls that say how a limit holds.
+pub(crate) const NAMES: &[&str] = &[
+    "blkio-weight",
+    "cpu-limit",
+    "cpu-shares",
+    "cpuset",
+    "device-read-bps",
+    "device-write-bps",
+    "memory-limit",
+    "memory-reservation",
+    "memory-swappiness",
+    "pids-limit",
+];
+
 /// Adds a control for each limit.
 ///
 /// # Errors
 /// With the first limit that does not hold as asked, when the user said `--limits=require`.
-pub(super) fn decide(
+pub(crate) fn decide(
     controls: &mut Controls,
     request: &LimitRequest,
     host: &HostFacts,
@@ -170,8 +186,9 @@ pub(super) fn decide(
     let cpuset = request.cpuset.iter().map(|words| (Some("--cpuset-cpus"), affinity(words)));
     let shares = request.cpu_shares.iter().map(|shares| (Some("--cpu-shares"), shares_control(*shares)));
     let reservation = request.memory_reservation.iter().map(|n| (Some("--memory-reservation"), reservation(*n)));
+    let swappiness = request.memory_swappiness.iter().map(|n| (Some("--memory-swappiness"), swappiness(*n)));
     let block_io = request.block_io.iter().map(|(option, value)| (Some(option.as_str()), block_io(option, value)));
-    all.extend(cpuset.chain(shares).chain(reservation).chain(block_io));
+    all.extend(cpuset.chain(shares).chain(reservation).chain(swappiness).chain(block_io));
     for (asked, control) in all {
         if control.enforced != Enforced::Yes
             && let Some(option) = asked
@@ -258,6 +275,11 @@ fn shares_control(shares: u64) -> Control {
 fn reservation(bytes: u64) -> Control {
     let why = "only a cgroup can keep memory back for a container";
     weak(limit("memory-reservation", bytes.to_string(), "none"), Enforced::No, why)
+}
+
+fn swappiness(percent: u64) -> Control {
+    let why = "only a cgroup of version 1 can set it for a container";
+    weak(limit("memory-swappiness", percent.to_string(), "none"), Enforced::No, why)
 }
 
 fn block_io(option: &str, value: &str) -> Control {

@@ -21,6 +21,9 @@ pub struct LimitRequest {
     pub memory_swap: Option<Swap>,
     /// `--memory-reservation`, bytes.
     pub memory_reservation: Option<u64>,
+    /// `--memory-swappiness`.
+    #[serde(default)]
+    pub memory_swappiness: Option<u64>,
     /// `--oom-kill-disable`.
     pub oom_kill_disable: bool,
     /// `--oom-score-adj`.
@@ -110,6 +113,14 @@ pub fn cpus(word: &str) -> Result<u32, Invalid> {
 /// When it is not a size.
 pub fn swap(word: &str) -> Result<Swap, Invalid> {
     if word == "-1" { Ok(Swap::Unlimited) } else { size("--memory-swap", word).map(Swap::AtMost) }
+}
+
+/// `--memory-swappiness`; `-1` leaves it as it is.
+///
+/// # Errors
+/// When it is not a number from 0 to 100.
+pub fn swappiness(word: &str) -> Result<Option<u64>, Invalid> {
+    if word == "-1" { Ok(None) } else { number("--memory-swappiness", word, 0..=100).map(Some) }
 }
 
 /// `--cpu-period`, `--cpu-quota` and `--cpu-shares` within what the kernel's cgroups take.

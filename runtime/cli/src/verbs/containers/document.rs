@@ -77,7 +77,7 @@ pub(super) fn document(place: &Place, container: &Container) -> Result<Value, Fa
             "StopTimeout": summary.life.stop_seconds,
             "Umask": format!("{:04o}", details.request.umask),
         },
-        "HostConfig": {
+        "HostConfig": with_limits(&at, json!({
             "AutoRemove": summary.remove,
             "NetworkMode": summary.network,
             "PortBindings": ports,
@@ -92,12 +92,41 @@ pub(super) fn document(place: &Place, container: &Container) -> Result<Value, Fa
             },
             "LogConfig": log,
             "Init": details.spec.init,
-            "Memory": at("/linux/resources/memory/limit"),
-            "PidsLimit": at("/linux/resources/pids/limit"),
-        },
+        })),
         "Controls": details.spec.controls,
         "Verdicts": details.verdicts,
     }))
+}
+
+/// Adds the limits, under podman's names.
+fn with_limits(at: &dyn Fn(&str) -> Value, mut config: Value) -> Value {
+    let resources = [
+        ("Memory", "memory/limit"),
+        ("MemorySwap", "memory/swap"),
+        ("MemoryReservation", "memory/reservation"),
+        ("MemorySwappiness", "memory/swappiness"),
+        ("OomKillDisable", "memory/disableOOMKiller"),
+        ("CpuPeriod", "cpu/period"),
+        ("CpuQuota", "cpu/quota"),
+        ("CpuShares", "cpu/shares"),
+        ("CpusetCpus", "cpu/cpus"),
+        ("PidsLimit", "pids/limit"),
+    ];
+    for (name, field) in resources {
+        config[name] = at(&format!("/linux/resources/{field}"));
+    }
+    config["NanoCpus"] = nano_cpus(at("/linux/resources/cpu/quota"), at("/linux/resources/cpu/period"));
+    config["OomScoreAdj"] = at("/process/oomScoreAdj");
+    config["Ulimits"] = at("/process/rlimits");
+    config
+}
+
+/// Billionths of a CPU.
+fn nano_cpus(quota: Value, period: Value) -> Value {
+    match (quota.as_u64(), period.as_u64().filter(|period| *period > 0)) {
+        (Some(quota), Some(period)) => json!(quota.saturating_mul(1_000_000_000) / period),
+        _ => Value::Null,
+    }
 }
 
 fn document_of_state(container: &Container) -> Value {

@@ -1,0 +1,140 @@
+//! `stats` against the kernel's own accounting, and `update` of what runs.
+
+use nix::sys::signal::Signal;
+use rlrun_tests::{Case, case, until};
+use serde_json::Value;
+
+fn stats(case: &Case, name: &str) -> Value {
+    let out = case.run(["stats", "--no-stream", "--format", "json", name]);
+    let mut all: Vec<Value> = serde_json::from_str(&out.ok().out()).unwrap();
+    all.remove(0)
+}
+
+fn number(stats: &Value, field: &str) -> f64 {
+    f64::from(u32::try_from(stats[field].as_u64().unwrap_or_else(|| panic!("{field} in {stats}")) / 1000).unwrap())
+}
+
+/// Processor time of the container's pid 1 and of what it has waited for, in seconds, from the kernel.
+fn kernel_seconds(case: &Case, name: &str) -> f64 {
+    let pid = case.run(["inspect", "--format", "{{.State.Pid}}", name]).ok().out();
+    let line = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap();
+    let fields: Vec<&str> = line.rsplit_once(')').unwrap().1.split_ascii_whitespace().collect();
+    let ticks: u32 = fields[11..15].iter().map(|f| f.parse::<u32>().unwrap()).sum();
+    f64::from(ticks) / 100.0
+}
+
+#[test]
+fn processor_time_and_tasks_are_the_kernels() {
+    let case = case!(Userns).keeping_containers();
+    // Children that were waited for, then rest.
+    case.detached(&["--name", "a"], ["sh", "-c", "probe burn 2 1; exec sleep 100"]);
+    let settled = until(20, || {
+        let before = kernel_seconds(&case, "a");
+        let seen = stats(&case, "a");
+        let after = kernel_seconds(&case, "a");
+        (seen["pids"] == "1" && (after - before).abs() < 0.001 && after > 0.3).then_some((seen, after))
+    });
+    let (seen, kernel) = settled.expect("the payload rests");
+    let ours = number(&seen, "cpu_nanoseconds") / 1e6;
+    assert!((ours - kernel).abs() <= 0.05, "{ours} s and by the kernel {kernel} s");
+    assert!(seen["mem_usage"].as_str().unwrap().contains(" / "), "{seen}");
+}
+
+#[test]
+fn memory_is_what_is_really_there() {
+    let case = case!(Userns).keeping_containers();
+    for (name, words) in [
+        ("anon", ["eat", "anon", "1", "40", ""]),
+        ("memfd", ["eat", "memfd", "1", "40", ""]),
+        ("sharing", ["eat", "sharing", "10", "40", ""]),
+        ("file", ["eat", "file", "1", "40", "/dev/shm/x"]),
+    ] {
+        let id = case.detached(&["--name", name, "-m", "200m"], words);
+        assert_eq!(id.len(), 64);
+        let full = until(20, || case.run(["logs", name]).out().contains("full").then_some(()));
+        assert!(full.is_some(), "{name}: {}", case.run(["logs", name]).out());
+        let mib = number(&stats(&case, name), "mem_bytes") / 1048.576;
+        assert!((40.0..46.0).contains(&mib), "{name}: {mib} MiB");
+        case.run(["kill", name]).ok();
+    }
+}
+
+#[test]
+fn the_columns_are_podmans() {
+    let case = case!(Userns).keeping_containers();
+    let id = case.detached(&["--name", "a"], ["sleep", "100"]);
+    let out = case.run(["stats", "--no-stream"]).ok().out();
+    let heading = out.lines().next().unwrap();
+    for word in
+        ["ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "NET IO", "BLOCK IO", "PIDS", "CPU TIME", "AVG CPU %"]
+    {
+        assert!(heading.contains(word), "{word} in {heading}");
+    }
+    assert!(out.contains(&id[..12]), "{out}");
+    case.run(["stats", "--no-stream", "--format", "{{.Name}} {{.PIDS}}", "a"]).ok().prints("a 1");
+    case.run(["kill", "a"]).ok();
+    case.run(["wait", "a"]);
+    case.run(["stats", "--no-stream", "--format", "{{.Name}}"]).ok().prints("");
+    case.run(["stats", "--no-stream", "--all", "--format", "{{.Name}} {{.CPUPerc}}"]).ok().prints("a --");
+    case.run(["stats", "--no-stream", "nobody"]).refused(125, "no such container");
+}
+
+#[test]
+fn limits_of_a_running_container_can_be_changed() {
+    let case = case!(Userns).keeping_containers();
+    case.detached(&["--name", "a"], ["probe", "burn", "2", "60"]);
+    case.run(["update", "--cpus", "0.2", "-m", "64m", "a"]).ok();
+    let throttled = until(20, || (stats(&case, "a")["throttled_periods"].as_u64()? > 2).then_some(()));
+    assert!(throttled.is_some(), "{}", stats(&case, "a"));
+    assert_eq!(stats(&case, "a")["mem_limit"], 64 << 20);
+    // Recorded, for the next start.
+    case.run(["inspect", "--format", "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}}", "a"])
+        .ok()
+        .prints("67108864 200000000");
+    case.run(["update", "--cpus", "0", "a"]).ok();
+    let free = until(20, || (stats(&case, "a")["throttled_periods"] == 0).then_some(()));
+    assert!(free.is_some(), "{}", stats(&case, "a"));
+    case.run(["update", "--pids-limit", "7", "a"]).ok().complains("next start");
+    for (options, why) in [
+        (&["--cpus", "900"][..], "CPUs"),
+        (&["--memory", "1k"], "1m"),
+        (&["--memory", "900t"], "machine"),
+        (&["--cpuset-cpus", "4000"], "4000"),
+        (&[], "no limit is given"),
+    ] {
+        case.rlrun(["update"]).args(options).args(["a"]).run().refused(125, why);
+    }
+}
+
+#[test]
+fn a_container_that_is_out_of_memory_by_an_update_is_ended() {
+    let case = case!(Userns).keeping_containers();
+    case.detached(&["--name", "a"], ["eat", "anon", "1", "100"]);
+    let full = until(20, || case.run(["logs", "a"]).out().contains("full").then_some(()));
+    assert!(full.is_some());
+    case.run(["update", "-m", "32m", "a"]).ok();
+    let ended = until(20, || {
+        let state = case.run(["inspect", "--format", "{{.State.OOMKilled}} {{.State.ExitCode}}", "a"]).out();
+        (state.trim() == "true 137").then_some(())
+    });
+    assert!(ended.is_some());
+    let events = case.run(["events", "--stream=false", "--filter", "event=oom", "--format", "{{.Name}}"]);
+    events.ok().prints("a");
+}
+
+#[test]
+fn a_stopped_mapper_does_not_stop_its_supervisor() {
+    let case = case!(Userns).keeping_containers();
+    case.detached(&["--name", "a"], ["sh", "-c", "while :; do echo x; sleep 0.1; done"]);
+    let pid: i32 = case.run(["inspect", "--format", "{{.State.Pid}}", "a"]).ok().out().trim().parse().unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mapper = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
+    let mapper = nix::unistd::Pid::from_raw(mapper);
+    nix::sys::signal::kill(mapper, Signal::SIGSTOP).unwrap();
+    let waiting = case.rlrun(["stats", "--no-stream", "a"]).spawn();
+    let lines = || case.run(["logs", "a"]).ok().out().lines().count();
+    let before = lines();
+    assert!(until(20, || (lines() > before).then_some(())).is_some(), "output goes on");
+    nix::sys::signal::kill(mapper, Signal::SIGCONT).unwrap();
+    waiting.finish().ok().says("a");
+}
