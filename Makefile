@@ -71,11 +71,12 @@ check: policies ## fmt, clippy, docs, dependency rules, licences, spelling
 fuzz: policies ## Give every parser and the layer extractor changed samples, FUZZ_SECONDS each
 	RLRUN_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test -p rlrun-image --lib fuzz:: -- --nocapture --test-threads 2
 
-bench: ## Measure against podman, runc, crun, bubblewrap, skopeo, umoci; writes docs/benchmarks.md and docs/benchmarks-images.md
+bench: ## Measure against podman, runc, crun, bubblewrap, skopeo, umoci; writes docs/benchmarks*.md
 	@scripts/provision.sh build run test bench
 	$(MAKE) PROFILE=release build
 	@scripts/bench.sh "$(CARGO_TARGET_DIR)/stage-release"
 	@scripts/bench-images.sh "$(CARGO_TARGET_DIR)/stage-release" docs/benchmarks-images.md
+	@scripts/bench-scale.sh "$(CARGO_TARGET_DIR)/stage-release" docs/benchmarks-scale.md
 
 install: ## Install under $(DESTDIR)$(PREFIX)
 	$(MAKE) PROFILE=release build

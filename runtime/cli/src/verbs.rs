@@ -7,6 +7,7 @@ mod documents;
 mod events;
 mod exec;
 mod files;
+mod generate;
 mod images;
 mod logs;
 mod policy;
@@ -16,9 +17,9 @@ mod top;
 mod volume;
 
 use crate::arguments::files::{CpArgs, DiffArgs, ExportArgs};
-use crate::arguments::images::{HistoryArgs, ImagesArgs, RmArgs, RmiArgs, TagArgs, UntagArgs};
+use crate::arguments::images::{HistoryArgs, ImagesArgs, RmiArgs, TagArgs, UntagArgs};
 use crate::arguments::journal::EventsArgs;
-use crate::arguments::life::{KillArgs, StopArgs};
+use crate::arguments::life::{KillArgs, PauseArgs, RenameArgs, RestartArgs, StartArgs, StopArgs, WaitArgs};
 use crate::arguments::look::{InspectArgs, LogsArgs, PortArgs, PsArgs};
 use crate::arguments::read_as_podman_does;
 use crate::arguments::transfer::{
@@ -119,11 +120,18 @@ const VERBS: &[Verb] = &[
         |c| group(c, &system::VERBS),
         |m, marks| run_in_group(&system::VERBS, m, marks),
     ),
+    verb("create", "Make a container and do not start it", run::define_create, run::create),
+    verb("start", "Start containers that are there", with::<StartArgs>, containers::start),
+    verb("restart", "Stop containers and start them again", with::<RestartArgs>, containers::restart),
     verb("stop", "End containers, gently first", with::<StopArgs>, containers::stop),
     verb("kill", "Send a signal to containers", with::<KillArgs>, containers::kill),
     verb("stats", "Show what containers use", with::<StatsArgs>, containers::stats),
     verb("update", "Change the limits of a container", with::<UpdateArgs>, containers::update),
-    verb("rm", "Remove containers that have ended", with::<RmArgs>, images::remove_containers),
+    verb("pause", "Stop every process of containers", with::<PauseArgs>, containers::pause),
+    verb("unpause", "Let them go on", with::<PauseArgs>, containers::unpause),
+    verb("wait", "Wait for containers to end and print their exit codes", with::<WaitArgs>, containers::wait),
+    verb("rename", "Give a container another name", with::<RenameArgs>, containers::rename),
+    verb("rm", "Remove containers", containers::define_remove, containers::remove),
     verb(
         "container",
         "Work with containers",
@@ -168,6 +176,12 @@ const VERBS: &[Verb] = &[
         "List and check policies",
         |c| group(c, &policy::VERBS),
         |m, marks| run_in_group(&policy::VERBS, m, marks),
+    ),
+    verb(
+        "generate",
+        "Print what starts containers after a boot: a systemd unit, a line for cron",
+        |c| group(c, generate::VERBS),
+        |m, marks| run_in_group(generate::VERBS, m, marks),
     ),
     verb("completion", "Print a completion script", with::<documents::CompletionArgs>, documents::completion),
     verb("version", "Print the version", |c| c, documents::version),
@@ -258,6 +272,7 @@ const LOOKING: &[&str] = &[
     "events",
     "exists",
     "export",
+    "generate",
     "history",
     "images",
     "info",

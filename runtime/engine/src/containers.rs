@@ -127,6 +127,13 @@ pub fn find(place: &Place, word: &str) -> Result<Container, Failure> {
     directory_of(place, word).and_then(|directory| Container::read(directory).ok_or_else(|| none(place, word)))
 }
 
+/// The container with exactly this name.
+#[must_use]
+pub fn find_by_name(place: &Place, name: &str) -> Option<Container> {
+    let target = fs::read_link(place.data.join("names").join(name)).ok()?;
+    Container::read(place.data.join("containers").join(target.file_name()?))
+}
+
 /// The directory that a name or the beginning of exactly one id stands for, whether or not it has a record.
 pub(crate) fn directory_of(place: &Place, word: &str) -> Result<PathBuf, Failure> {
     if word.is_empty() || word.contains('/') || word.starts_with('.') {

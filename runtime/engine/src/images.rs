@@ -9,11 +9,13 @@ pub use upkeep::{check, usage};
 
 pub use rlrun_image::{Compression, Credentials, Files, Kept, Layout, VerifiedSignature};
 
+use crate::containers::Container;
 use crate::host::cause::{Cause, IdKind, Surroundings};
 use crate::host::idmap::{self, IdPlan};
 use crate::host::{overlay, probe};
 use crate::id_map_job::IdMapJobs;
 use crate::journal;
+use crate::life::{self, Removal};
 use crate::place::Place;
 use crate::record;
 use crate::volumes;
@@ -102,9 +104,9 @@ impl Workshop {
     /// `rlrun rm`.
     ///
     /// # Errors
-    /// When there is no such container, or it runs.
-    pub fn remove_container(&self, word: &str, volumes: OwnVolumes) -> Result<(), Failure> {
-        record::remove(&self.place, word, volumes, &mut |directory| self.jobs.remove(directory))
+    /// As [`life::remove`].
+    pub fn remove_container(&self, container: &Container, removal: Removal) -> Result<(), Failure> {
+        life::remove(&self.place, container, removal, &mut |directory| self.jobs.remove(directory))
     }
 
     /// Where this user's things are.

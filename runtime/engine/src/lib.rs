@@ -21,6 +21,7 @@ pub mod record;
 pub mod request;
 pub mod run;
 pub mod running;
+pub mod start;
 pub mod storage;
 pub mod supervisor;
 pub mod top;
@@ -28,6 +29,7 @@ pub mod trace;
 pub mod update;
 pub mod usage;
 pub mod volumes;
+pub mod wait;
 
 /// Tells the user something that stops nothing.
 pub fn warn(text: &str) {

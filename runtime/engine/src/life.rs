@@ -1,22 +1,33 @@
-//! What commands do to containers that are there: stop, signal.
+//! What commands do to containers that are there: stop, signal, pause, rename, remove.
 
 use crate::containers::{Container, Status};
 use crate::journal;
+use crate::place::Place;
+use crate::record::file::replace_summary;
+use crate::record::{self, OwnVolumes, Summary, failed, lock};
 use crate::supervisor::{self, Supervisor};
 use rlrun_spec::supervision::Request;
-use rlrun_spec::{Failure, Kind, Stage};
+use rlrun_spec::{Failure, Kind, Stage, protocol};
 use serde_json::json;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Duration;
 
 /// How long the end of a killed container may take: its file systems are unmounted, with `--rm` removed.
 const TEAR_DOWN: Duration = Duration::from_secs(60);
 
-pub(crate) fn about(operation: &str, name: &str) -> Failure {
+/// How long `rm -f` waits for the answer of a supervisor.
+const FORCE_AFTER: Duration = Duration::from_secs(10);
+
+/// A failure because of what a container does.
+#[must_use]
+pub fn about(operation: &str, name: &str) -> Failure {
     Failure::new(Stage::Cli, Kind::Usage, "container-state", &format!("{operation} the container"), name)
 }
 
 /// Something happened to a container by a command.
-pub(crate) fn event(action: &str, container: &Container) {
+pub fn event(action: &str, container: &Container) {
     journal::event("container", action, &container.summary.id, &container.summary.name, json!({}));
 }
 
@@ -32,13 +43,17 @@ pub struct Stopping {
 ///
 /// # Errors
 /// When its supervisor cannot be reached.
-pub fn begin_stop(
+pub fn begin_stop(container: &Container, seconds: Option<u32>) -> Result<Option<Stopping>, Failure> {
+    stop_by(Supervisor::of(container)?, container, seconds)
+}
+
+fn stop_by(
+    supervisor: Option<Supervisor>,
     container: &Container,
-    signal: Option<i32>,
     seconds: Option<u32>,
 ) -> Result<Option<Stopping>, Failure> {
-    let Some(supervisor) = Supervisor::of(container)? else { return Ok(None) };
-    match supervisor.ask(&Request::Stop { signal, seconds }, &[]) {
+    let Some(supervisor) = supervisor else { return Ok(None) };
+    match supervisor.ask(&Request::Stop { signal: None, seconds }, &[]) {
         Ok(()) => {}
         // It ended by itself meanwhile, which is what was wanted.
         Err(_) if supervisor.outlive(Duration::ZERO)? => return Ok(None),
@@ -83,7 +98,7 @@ pub fn signal(container: &Container, signal: i32) -> Result<(), Failure> {
 /// # Errors
 /// When it cannot be ended at all.
 pub fn force_end(container: &Container, seconds: Option<u32>) -> Result<(), Failure> {
-    let begun = begin_stop(container, None, seconds);
+    let begun = Supervisor::within(container, FORCE_AFTER).and_then(|s| stop_by(s, container, seconds));
     match begun.and_then(|stopping| stopping.map_or(Ok(()), Stopping::finish)) {
         Ok(()) => Ok(()),
         Err(_) => supervisor::kill(container).map(|()| event("kill", container)),
@@ -94,4 +109,93 @@ pub fn force_end(container: &Container, seconds: Option<u32>) -> Result<(), Fail
 #[must_use]
 pub fn is_looked_after(container: &Container) -> bool {
     container.status.is_alive() || container.status == Status::Restarting
+}
+
+/// Stops every process of a container, or lets them go on.
+///
+/// # Errors
+/// When it does not run, or does so already.
+pub fn pause(container: &Container, request: protocol::Request) -> Result<(), Failure> {
+    let (wanted, action) = match request {
+        protocol::Request::Unpause => (Status::Paused, "unpause"),
+        _ => (Status::Running, "pause"),
+    };
+    let refused = || about(action, &container.summary.name).why(format!("it is {}", container.status.word()));
+    if container.status != wanted {
+        return Err(refused());
+    }
+    let supervisor = Supervisor::of(container)?.ok_or_else(refused)?;
+    supervisor.ask_mapper(request)?;
+    event(action, container);
+    Ok(())
+}
+
+/// `rlrun rename`. The new name is claimed before the old one is let go.
+///
+/// # Errors
+/// When the name is taken, or the disk is full.
+pub fn rename(place: &Place, container: &Container, name: &str) -> Result<(), Failure> {
+    let directory = &container.directory;
+    let failed = |operation: &str, e: &std::io::Error| failed("rename", operation, directory, e);
+    let _change = lock::change(directory, lock::Patience::Endless).map_err(|e| failed("lock", &e))?;
+    let summary = Summary::read(directory).map_err(|e| failed("read the record in", &e))?;
+    if summary.name == name {
+        return Err(about("rename", name).why("it has this name already"));
+    }
+    let names = place.own("names")?;
+    let target = Path::new("../containers").join(&summary.id);
+    record::claim(&target, &names.join(name), name)?;
+    let renamed = Summary { name: name.to_owned(), ..summary.clone() };
+    replace_summary(directory, &renamed).map_err(|e| failed("write the record in", &e))?;
+    // A supervisor takes the name away with the container, and tells it in events.
+    if let Some(supervisor) = Supervisor::of(container)? {
+        match supervisor.ask(&Request::Rename(name.to_owned()), &[]) {
+            Err(_) if supervisor.outlive(Duration::ZERO)? => {}
+            other => other?,
+        }
+    }
+    let old = names.join(&summary.name);
+    match fs::remove_file(&old) {
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(failed("remove the old name of", &e)),
+        _ => {}
+    }
+    journal::event("container", "rename", &summary.id, name, json!({"oldName": summary.name}));
+    Ok(())
+}
+
+/// How a container is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Removal {
+    /// It is ended first, in that many seconds or what was said when it was created; None: it must have ended.
+    pub force: Option<Option<u32>>,
+    /// What becomes of its own volumes.
+    pub volumes: OwnVolumes,
+}
+
+impl Removal {
+    /// Whatever it does; its volumes go with it.
+    #[must_use]
+    pub fn forced() -> Removal {
+        Removal { force: Some(None), volumes: OwnVolumes::Remove }
+    }
+}
+
+/// `rlrun rm`.
+///
+/// # Errors
+/// When it runs and is not to be ended, or its files cannot be removed.
+pub fn remove(
+    place: &Place,
+    container: &Container,
+    removal: Removal,
+    clear: &mut dyn FnMut(&Path) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    if let Some(seconds) = removal.force {
+        force_end(container, seconds)?;
+    }
+    match record::remove(place, &container.summary.id, removal.volumes, clear) {
+        // It was to leave nothing, and has.
+        Err(failure) if crate::containers::is_missing(&failure) => Ok(()),
+        other => other,
+    }
 }

@@ -46,6 +46,12 @@ pub fn free_name(place: &Place, id: &str) -> String {
     format!("{name}_{}", id.get(4..10).unwrap_or_default())
 }
 
+/// Another name when that one has been taken meanwhile; nobody else thinks of it.
+#[must_use]
+pub fn other_name(name: &str, id: &str) -> String {
+    format!("{name}_{}", id.get(10..20).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,7 +19,7 @@ use rlrun_spec::container::{NetworkMode, UserNamespace};
 use rlrun_spec::life::{DEFAULT_STOP_SECONDS, Life, Log, Restart};
 use rlrun_spec::plan::{LaunchFacts, Rootfs, Slirp};
 use rlrun_spec::policy::{Admitted, Denied};
-use rlrun_spec::{Failure, HostFacts, Kind, Stage};
+use rlrun_spec::{Failure, HostFacts, ImageIdentity, Kind, Stage};
 use std::path::Path;
 
 /// slirp4netns' own recommendation for throughput (slirp4netns(1)).
@@ -57,6 +57,8 @@ pub enum Fetching<'a> {
     Allowed(Listener<'a>),
     /// Never: a plan leaves nothing behind.
     Forbidden,
+    /// Never: a container goes on with the image that it was made of, whatever has its name by now.
+    Known(&'a ImageIdentity),
 }
 
 /// Decides everything.
@@ -110,12 +112,18 @@ fn resolve(
     host: &HostFacts,
     pin: Pin,
 ) -> Result<(ResolvedImage, Pin), Failure> {
+    if let Fetching::Known(identity) = fetching {
+        let mut image = store.resolve(&identity.id)?;
+        identity.reference.clone_into(&mut image.identity.reference);
+        return Ok((image, pin));
+    }
     let fetch = &request.launching.fetch;
     let transport = Transport::parse(&request.image)?;
     let listener = match (fetching, &transport) {
         (Fetching::Forbidden, Transport::Registry(name)) => return Ok((store.resolve(name)?, pin)),
         (Fetching::Forbidden, Transport::Files(_)) => return Err(unplanned(&request.image)),
         (Fetching::Allowed(listener), _) => listener,
+        (Fetching::Known(_), _) => return Err(unplanned(&request.image)),
     };
     if let Transport::Registry(name) = &transport
         && matches!(fetch.when, Pull::Never | Pull::Missing)

@@ -94,27 +94,75 @@ pub fn create(place: &Place, id: &str, name: &str, remains: Remains) -> Result<R
     Ok(record)
 }
 
+/// Whether this is [`create`]'s failure about a name that another container has.
+#[must_use]
+pub fn is_taken(failure: &Failure) -> bool {
+    failure.step == CLAIM && failure.kind == Kind::Usage
+}
+
+const CLAIM: &str = "claim-name";
+
 /// A name whose container is gone (its directory was removed, its link not yet) is free.
-fn claim(target: &Path, link: &Path, name: &str) -> Result<(), Failure> {
+pub(crate) fn claim(target: &Path, link: &Path, name: &str) -> Result<(), Failure> {
     match symlink(target, link) {
-        Err(e) if e.kind() == ErrorKind::AlreadyExists && !link.exists() => {
+        Err(e) if e.kind() == ErrorKind::AlreadyExists && (!link.exists() || is_former(link, name)) => {
             fs::remove_file(link).and_then(|()| symlink(target, link))
         }
         other => other,
     }
     .map_err(|e| {
         if e.kind() != ErrorKind::AlreadyExists {
-            return failed("claim-name", "claim the name", link, &e);
+            return failed(CLAIM, "claim the name", link, &e);
         }
         let holder = fs::read_link(link).ok().and_then(|t| Some(t.file_name()?.to_string_lossy().into_owned()));
         let why = format!("it is in use by container {:.12}", holder.unwrap_or_default());
-        Failure::new(Stage::Cli, Kind::Usage, "claim-name", "claim the container name", name)
+        Failure::new(Stage::Cli, Kind::Usage, CLAIM, "claim the container name", name)
             .why(why)
             .hint(format!("choose another --name, or remove that container: rlrun rm {name}"))
     })
 }
 
+/// Whether the link is what a `rename` left that was killed before its end: the container is called something else.
+fn is_former(link: &Path, name: &str) -> bool {
+    let Ok(directory) = fs::canonicalize(link) else { return false };
+    // A rename that is under way holds this; its new name is not in the record yet.
+    let Ok(Some(_change)) = lock::change(&directory, lock::Patience::None) else { return false };
+    Summary::read(&directory).is_ok_and(|summary| summary.name != name)
+}
+
 impl Record {
+    /// The record of a container that is there and at rest, to start it.
+    ///
+    /// # Errors
+    /// When somebody looks after it: it runs, is being started or removed.
+    pub(crate) fn reopen(place: &Place, directory: &Path, name: &str) -> Result<Record, Failure> {
+        let busy = || {
+            Failure::new(Stage::Cli, Kind::Usage, "container-state", "start the container", name)
+                .why("it runs, or another command starts or removes it")
+        };
+        let lock = lock::take(directory).map_err(|e| failed("data-dir", "lock", directory, &e))?.ok_or_else(busy)?;
+        let id = directory.file_name().unwrap_or_default();
+        let (names, live) = (place.own("names")?, place.own("live")?);
+        let live_link = live.join(id);
+        match symlink(Path::new("../containers").join(id), &live_link) {
+            Err(e) if e.kind() != ErrorKind::AlreadyExists => {
+                return Err(failed("data-dir", "record the container in", &live_link, &e));
+            }
+            _ => {}
+        }
+        Ok(Record { directory: directory.to_owned(), name_link: names.join(name), live_link, lock: Some(lock.into()) })
+    }
+
+    /// Lets go of it as it is: it stays, and nobody looks after it.
+    ///
+    /// # Errors
+    /// When the sign of life cannot be taken away.
+    pub fn rest(mut self) -> Result<(), Failure> {
+        let dropped = drop_link(&self.live_link);
+        self.lock = None;
+        dropped
+    }
+
     /// Writes a small file of the record. Not synced: a record that a power cut loses belongs to a container that the
     /// power cut ended.
     ///
@@ -216,7 +264,10 @@ fn drop_link(link: &Path) -> Result<(), Failure> {
     }
 }
 
-/// `rlrun rm`: removes a container that has ended, by name, id or the beginning of one. Returns what was written.
+/// The step of failures about containers that run and are to be removed.
+pub const STEP_RUNNING: &str = "remove-running";
+
+/// `rlrun rm`: removes a container that has ended, by name, id or the beginning of one.
 ///
 /// # Errors
 /// When there is no such container, it runs, or its files cannot be removed.
@@ -226,14 +277,15 @@ pub fn remove(
     volumes: OwnVolumes,
     remove: &mut dyn FnMut(&Path) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let about =
-        |why: &str| Failure::new(Stage::Cli, Kind::Usage, "remove-container", "remove the container", word).why(why);
     let directory = directory_of(place, word)?;
     // Held while its files go, so that no other command takes it for living or for dead.
     let lock = match lock::take(&directory) {
         Ok(Some(lock)) => lock,
         Ok(None) => {
-            return Err(about("it is running").hint("end it first: the process that runs it is `rlrun-supervisor`"));
+            let failure = Failure::new(Stage::Cli, Kind::Usage, STEP_RUNNING, "remove the container", word);
+            return Err(failure
+                .why("it is running")
+                .hint(format!("end it first: rlrun stop {word}, or rlrun rm -f {word}")));
         }
         Err(e) => return Err(failed("remove-container", "lock", &directory, &e)),
     };
@@ -241,19 +293,27 @@ pub fn remove(
     if volumes == OwnVolumes::Keep {
         crate::volumes::keep_own(place, &directory, &|_| true)?;
     }
+    let id = directory.file_name().unwrap_or_default();
+    let live_link = place.own("live")?.join(id);
+    condemn(&directory, &live_link)?;
     clear(&directory, remove)?;
     drop(lock);
-    if let Some(id) = directory.file_name() {
-        drop_link(&place.data.join("live").join(id))?;
-    }
     if let Ok(Summary { id, name, .. }) = &summary {
         crate::journal::event("container", "remove", id, name, serde_json::json!({}));
     }
-    match summary {
-        Ok(summary) => drop_link(&place.data.join("names").join(summary.name)),
-        // It never got so far as to have a record; a name without a container is free.
-        Err(_) => Ok(()),
+    // A container that never got so far as to have a record has no name; a name without a container is free.
+    let name = summary.map_or(Ok(()), |summary| drop_link(&place.data.join("names").join(summary.name)));
+    name.and_then(|()| drop_link(&live_link))
+}
+
+/// Makes garbage of it, which the next command clears should this one be killed.
+fn condemn(directory: &Path, live_link: &Path) -> Result<(), Failure> {
+    let target = Path::new("../containers").join(directory.file_name().unwrap_or_default());
+    match symlink(target, live_link) {
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(failed("data-dir", "mark", live_link, &e)),
+        _ => {}
     }
+    drop_link(&directory.join(KEEP))
 }
 
 /// The name of a container that was made from the image with this id, for `rmi`.
@@ -291,13 +351,22 @@ enum Orphan {
 fn orphaned(directory: &Path, link: &Path) -> Option<Orphan> {
     let lock = match lock::take(directory) {
         Ok(lock) => lock?,
+        // The lock is made before everything else, so what is here without one was left by a removal.
+        Err(_) if has_contents(directory) => return Some(Orphan::Garbage(None)),
         Err(_) => {
             let age = fs::symlink_metadata(link).ok()?.modified().ok()?;
             let old = SystemTime::now().duration_since(age).is_ok_and(|age| age > UNBORN);
             return old.then_some(Orphan::Garbage(None));
         }
     };
-    if directory.join(KEEP).exists() { Some(Orphan::Resting) } else { Some(Orphan::Garbage(Some(lock))) }
+    // Without a record it was killed while it was being made.
+    let stays = directory.join(KEEP).exists() && directory.join(RECORD).exists();
+    if stays { Some(Orphan::Resting) } else { Some(Orphan::Garbage(Some(lock))) }
+}
+
+fn has_contents(directory: &Path) -> bool {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|e| e.file_name()).any(|name| name != lock::NEW)
 }
 
 #[cfg(test)]
@@ -350,6 +419,36 @@ mod tests {
         // The name of what is gone dangles, and is free.
         drop(create(&place, "cc", "gone", Remains::Nothing).unwrap());
         assert!(create(&place, "dd", "kept", Remains::Nothing).is_err());
+    }
+
+    #[test]
+    fn a_removal_that_was_killed_is_finished_by_the_next_command() {
+        let (_dir, place) = place();
+        for left in ["lock", "upper"] {
+            let mut record = create(&place, "aa", "web", Remains::Record).unwrap();
+            drop(record.hand_over().unwrap());
+            condemn(&record.directory, &record.live_link).unwrap();
+            fs::remove_file(record.directory.join("lock")).unwrap();
+            if left == "lock" {
+                drop(lock::create(&record.directory).unwrap());
+            }
+            sweep(&place, &mut nothing_foreign).unwrap();
+            assert!(!record.directory.exists() && !record.live_link.is_symlink(), "{left}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_a_killed_rename_left_is_free() {
+        let (_dir, place) = place();
+        let record = create(&place, "aa", "old", Remains::Record).unwrap();
+        record.write(RECORD, &file::render(&file::tests::summary("aa", "new", None), &()).unwrap()).unwrap();
+        claim(Path::new("../containers/aa"), &place.data.join("names/new"), "new").unwrap();
+        // While a rename is under way both names are its.
+        let change = lock::change(&record.directory, lock::Patience::Endless).unwrap();
+        assert!(create(&place, "bb", "old", Remains::Record).is_err());
+        drop(change);
+        drop(create(&place, "cc", "old", Remains::Record).unwrap());
+        assert!(create(&place, "dd", "new", Remains::Record).is_err());
     }
 
     #[test]

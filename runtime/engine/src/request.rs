@@ -196,6 +196,9 @@ pub struct Launching {
     pub fetch: Fetch,
     /// `--cidfile`.
     pub cidfile: Option<PathBuf>,
+    /// `--replace`.
+    #[serde(default)]
+    pub replace: bool,
     /// `--storage-driver`; None lets the host decide.
     pub storage_driver: Option<StorageDriver>,
     /// `--policy`, files of components.

@@ -1,8 +1,10 @@
 //! `rlrun run`: decide, record, seal, become the supervisor or, with `-d`, start one.
 
+use crate::containers;
 use crate::id_map_job::IdMapJobs;
 use crate::images::Listener;
 use crate::journal;
+use crate::life;
 use crate::names;
 use crate::place::{Place, own_program};
 use crate::prepare::{Fetching, Prepared, prepare};
@@ -43,28 +45,13 @@ pub enum Started {
 /// With whatever stopped the start; nothing is left behind then.
 pub fn run(place: &Place, request: &RunRequest, progress: Listener<'_>, mut marks: Marks) -> Result<Started, Failure> {
     sweep(place);
-    let id = names::container_id()?;
-    let name = request.name.clone().unwrap_or_else(|| names::free_name(place, &id));
-    let prepared = prepare(place, request, (&id, &name), Fetching::Allowed(progress), &mut marks)?;
-    for warning in &prepared.warnings {
-        crate::warn(warning);
-    }
-    let supervisor = own_program("rlrun-supervisor")?;
     let remains = if request.launching.remove { Remains::Nothing } else { Remains::Record };
-    let mut record = record::create(place, &id, &name, remains)?;
-    marks.mark("cli: name claimed");
-    record.write(RECORD, &text(request, &prepared, &record)?)?;
-    crate::volumes::make_all(place, prepared.admitted.spec(), &record.directory)?;
-    marks.mark("cli: record written");
-    let cidfile = request.launching.cidfile.as_deref().map(|path| Cidfile::write(path, &id)).transpose()?;
-    if prepared.storage.driver == StorageDriver::Copy {
-        copy_layers(&prepared, &record)?;
-    }
+    let supervisor = own_program("rlrun-supervisor")?;
+    let New { id, prepared, mut record, cidfile } = New::make(place, request, remains, progress, &mut marks)?;
     let mut facts = prepared.facts(place, request, &record.directory)?;
     marks.mark("cli: launch decided");
     facts.trace_marks = marks.into_inner();
     let plan = SealedPlan::seal(&prepared.admitted, facts).map_err(|e| unsupported(&e.to_string(), &request.image))?;
-    journal::event("container", "create", &id, &name, json!({"image": prepared.image.identity.reference}));
     drop(prepared);
     if request.launching.life.detach {
         // From here on the supervisor takes back what does not start.
@@ -81,8 +68,106 @@ pub fn run(place: &Place, request: &RunRequest, progress: Listener<'_>, mut mark
     Err(failure)
 }
 
+/// `rlrun create`: everything but the start. Returns the id.
+///
+/// # Errors
+/// As [`run`].
+pub fn create(
+    place: &Place,
+    request: &RunRequest,
+    progress: Listener<'_>,
+    mut marks: Marks,
+) -> Result<String, Failure> {
+    sweep(place);
+    // Also with `--rm`, until it has run.
+    let New { id, prepared, record, cidfile } = New::make(place, request, Remains::Record, progress, &mut marks)?;
+    let facts = prepared.facts(place, request, &record.directory)?;
+    // What could not be launched is refused now.
+    SealedPlan::seal(&prepared.admitted, facts).map_err(|e| unsupported(&e.to_string(), &request.image))?;
+    record.rest()?;
+    if let Some(cidfile) = cidfile {
+        cidfile.keep();
+    }
+    Ok(id)
+}
+
+/// A new container, decided and recorded; dropping it takes it back.
+struct New {
+    id: String,
+    prepared: Prepared,
+    record: Record,
+    cidfile: Option<Cidfile>,
+}
+
+impl New {
+    fn make(
+        place: &Place,
+        request: &RunRequest,
+        remains: Remains,
+        progress: Listener<'_>,
+        marks: &mut Marks,
+    ) -> Result<New, Failure> {
+        let id = names::container_id()?;
+        let (prepared, record) = Self::claim(place, request, &id, remains, progress, marks)?;
+        for warning in &prepared.warnings {
+            crate::warn(warning);
+        }
+        record.write(RECORD, &text(request, &prepared, &record.directory, now())?)?;
+        crate::volumes::make_all(place, prepared.admitted.spec(), &record.directory)?;
+        marks.mark("cli: record written");
+        let cidfile = request.launching.cidfile.as_deref().map(|path| Cidfile::write(path, &id)).transpose()?;
+        if prepared.storage.driver == StorageDriver::Copy {
+            copy_layers(&prepared, &record)?;
+        }
+        let parts = prepared.admitted.spec().parts();
+        journal::event("container", "create", &id, &parts.name, json!({"image": prepared.image.identity.reference}));
+        Ok(New { id, prepared, record, cidfile })
+    }
+
+    /// Decides, then claims the name: whoever asked for one that is taken has changed nothing. A name that nobody asked
+    /// for may be taken by another command in between; then there is another one.
+    fn claim(
+        place: &Place,
+        request: &RunRequest,
+        id: &str,
+        remains: Remains,
+        progress: Listener<'_>,
+        marks: &mut Marks,
+    ) -> Result<(Prepared, Record), Failure> {
+        let mut name = request.name.clone().unwrap_or_else(|| names::free_name(place, id));
+        let mut tries = 0;
+        loop {
+            let prepared = prepare(place, request, (id, &name), Fetching::Allowed(progress), marks)?;
+            let replaced = request.name.as_deref().filter(|_| request.launching.replace);
+            if let Some(old) = replaced.and_then(|name| containers::find_by_name(place, name)) {
+                life::remove(place, &old, life::Removal::forced(), &mut |directory| {
+                    default_jobs(place)?.remove(directory)
+                })?;
+            }
+            match record::create(place, id, &name, remains) {
+                Ok(record) => {
+                    marks.mark("cli: name claimed");
+                    return Ok((prepared, record));
+                }
+                Err(failure) if tries < 3 && record::is_taken(&failure) => match request.name {
+                    None => name = names::other_name(&name, id),
+                    Some(_) if request.launching.replace => {}
+                    Some(_) => return Err(failure),
+                },
+                Err(failure) => return Err(failure),
+            }
+            tries += 1;
+        }
+    }
+}
+
+fn now() -> u64 {
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+    u64::try_from(now).unwrap_or(u64::MAX)
+}
+
 /// Clears what killed containers left. A container must not fail to start because another cannot be cleaned up.
-fn sweep(place: &Place) {
+pub(crate) fn sweep(place: &Place) {
     let mut jobs = None;
     let swept = record::sweep(place, &mut |directory| {
         let jobs = match &mut jobs {
@@ -96,7 +181,7 @@ fn sweep(place: &Place) {
     }
 }
 
-fn default_jobs(place: &Place) -> Result<IdMapJobs, Failure> {
+pub(crate) fn default_jobs(place: &Place) -> Result<IdMapJobs, Failure> {
     use crate::host::{cause::Surroundings, idmap, probe};
     let host = probe(&place.data);
     let ids = idmap::plan(&host, &rlrun_spec::container::UserNamespace::Default)
@@ -105,25 +190,29 @@ fn default_jobs(place: &Place) -> Result<IdMapJobs, Failure> {
 }
 
 /// The text of the record's file.
-fn text(request: &RunRequest, prepared: &Prepared, record: &Record) -> Result<Vec<u8>, Failure> {
+pub(crate) fn text(
+    request: &RunRequest,
+    prepared: &Prepared,
+    directory: &Path,
+    created: u64,
+) -> Result<Vec<u8>, Failure> {
     let spec = prepared.admitted.spec();
     let details = Details { request, spec, verdicts: prepared.admitted.answers() };
-    record::file::render(&summary(request, prepared, record), &details).map_err(|e| {
+    record::file::render(&summary(request, prepared, directory, created), &details).map_err(|e| {
         Failure::new(Stage::Cli, Kind::Internal, "record", "write the record of", &*spec.parts().name)
             .why(e.to_string())
     })
 }
 
-fn summary(request: &RunRequest, prepared: &Prepared, record: &Record) -> Summary {
+fn summary(request: &RunRequest, prepared: &Prepared, directory: &Path, created: u64) -> Summary {
     let parts = prepared.admitted.spec().parts();
     let process = parts.oci.process().as_ref();
     let mut labels: BTreeMap<String, String> = prepared.image.config.labels.clone();
     labels.extend(request.labels.iter().cloned());
-    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
     Summary {
         id: parts.id.clone(),
         name: parts.name.clone(),
-        created: u64::try_from(now).unwrap_or(u64::MAX),
+        created,
         image: Some(prepared.image.identity.clone()),
         command: process.and_then(|p| p.args().clone()).unwrap_or_default(),
         labels: labels.into_iter().collect(),
@@ -134,7 +223,7 @@ fn summary(request: &RunRequest, prepared: &Prepared, record: &Record) -> Summar
         interactive: request.interactive,
         remove: request.launching.remove,
         storage_driver: prepared.storage.driver,
-        life: prepared.life(request, &record.directory),
+        life: prepared.life(request, directory),
     }
 }
 
@@ -161,7 +250,7 @@ fn copy_layers(prepared: &Prepared, record: &Record) -> Result<(), Failure> {
     IdMapJobs::new(ids.maps).run(&job).map(drop)
 }
 
-fn unsupported(why: &str, image: &str) -> Failure {
+pub(crate) fn unsupported(why: &str, image: &str) -> Failure {
     Failure::new(Stage::Cli, Kind::Internal, "seal", "seal the plan of", image).why(why)
 }
 

@@ -24,6 +24,7 @@ pub struct Supervisor {
     connection: Connection,
     directory: PathBuf,
     name: String,
+    patience: Duration,
 }
 
 impl Supervisor {
@@ -32,13 +33,21 @@ impl Supervisor {
     /// # Errors
     /// When somebody does and cannot be reached.
     pub fn of(container: &Container) -> Result<Option<Supervisor>, Failure> {
+        Supervisor::within(container, PATIENCE)
+    }
+
+    /// The same, where neither connecting nor any answer may take longer than `patience`.
+    ///
+    /// # Errors
+    /// As [`Supervisor::of`].
+    pub fn within(container: &Container, patience: Duration) -> Result<Option<Supervisor>, Failure> {
         let (directory, name) = (&container.directory, &container.summary.name);
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + patience;
         loop {
             match Connection::to(directory) {
                 Ok(connection) => {
                     let (directory, name) = (directory.clone(), name.clone());
-                    return Ok(Some(Supervisor { connection, directory, name }));
+                    return Ok(Some(Supervisor { connection, directory, name, patience }));
                 }
                 // The command that starts it holds the lock before there is a supervisor that listens.
                 Err(Errno::NOENT | Errno::CONNREFUSED) if lock::is_held(directory) && Instant::now() < end => {
@@ -85,11 +94,11 @@ impl Supervisor {
             }
             Err(failure) => return Err(failure),
         }
-        match self.connection.receive::<Reply>(Some(PATIENCE))? {
+        match self.connection.receive::<Reply>(Some(self.patience))? {
             Received::Message(reply, _) => Ok(reply),
             Received::End => Err(self.ended()),
             Received::Nothing => {
-                Err(silent(&self.name).why(format!("it has not answered for {} s", PATIENCE.as_secs())))
+                Err(silent(&self.name).why(format!("it has not answered for {} s", self.patience.as_secs())))
             }
         }
     }
@@ -164,7 +173,12 @@ pub fn kill(container: &Container) -> Result<(), Failure> {
     // The pidfd first: whoever holds the lock now, holds it under the number that was opened.
     match fd {
         Some(fd) if holds_lock(supervisor, &container.directory) => {
-            killed(&fd).map_err(|e| failure.errno(e.raw_os_error()))
+            killed(&fd).map_err(|e| failure.errno(e.raw_os_error()))?;
+            let end = Instant::now() + PATIENCE;
+            while lock::is_held(&container.directory) && Instant::now() < end {
+                std::thread::sleep(INTERVAL);
+            }
+            Ok(())
         }
         _ => Err(failure.why("its supervisor is not to be found")),
     }

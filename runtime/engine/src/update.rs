@@ -8,6 +8,7 @@ use crate::images::caller;
 use crate::place::Place;
 use crate::policies::{self, Choice};
 use crate::record::file::{self, Details, RECORD};
+use crate::record::lock;
 use crate::request::limits::LimitRequest;
 use crate::supervisor::Supervisor;
 use rlrun_spec::policy::{Admitted, Answer};
@@ -39,6 +40,10 @@ pub fn update(
     let failed = |why: String| {
         Failure::new(Stage::Cli, Kind::Runtime, "update", "change the limits of the container", name).why(why)
     };
+    let directory = &container.directory;
+    // No rename or start in between.
+    let _change = lock::change(directory, lock::Patience::Endless).map_err(|e| failed(e.to_string()))?;
+    let container = &Container::read(directory.clone()).unwrap_or_else(|| container.clone());
     let mut details = Details::read(&container.directory).map_err(|e| failed(e.to_string()))?;
     let before = details.request.limits.clone();
     change(&mut details.request.limits)?;

@@ -122,14 +122,3 @@ pub(crate) struct HistoryArgs {
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }
-
-/// `rlrun rm`.
-#[derive(Args, Debug)]
-pub(crate) struct RmArgs {
-    /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER")]
-    pub(crate) containers: Vec<String>,
-    /// Their own volumes too
-    #[arg(short, long)]
-    pub(crate) volumes: bool,
-}

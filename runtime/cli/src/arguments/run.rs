@@ -125,6 +125,18 @@ struct LifeArgs {
     /// Run in the background and print the id
     #[arg(short, long)]
     detach: bool,
+    /// Start it again when it ends: no, on-failure[:TIMES], always or unless-stopped
+    #[arg(long, value_name = "POLICY")]
+    restart: Option<String>,
+    /// Seconds from the stop signal to SIGKILL (default 10)
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    stop_timeout: Option<i64>,
+    /// Kill it when it has run that many seconds
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u32>,
+    /// Remove the container that has the name now, whatever it does
+    #[arg(long)]
+    replace: bool,
     /// Where output is kept: k8s-file (also json-file) or none
     #[arg(long, value_name = "DRIVER")]
     log_driver: Option<String>,
@@ -350,15 +362,23 @@ impl RunArgs {
 
     fn launching(self) -> Result<Launching, Failure> {
         let driver = self.files.storage_driver.or_else(|| std::env::var("RLRUN_STORAGE_DRIVER").ok());
+        let life = self.life.request()?;
         Ok(Launching {
-            remove: self.rm,
+            remove: life::remove(self.rm, life.restart)?,
             fetch: Fetch { when: self.image.pull.into(), options: self.image.fetch.into() },
             cidfile: self.cidfile,
+            replace: life::replace(self.life.replace, self.name.as_deref())?,
             storage_driver: driver.filter(|d| !d.is_empty()).map(|d| d.parse()).transpose()?,
-            policies: self.confinement.policy,
+            // A later start may be in another directory.
+            policies: self
+                .confinement
+                .policy
+                .iter()
+                .map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone()))
+                .collect(),
             baseline: self.confinement.policy_baseline.into(),
             trace: self.trace,
-            life: self.life.request()?,
+            life,
         })
     }
 }
@@ -368,7 +388,9 @@ impl LifeArgs {
         Ok(life::LifeRequest {
             detach: self.detach,
             log: life::log(self.log_driver.as_deref(), &self.log_opt)?,
-            ..life::LifeRequest::default()
+            restart: self.restart.as_deref().map(life::restart).transpose()?.unwrap_or_default(),
+            stop_seconds: self.stop_timeout.map(life::stop_seconds),
+            timeout_seconds: self.timeout.filter(|seconds| *seconds > 0),
         })
     }
 }

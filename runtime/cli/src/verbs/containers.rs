@@ -8,8 +8,7 @@ mod usage;
 
 use super::{Outcome, Verb, place, read, verb, with};
 use crate::arguments::files::{CpArgs, DiffArgs, ExportArgs};
-use crate::arguments::images::RmArgs;
-use crate::arguments::life::{KillArgs, StopArgs};
+use crate::arguments::life::{KillArgs, PauseArgs, PruneArgs, RenameArgs, RestartArgs, StartArgs, StopArgs, WaitArgs};
 use crate::arguments::look::{ContainerArgs, InspectArgs, Kind, LogsArgs, PortArgs, PsArgs};
 use crate::arguments::usage::{StatsArgs, UpdateArgs};
 use crate::format::inspected;
@@ -17,7 +16,7 @@ use crate::report;
 use crate::table::now;
 use clap::ArgMatches;
 use document::port;
-pub(super) use life::{kill, stop};
+pub(super) use life::{define_remove, kill, pause, remove, rename, restart, start, stop, unpause, wait};
 use rlrun_engine::place::Place;
 use rlrun_engine::trace::Marks;
 use rlrun_engine::{containers, images, volumes};
@@ -38,7 +37,16 @@ pub(super) const VERBS: &[Verb] = &[
     verb("logs", "Print what containers wrote", with::<LogsArgs>, super::logs::logs),
     verb("ls", "List containers", with::<PsArgs>, ps).known_as(&["list", "ps"]),
     verb("port", "Print the published ports of a container", with::<PortArgs>, ports),
-    verb("rm", "Remove containers that have ended", with::<RmArgs>, super::images::remove_containers),
+    verb("create", "Make a container and do not start it", super::run::define_create, super::run::create),
+    verb("pause", "Stop every process of containers", with::<PauseArgs>, pause),
+    verb("prune", "Remove all containers that do not run", with::<PruneArgs>, life::prune),
+    verb("rename", "Give a container another name", with::<RenameArgs>, rename),
+    verb("restart", "Stop containers and start them again", with::<RestartArgs>, restart),
+    verb("rm", "Remove containers", life::define_remove, remove),
+    verb("run", "Run a command in a new container", |c| super::run::define(c, "run"), super::run::run),
+    verb("start", "Start containers that are there", with::<StartArgs>, start),
+    verb("unpause", "Let them go on", with::<PauseArgs>, unpause),
+    verb("wait", "Wait for containers to end and print their exit codes", with::<WaitArgs>, wait),
     verb("stats", "Show what containers use", with::<StatsArgs>, stats),
     verb("stop", "End containers, gently first", with::<StopArgs>, stop),
     verb("top", "Show the processes of a container", super::top::define, super::top::top),

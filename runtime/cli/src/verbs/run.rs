@@ -16,6 +16,10 @@ pub(super) fn define(command: Command, verb: &str) -> Command {
     RunArgs::augment_args(command).override_usage(format!("rlrun {verb} [OPTIONS] IMAGE [COMMAND [ARG...]]"))
 }
 
+pub(super) fn define_create(command: Command) -> Command {
+    define(command, "create").mut_arg("detach", |arg| arg.hide(true))
+}
+
 fn asked(matches: &mut ArgMatches) -> Result<RunRequest, Failure> {
     let args = read::<RunArgs>(matches)?;
     let from = args.volumes_from();
@@ -31,6 +35,19 @@ pub(super) fn run(matches: &mut ArgMatches, mut marks: Marks) -> Outcome {
     let request = asked(matches)?;
     marks.mark("cli: request made");
     let Started::Detached(id) = rlrun_engine::run::run(&place()?, &request, &progress(false), marks)?;
+    report::print(&format!("{id}\n"))
+}
+
+/// Prints the id of what was made.
+pub(super) fn create(matches: &mut ArgMatches, mut marks: Marks) -> Outcome {
+    let request = asked(matches)?;
+    if request.launching.life.detach {
+        let failure =
+            Failure::new(Stage::Cli, Kind::Usage, "parse-arguments", "understand the command line", "--detach");
+        return Err(failure.why("nothing is started").hint("rlrun run -d starts it too"));
+    }
+    marks.mark("cli: request made");
+    let id = rlrun_engine::run::create(&place()?, &request, &progress(false), marks)?;
     report::print(&format!("{id}\n"))
 }
 

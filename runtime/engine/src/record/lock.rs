@@ -5,6 +5,7 @@
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
+use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -12,6 +13,8 @@ use std::path::Path;
 
 /// The file's name.
 pub const LOCK: &str = "lock";
+/// Its name before it is held.
+pub(super) const NEW: &str = "lock.new";
 
 fn whole_file(kind: libc::c_int) -> libc::flock {
     let narrow = |n: libc::c_int| libc::c_short::try_from(n).unwrap_or_default();
@@ -21,7 +24,7 @@ fn whole_file(kind: libc::c_int) -> libc::flock {
 /// A new lock that is held: it appears under its final name locked, so that nobody can find it and think its owner
 /// dead.
 pub(super) fn create(directory: &Path) -> io::Result<File> {
-    let temporary = directory.join("lock.new");
+    let temporary = directory.join(NEW);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK)))?;
     std::fs::rename(&temporary, directory.join(LOCK))?;
@@ -34,6 +37,30 @@ pub(crate) fn take(directory: &Path) -> io::Result<Option<File>> {
     match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
         Ok(_) => Ok(Some(file)),
         Err(nix::Error::EAGAIN | nix::Error::EACCES) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Whether to wait for another command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// As long as it takes: changes are short.
+    Endless,
+    /// Not at all.
+    None,
+}
+
+/// Keeps other commands from changing the record, whether or not the container runs. Held as long as the file is open;
+/// None when another command has it.
+pub(crate) fn change(directory: &Path, patience: Patience) -> io::Result<Option<File>> {
+    let file = File::open(directory)?;
+    let how = match patience {
+        Patience::Endless => FlockOperation::LockExclusive,
+        Patience::None => FlockOperation::NonBlockingLockExclusive,
+    };
+    match flock(&file, how) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
 }

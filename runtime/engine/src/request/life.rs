@@ -114,6 +114,38 @@ pub fn restart(word: &str) -> Result<Restart, Invalid> {
     }
 }
 
+/// Seconds from the stop signal to SIGKILL; a negative number means as long as it takes, as in podman.
+#[must_use]
+pub fn stop_seconds(seconds: i64) -> u32 {
+    // Half of what fits: whoever adds to it stays within.
+    u32::try_from(seconds).unwrap_or(u32::MAX).min(u32::MAX / 2)
+}
+
+/// `--replace` with the name that it is about.
+///
+/// # Errors
+/// When there is no name.
+pub fn replace(wanted: bool, name: Option<&str>) -> Result<bool, Invalid> {
+    match (wanted, name) {
+        (true, None) => Err(Invalid::new("--replace", "", "replaces nothing without a name").hint("add --name NAME")),
+        (wanted, _) => Ok(wanted),
+    }
+}
+
+/// `--rm` with `--restart`: one of them has to give way.
+///
+/// # Errors
+/// When both are given.
+pub fn remove(wanted: bool, restart: Restart) -> Result<bool, Invalid> {
+    match (wanted, restart) {
+        (true, Restart::OnFailure { .. } | Restart::Always | Restart::UnlessStopped) => {
+            Err(Invalid::new("--rm", restart.word(), "what is started again cannot be removed when it ends")
+                .hint("leave out --rm or --restart"))
+        }
+        (wanted, _) => Ok(wanted),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

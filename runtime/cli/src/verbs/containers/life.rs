@@ -1,33 +1,43 @@
-//! `stop`, `kill`: ending what runs.
+//! The verbs that change what containers do.
 
-use super::choice::Choice;
+use super::choice::{Choice, Chosen};
 use super::{Outcome, place, read};
-use crate::arguments::life::{KillArgs, StopArgs};
+use crate::arguments::life::{
+    KillArgs, PauseArgs, PruneArgs, RenameArgs, RestartArgs, RmArgs, StartArgs, StopArgs, WaitArgs,
+};
 use crate::report;
-use clap::ArgMatches;
-use rlrun_engine::containers::Container;
-use rlrun_engine::life::{self, Stopping};
-use rlrun_engine::request::limits::signal_number;
+use crate::table::now;
+use crate::verbs::volume::sure;
+use clap::{ArgMatches, Args as _, Command};
+use rlrun_engine::containers::{self, Container, Status};
+use rlrun_engine::images::{OwnVolumes, Workshop};
+use rlrun_engine::journal;
+use rlrun_engine::life::{self, Removal, Stopping};
+use rlrun_engine::place::Place;
+use rlrun_engine::record;
+use rlrun_engine::request::{self, life::stop_seconds, limits::signal_number};
+use rlrun_engine::start::{Attach, start as start_one};
 use rlrun_engine::trace::Marks;
-use rlrun_spec::{Failure, Kind, Stage};
+use rlrun_engine::wait::{Condition, wait as wait_for};
+use rlrun_spec::{Failure, Kind, Stage, protocol};
 use std::process::ExitCode;
+use std::time::Duration;
 
-/// Negative: as long as it takes, as podman has it.
-pub(super) fn seconds(time: Option<i64>) -> Option<u32> {
-    time.map(|time| u32::try_from(time).unwrap_or(if time < 0 { u32::MAX / 2 } else { u32::MAX }))
+fn wrong(object: &str, why: &str) -> Failure {
+    Failure::new(Stage::Cli, Kind::Usage, "parse-arguments", "understand the command line", object).why(why)
 }
 
 pub(in super::super) fn stop(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: StopArgs = read(matches)?;
     let all: &dyn Fn(&Container) -> bool = &life::is_looked_after;
     let choice = args.choice.choose(&place()?, args.all.then_some(all), args.ignore.into())?;
-    stop_all(&choice, seconds(args.time))
+    stop_all(&choice, args.time.map(stop_seconds))
 }
 
 /// All at once: each may take its ten seconds.
 fn stop_all(choice: &Choice, seconds: Option<u32>) -> Outcome {
     let begun: Vec<Result<Option<Stopping>, Failure>> =
-        choice.found.iter().map(|chosen| life::begin_stop(&chosen.container, None, seconds)).collect();
+        choice.found.iter().map(|chosen| life::begin_stop(&chosen.container, seconds)).collect();
     let mut code = None;
     for (chosen, stopping) in choice.found.iter().zip(begun) {
         match stopping.and_then(|stopping| stopping.map_or(Ok(()), Stopping::finish)) {
@@ -48,4 +58,195 @@ pub(in super::super) fn kill(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let all: &dyn Fn(&Container) -> bool = &|c| c.status.is_alive();
     let choice = args.choice.choose(&place()?, args.all.then_some(all), false.into())?;
     choice.each(|chosen| life::signal(&chosen.container, signal).map(|()| format!("{}\n", chosen.word)))
+}
+
+pub(in super::super) fn start(matches: &mut ArgMatches, marks: Marks) -> Outcome {
+    let args: StartArgs = read(matches)?;
+    let place = place()?;
+    if !args.sig_proxy {
+        return Err(crate::arguments::not_yet::failure("--sig-proxy=false"));
+    }
+    let rests: &dyn Fn(&Container) -> bool = &|c| !life::is_looked_after(c) && c.status != Status::Dead;
+    let choice = args.choice.choose(&place, args.all.then_some(rests), false.into())?;
+    if !args.attach {
+        if args.interactive {
+            return Err(wrong("--interactive", "needs --attach"));
+        }
+        return choice.each(|chosen| start_detached(&place, chosen));
+    }
+    match (choice.told(), &choice.found[..]) {
+        (Some(code), _) => Ok(code),
+        (None, [one]) => attached(&place, &one.container, args.interactive, marks),
+        (None, _) => Err(wrong("--attach", "you can stay with one container at a time")),
+    }
+}
+
+/// One that runs is started already.
+fn start_detached(place: &Place, chosen: &Chosen) -> Result<String, Failure> {
+    let container = &chosen.container;
+    match container.status {
+        Status::Running | Status::Restarting => {}
+        Status::Paused => {
+            let failure = life::about("start", &chosen.word).why("it is paused");
+            return Err(failure.hint(format!("rlrun unpause {}", chosen.word)));
+        }
+        Status::Created | Status::Stopping | Status::Exited | Status::Dead => {
+            drop(start_one(place, container, Attach::No, Marks::default())?);
+        }
+    }
+    Ok(format!("{}\n", chosen.word))
+}
+
+/// This process becomes the supervisor.
+fn attached(place: &Place, container: &Container, interactive: bool, marks: Marks) -> Outcome {
+    if container.status.is_alive() {
+        let name = &container.summary.name;
+        let failure = life::about("start", name).why(format!("it is {} already", container.status.word()));
+        return Err(failure.hint(format!("rlrun attach {name}")));
+    }
+    if !interactive {
+        let null = std::fs::File::open("/dev/null").map_err(|e| wrong("/dev/null", &e.to_string()))?;
+        rustix::stdio::dup2_stdin(&null).map_err(|e| wrong("standard input", &e.to_string()))?;
+    }
+    start_one(place, container, Attach::Foreground, marks).map(|_| ExitCode::SUCCESS)
+}
+
+pub(in super::super) fn restart(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: RestartArgs = read(matches)?;
+    let place = place()?;
+    let chosen: &dyn Fn(&Container) -> bool = if args.running { &life::is_looked_after } else { &|_| true };
+    let choice = args.choice.choose(&place, (args.all || args.running).then_some(chosen), false.into())?;
+    choice.each(|chosen| {
+        let container = &chosen.container;
+        let name = &container.summary.name;
+        if container.summary.remove && life::is_looked_after(container) {
+            let failure = life::about("restart", name).why("it was started with --rm and goes when it stops");
+            return Err(failure.hint("run it anew, or without --rm"));
+        }
+        if let Some(stopping) = life::begin_stop(container, args.time.map(stop_seconds))? {
+            stopping.finish()?;
+        }
+        drop(start_one(&place, &containers::find(&place, &container.summary.id)?, Attach::No, Marks::default())?);
+        life::event("restart", container);
+        Ok(format!("{}\n", chosen.word))
+    })
+}
+
+pub(in super::super) fn pause(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    pause_or_not(matches, Status::Running, &protocol::Request::Pause)
+}
+
+pub(in super::super) fn unpause(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    pause_or_not(matches, Status::Paused, &protocol::Request::Unpause)
+}
+
+fn pause_or_not(matches: &mut ArgMatches, status: Status, request: &protocol::Request) -> Outcome {
+    let args: PauseArgs = read(matches)?;
+    let all: &dyn Fn(&Container) -> bool = &|c| c.status == status;
+    let choice = args.choice.choose(&place()?, args.all.then_some(all), false.into())?;
+    choice.each(|chosen| life::pause(&chosen.container, request.clone()).map(|()| format!("{}\n", chosen.word)))
+}
+
+/// `-f` is `--force` here, as in podman.
+pub(in super::super) fn define_remove(command: Command) -> Command {
+    RmArgs::augment_args(command).mut_arg("filter", |arg| arg.short(None))
+}
+
+/// Podman's exit codes: 1 when one was not there, 2 when one runs, 125 for everything else.
+pub(in super::super) fn remove(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: RmArgs = read(matches)?;
+    let workshop = Workshop::open(place()?)?;
+    let all: &dyn Fn(&Container) -> bool = &|_| true;
+    let missing = (args.ignore || args.force).into();
+    let choice = args.choice.choose(workshop.place(), args.all.then_some(all), missing)?;
+    let removal = Removal {
+        force: args.force.then(|| args.time.map(stop_seconds)),
+        volumes: if args.volumes { OwnVolumes::Remove } else { OwnVolumes::Keep },
+    };
+    let mut worst = None;
+    let mut note = |failure: &Failure| {
+        report::failure(failure);
+        let code = if containers::is_missing(failure) {
+            1_u8
+        } else if failure.step == record::STEP_RUNNING {
+            2
+        } else {
+            125
+        };
+        worst = worst.max(Some(code));
+    };
+    for chosen in &choice.found {
+        match workshop.remove_container(&chosen.container, removal) {
+            Ok(()) => drop(report::print(&format!("{}\n", chosen.word))?),
+            Err(failure) => note(&failure),
+        }
+    }
+    choice.failures.iter().for_each(note);
+    Ok(worst.map_or(ExitCode::SUCCESS, ExitCode::from))
+}
+
+pub(super) fn prune(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: PruneArgs = read(matches)?;
+    let workshop = Workshop::open(place()?)?;
+    let mut all = super::list::fitting(workshop.place(), &args.filter, now())?;
+    all.retain(|c| !life::is_looked_after(c));
+    if !args.force && !sure("This removes all containers that do not run. Are you sure you want to continue? [y/N] ")? {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !all.is_empty() {
+        journal::event("container", "prune", "", "", serde_json::json!({"containers": all.len()}));
+    }
+    let mut code = ExitCode::SUCCESS;
+    for container in &all {
+        match workshop.remove_container(container, Removal { force: None, volumes: OwnVolumes::Keep }) {
+            Ok(()) => drop(report::print(&format!("{}\n", container.summary.id))?),
+            // Started or removed by another command meanwhile.
+            Err(failure) if failure.step == record::STEP_RUNNING => {}
+            Err(failure) => code = report::failure(&failure),
+        }
+    }
+    Ok(code)
+}
+
+pub(in super::super) fn rename(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: RenameArgs = read(matches)?;
+    let place = place()?;
+    let name = request::container_name(&args.new)?;
+    life::rename(&place, &containers::find(&place, &args.name)?, &name)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(in super::super) fn wait(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: WaitArgs = read(matches)?;
+    let place = place()?;
+    let interval = interval(&args.interval)?;
+    let mut conditions = args.condition.iter().map(|word| word.parse()).collect::<Result<Vec<Condition>, _>>()?;
+    if conditions.is_empty() {
+        conditions.push(Condition::Is(Status::Exited));
+    }
+    let choice = args.choice.choose(&place, None, false.into())?;
+    let Choice { found, failures } = choice;
+    let (gone, failures): (Vec<_>, Vec<_>) =
+        failures.into_iter().partition(|failure| args.ignore && containers::is_missing(failure));
+    let choice = Choice { found, failures };
+    let code =
+        choice.each(|chosen| wait_for(&chosen.container, &conditions, interval).map(|code| format!("{code}\n")))?;
+    report::print(&"-1\n".repeat(gone.len()))?;
+    Ok(code)
+}
+
+/// Milliseconds, or a number with a unit.
+fn interval(word: &str) -> Result<Duration, Failure> {
+    let (number, unit) = word.split_at(word.find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len()));
+    let factor = match unit {
+        "" | "ms" => Some(1),
+        "s" => Some(1000),
+        "m" => Some(60_000),
+        _ => None,
+    };
+    let millis = number.parse::<u64>().ok().zip(factor).and_then(|(number, factor)| number.checked_mul(factor));
+    millis
+        .map(Duration::from_millis)
+        .filter(|i| !i.is_zero())
+        .ok_or_else(|| wrong(word, "is no time").hint("for example 250ms or 1s"))
 }

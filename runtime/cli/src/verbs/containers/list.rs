@@ -5,6 +5,7 @@ use crate::arguments::look::{PsArgs, Sort};
 use crate::format::{Filters, Format, Heading, Row, label_fits};
 use crate::table::{ago, timestamp};
 use rlrun_engine::containers::{self, Container, Status};
+use rlrun_engine::life;
 use rlrun_engine::place::Place;
 use rlrun_spec::Failure;
 use rlrun_spec::life::Restart;
@@ -40,7 +41,7 @@ pub(super) fn list(place: &Place, args: &PsArgs, now: u64) -> Result<String, Fai
         Some(count) => drop(all.drain(..all.len().saturating_sub(count))),
         // A state that is asked for is shown, as in podman.
         None if args.all || filters.values("status").next().is_some() || filters.values("exited").next().is_some() => {}
-        None => all.retain(|c| c.status.is_alive()),
+        None => all.retain(life::is_looked_after),
     }
     all.sort_by(|a, b| order(args.sort, a, b));
     if args.quiet {

@@ -13,14 +13,14 @@ pub(super) use prune::{remove, tag, untag};
 pub(super) use transfer::{import, load, progress, pull, push, save, search};
 
 use super::{Outcome, Verb, place, read, verb, with};
-use crate::arguments::images::{HistoryArgs, ImagesArgs, NameArgs, PruneArgs, RmArgs, RmiArgs, TagArgs, UntagArgs};
+use crate::arguments::images::{HistoryArgs, ImagesArgs, NameArgs, PruneArgs, RmiArgs, TagArgs, UntagArgs};
 use crate::arguments::list::InspectArgs;
 use crate::arguments::transfer::{ImportArgs, LoadArgs, PullArgs, PushArgs, SaveArgs, VerifyArgs};
 use crate::format::inspected;
 use crate::report;
 use crate::table::now;
 use clap::ArgMatches;
-use rlrun_engine::images::{self, OwnVolumes, Workshop};
+use rlrun_engine::images;
 use rlrun_engine::trace::Marks;
 use rlrun_spec::Failure;
 use std::process::ExitCode;
@@ -52,14 +52,6 @@ fn short(digest: &str) -> &str {
 
 fn hex(digest: &str) -> &str {
     digest.strip_prefix("sha256:").unwrap_or(digest)
-}
-
-pub(super) fn remove_containers(matches: &mut ArgMatches, _: Marks) -> Outcome {
-    let args: RmArgs = read(matches)?;
-    let workshop = Workshop::open(place()?)?;
-    let fate = if args.volumes { OwnVolumes::Remove } else { OwnVolumes::Keep };
-    let remove = |name: &String| workshop.remove_container(name, fate).map(|()| format!("{name}\n"));
-    each(&args.containers, remove)
 }
 
 /// Does something to each name; the first failure is the verb's, and the others are done all the same.

@@ -1,0 +1,110 @@
+//! `rlrun start`: a container that is there is decided anew, policies included, from what was asked for when it was
+//! created, and started.
+
+use crate::containers::Container;
+use crate::journal;
+use crate::place::{Place, own_program};
+use crate::prepare::{Fetching, prepare};
+use crate::record::file::write_aside;
+use crate::record::{Details, KEEP, RECORD, Record, failed, lock};
+use crate::request::{Pull, RunRequest};
+use crate::run::{self, Started, sweep};
+use crate::trace::Marks;
+use rlrun_spec::{Failure, Kind, SealedPlan, Stage};
+use std::fs;
+use std::io::ErrorKind;
+
+/// Who watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attach {
+    /// Nobody.
+    No,
+    /// The caller: this process becomes the supervisor.
+    Foreground,
+}
+
+/// Starts a container that is at rest. In the foreground it comes back only with a failure.
+///
+/// # Errors
+/// With whatever stops the start; the container stays as it was.
+pub fn start(place: &Place, container: &Container, attach: Attach, mut marks: Marks) -> Result<Started, Failure> {
+    sweep(place);
+    let directory = &container.directory;
+    // Held until the record is written anew, so that no other command changes it meanwhile; and looked at again with it.
+    let _change =
+        lock::change(directory, lock::Patience::Endless).map_err(|e| failed("start", "lock", directory, &e))?;
+    let container = &Container::read(directory.clone()).unwrap_or_else(|| container.clone());
+    let mut record = Record::reopen(place, directory, &container.summary.name)?;
+    match launch(place, container, attach, &mut record, &mut marks) {
+        Ok(started) => Ok(started),
+        Err(failure) => {
+            // The lock is here only when the supervisor was never given it.
+            record.rest()?;
+            Err(failure)
+        }
+    }
+}
+
+fn launch(
+    place: &Place,
+    container: &Container,
+    attach: Attach,
+    record: &mut Record,
+    marks: &mut Marks,
+) -> Result<Started, Failure> {
+    let (summary, directory) = (&container.summary, &container.directory);
+    let broken = |why: String| {
+        Failure::new(Stage::Cli, Kind::Runtime, "record", "read the record of", summary.name.clone()).why(why)
+    };
+    let details = Details::read(directory).map_err(|e| broken(e.to_string()))?;
+    let image = summary.image.as_ref().ok_or_else(|| broken("it names no image".to_owned()))?;
+    let request = again(container, details.request, attach);
+    let prepared = prepare(place, &request, (&summary.id, &summary.name), Fetching::Known(image), marks)?;
+    for warning in &prepared.warnings {
+        crate::warn(warning);
+    }
+    let supervisor = own_program("rlrun-supervisor")?;
+    crate::volumes::make_all(place, prepared.admitted.spec(), directory)?;
+    let mut facts = prepared.facts(place, &request, directory)?;
+    facts.remove_unstarted = false;
+    facts.trace_marks = std::mem::take(marks).into_inner();
+    let text = run::text(&request, &prepared, directory, summary.created)?;
+    let plan =
+        SealedPlan::seal(&prepared.admitted, facts).map_err(|e| run::unsupported(&e.to_string(), &request.image))?;
+    write_aside(directory, RECORD, &text).map_err(|e| failed("data-dir", "write", &directory.join(RECORD), &e))?;
+    if summary.remove {
+        // From here on it leaves nothing, whatever ends it.
+        let keep = directory.join(KEEP);
+        match fs::remove_file(&keep) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(failed("data-dir", "remove", &keep, &e)),
+            _ => {}
+        }
+    }
+    drop(prepared);
+    let lock = record.hand_over()?;
+    if attach == Attach::No {
+        return rlrun_sandbox::start_detached(&plan, lock, &supervisor).map(|()| Started::Detached(summary.id.clone()));
+    }
+    journal::finish(place, journal::Outcome::Done);
+    Err(rlrun_sandbox::replace_self(&plan, lock, &supervisor))
+}
+
+/// What was asked for, for one more start: the same image, the same host ports, files already where they are.
+fn again(container: &Container, mut request: RunRequest, attach: Attach) -> RunRequest {
+    let summary = &container.summary;
+    request.name = Some(summary.name.clone());
+    for port in &mut request.network.ports {
+        let same = |p: &&rlrun_spec::container::PortMapping| {
+            (p.container_port, p.protocol) == (port.container_port, port.protocol)
+                && port.host_ip.is_none_or(|ip| ip == p.host_ip)
+        };
+        port.host_port = port.host_port.or_else(|| Some(summary.ports.iter().find(same)?.host_port));
+    }
+    let launching = &mut request.launching;
+    launching.storage_driver = Some(summary.storage_driver);
+    launching.fetch.when = Pull::Never;
+    launching.cidfile = None;
+    launching.replace = false;
+    launching.life.detach = attach == Attach::No;
+    request
+}
