@@ -1,6 +1,7 @@
 //! The end-to-end tests: the real rlrun, black box, on the real kernel; one module an area.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test reports by panicking")]
 
+mod attach;
 mod bad_input;
 mod confinement;
 mod copy;
@@ -8,6 +9,7 @@ mod detach;
 mod escape;
 mod exec;
 mod faults;
+mod health;
 mod hostile_layers;
 mod image_verbs;
 mod images;

@@ -4,6 +4,7 @@
 pub(crate) mod exec;
 pub(crate) mod files;
 pub(crate) mod generate;
+pub(crate) mod health;
 pub(crate) mod images;
 pub(crate) mod journal;
 pub(crate) mod life;

@@ -8,6 +8,7 @@ mod events;
 mod exec;
 mod files;
 mod generate;
+mod healthcheck;
 mod images;
 mod logs;
 mod policy;
@@ -16,6 +17,7 @@ mod system;
 mod top;
 mod volume;
 
+use crate::arguments::exec::AttachArgs;
 use crate::arguments::files::{CpArgs, DiffArgs, ExportArgs};
 use crate::arguments::images::{HistoryArgs, ImagesArgs, RmiArgs, TagArgs, UntagArgs};
 use crate::arguments::journal::EventsArgs;
@@ -146,7 +148,14 @@ const VERBS: &[Verb] = &[
         containers::inspect,
     ),
     verb("logs", "Print what containers wrote", with::<LogsArgs>, logs::logs),
+    verb("attach", "Attach to a running container", with::<AttachArgs>, exec::attach),
     verb("exec", "Run a command in a running container", exec::define, exec::exec),
+    verb(
+        "healthcheck",
+        "Check the health of containers",
+        |c| group(c, healthcheck::VERBS),
+        |m, marks| run_in_group(healthcheck::VERBS, m, marks),
+    ),
     verb("top", "Show the processes of a container", top::define, top::top),
     verb("port", "Print the published ports of a container", with::<PortArgs>, containers::ports),
     verb("cp", "Copy files into a container, or out of it", with::<CpArgs>, files::copy),
@@ -273,6 +282,7 @@ const LOOKING: &[&str] = &[
     "exists",
     "export",
     "generate",
+    "healthcheck",
     "history",
     "images",
     "info",

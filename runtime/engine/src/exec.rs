@@ -264,6 +264,7 @@ fn facts(place: &Place, container: &Container, parts: &SpecParts, id_maps: IdMap
             stop_signal: DEFAULT_STOP_SIGNAL,
             stop_seconds: DEFAULT_STOP_SECONDS,
             timeout_seconds: None,
+            health: None,
         },
         seccomp_unconfined: filters.is_empty(),
         seccomp_filters: filters,

@@ -2,6 +2,7 @@
 //!
 //! Everything is decided here and nothing is confined here: the sandbox accepts only the sealed plan.
 
+pub mod attach;
 pub mod config;
 pub mod containers;
 pub mod exec;

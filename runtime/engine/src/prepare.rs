@@ -8,18 +8,20 @@ use crate::host::probe;
 use crate::images::{Listener, Store, Workshop, caller};
 use crate::place::Place;
 use crate::policies::{self, Choice};
+use crate::request::health::OfImage;
 use crate::request::life::LogRequest;
-use crate::request::{Pull, RunRequest, StorageDriver};
+use crate::request::{self, Pull, RunRequest, StorageDriver};
 use crate::storage::{self, Storage};
 use crate::trace::Marks;
 use rlrun_admission::PolicySet;
-use rlrun_image::{ImageError, Pin, ResolvedImage, Transport};
+use rlrun_image::{ImageConfig, ImageError, Pin, ResolvedImage, Transport};
 use rlrun_net::files as net_files;
 use rlrun_spec::container::{NetworkMode, UserNamespace};
+use rlrun_spec::health::Health;
 use rlrun_spec::life::{DEFAULT_STOP_SECONDS, Life, Log, Restart};
 use rlrun_spec::plan::{LaunchFacts, Rootfs, Slirp};
-use rlrun_spec::policy::{Admitted, Denied};
-use rlrun_spec::{Failure, HostFacts, ImageIdentity, Kind, Stage};
+use rlrun_spec::policy::{Admitted, Denied, ExecRequest};
+use rlrun_spec::{ContainerSpec, Failure, HostFacts, ImageIdentity, Kind, Stage};
 use std::path::Path;
 
 /// slirp4netns' own recommendation for throughput (slirp4netns(1)).
@@ -44,6 +46,8 @@ pub struct Prepared {
     account_files: Vec<(String, Vec<u8>)>,
     /// Signal that stops it.
     pub stop_signal: i32,
+    /// Health checks.
+    pub health: Option<Health>,
     /// Told before the start.
     pub warnings: Vec<String>,
     /// Keeps the image where it is.
@@ -92,13 +96,50 @@ pub fn prepare(
         crate::journal::denied(&denied);
         denied.failure(&image.identity.reference)
     };
-    let admitted = policies.evaluate(spec, &caller(&host)).map_err(refused)?;
+    let asking = caller(&host);
+    let admitted = policies.evaluate(spec, &asking).map_err(refused)?;
     crate::journal::admitted(&admitted);
+    let health = health(request, &image.config)?;
+    for check in health.iter().flat_map(checks) {
+        policies.on_exec(&check_request(check, admitted.spec()), admitted.spec(), &asking).map_err(refused)?;
+    }
     warnings.extend(admitted.warnings().map(|(p, d)| format!("policy {}: [{}] {}", p.name, d.code, d.message)));
     // Their memory goes with this process's, by exec or exit; taking it apart first only costs time.
     std::mem::forget(policies);
     marks.mark("cli: policy verdict");
-    Ok(Prepared { admitted, image, host, ids, storage, userns, account_files, stop_signal, warnings, pin })
+    Ok(Prepared { admitted, image, host, ids, storage, userns, account_files, stop_signal, health, warnings, pin })
+}
+
+/// What is checked, by the user's words or the image's.
+fn health(request: &RunRequest, image: &ImageConfig) -> Result<Option<Health>, Failure> {
+    let milliseconds = |nanoseconds: u64| nanoseconds / 1_000_000;
+    let of_image = image.healthcheck.as_ref().map(|check| OfImage {
+        test: &check.test,
+        interval_ms: milliseconds(check.interval),
+        timeout_ms: milliseconds(check.timeout),
+        start_period_ms: milliseconds(check.start_period),
+        retries: check.retries,
+    });
+    Ok(request::health::decide(&request.launching.life.health, of_image)?)
+}
+
+/// The commands that health checks run.
+fn checks(health: &Health) -> impl Iterator<Item = &[String]> {
+    [Some(&health.command), health.startup.as_ref().map(|s| &s.command)].into_iter().flatten().map(Vec::as_slice)
+}
+
+/// A health check is a command that joins the container, asked about before anything starts: the supervisor, which
+/// makes it, has no policies.
+fn check_request(command: &[String], container: &ContainerSpec) -> ExecRequest {
+    let process = container.parts().oci.process().clone().unwrap_or_default();
+    ExecRequest {
+        container_id: container.parts().id.clone(),
+        args: command.to_vec(),
+        env: process.env().clone().unwrap_or_default(),
+        uid: process.user().uid(),
+        tty: false,
+        privileged: false,
+    }
 }
 
 /// From the store, fetched first where the request says so. The pin must not be held while a pull removes what an
@@ -236,6 +277,7 @@ impl Prepared {
             stop_signal: self.stop_signal,
             stop_seconds: life.stop_seconds.unwrap_or(DEFAULT_STOP_SECONDS),
             timeout_seconds: life.timeout_seconds,
+            health: self.health.clone(),
         }
     }
 

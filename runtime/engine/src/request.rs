@@ -5,6 +5,7 @@ pub mod capability;
 pub mod csv;
 pub mod env;
 pub mod exec;
+pub mod health;
 pub mod labels;
 pub mod life;
 pub mod limits;

@@ -67,9 +67,12 @@ impl Supervisor {
         match self.reply(request, descriptors)? {
             Reply::Done => Ok(()),
             Reply::Refused(failure) => Err(*failure),
-            Reply::Changed | Reply::Ended(_) | Reply::Mapper(_) => {
-                Err(silent(&self.name).why("it answers something else"))
-            }
+            Reply::Changed
+            | Reply::Ended(_)
+            | Reply::Mapper(_)
+            | Reply::Checked { .. }
+            | Reply::Attached { .. }
+            | Reply::Left => Err(silent(&self.name).why("it answers something else")),
         }
     }
 
@@ -81,11 +84,42 @@ impl Supervisor {
         match self.reply(&Request::Mapper(request), &[])? {
             Reply::Mapper(Answer::Refused(failure)) | Reply::Refused(failure) => Err(*failure),
             Reply::Mapper(answer) => Ok(answer),
-            Reply::Done | Reply::Changed | Reply::Ended(_) => Err(silent(&self.name).why("it answers something else")),
+            Reply::Done
+            | Reply::Changed
+            | Reply::Ended(_)
+            | Reply::Checked { .. }
+            | Reply::Attached { .. }
+            | Reply::Left => Err(silent(&self.name).why("it answers something else")),
+        }
+    }
+
+    /// Has the container's health checked, which may take `patience`; whether it is well.
+    ///
+    /// # Errors
+    /// When it has no health check, or ends meanwhile.
+    pub fn check(&self, patience: Duration) -> Result<bool, Failure> {
+        match self.reply_within(&Request::Check, &[], patience + self.patience)? {
+            Reply::Checked { success, .. } => Ok(success),
+            Reply::Refused(failure) => Err(*failure),
+            Reply::Done
+            | Reply::Changed
+            | Reply::Ended(_)
+            | Reply::Mapper(_)
+            | Reply::Attached { .. }
+            | Reply::Left => Err(silent(&self.name).why("it answers something else")),
         }
     }
 
     fn reply(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<Reply, Failure> {
+        self.reply_within(request, descriptors, self.patience)
+    }
+
+    fn reply_within(
+        &self,
+        request: &Request,
+        descriptors: &[BorrowedFd<'_>],
+        patience: Duration,
+    ) -> Result<Reply, Failure> {
         match self.connection.send(request, descriptors) {
             Ok(()) => {}
             // It has just ended.
@@ -94,11 +128,11 @@ impl Supervisor {
             }
             Err(failure) => return Err(failure),
         }
-        match self.connection.receive::<Reply>(Some(self.patience))? {
+        match self.connection.receive::<Reply>(Some(patience))? {
             Received::Message(reply, _) => Ok(reply),
             Received::End => Err(self.ended()),
             Received::Nothing => {
-                Err(silent(&self.name).why(format!("it has not answered for {} s", self.patience.as_secs())))
+                Err(silent(&self.name).why(format!("it has not answered for {} s", patience.as_secs())))
             }
         }
     }

@@ -48,7 +48,7 @@ mod trust;
 mod unpack;
 mod work;
 
-pub use config::ImageConfig;
+pub use config::{Healthcheck, ImageConfig};
 pub use digest::Digest;
 pub use error::ImageError;
 pub use limits::Limits;

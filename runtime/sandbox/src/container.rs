@@ -152,6 +152,12 @@ impl Container {
         }
     }
 
+    /// A pidfd of the container's pid 1.
+    #[must_use]
+    pub fn init(&self) -> Option<BorrowedFd<'_>> {
+        self.init_fd.as_ref().map(AsFd::as_fd)
+    }
+
     /// The container's pid 1, in this process's pid namespace.
     ///
     /// # Errors

@@ -18,8 +18,8 @@ use rlrun_spec::protocol::{JOINED_STEPS, JOINER_STEPS, Message, Step};
 use rlrun_spec::{Failure, Kind, Stage};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use rustix::process::{
-    DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions, WaitOptions, pidfd_send_signal, set_dumpable_behavior,
-    set_parent_process_death_signal, waitid, waitpid,
+    DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, pidfd_send_signal,
+    set_dumpable_behavior, set_parent_process_death_signal, waitid, waitpid,
 };
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -91,6 +91,21 @@ impl Joined {
             waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED).at("wait", "wait for", "the command")?;
         let code = ended.and_then(|status| status.exit_status().or_else(|| Some(128 + status.terminating_signal()?)));
         Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(125))
+    }
+
+    /// Kills it and what it has started, but for what has left its process group.
+    ///
+    /// # Errors
+    /// As `kill(2)`.
+    pub fn kill_group(&self) -> Result<(), Failure> {
+        // The line `Pid:` of a pidfd (proc_pid_fdinfo(5)). It is the leader of its session, and nobody else reaps it.
+        let path = format!("/proc/self/fdinfo/{}", self.pidfd.as_raw_fd());
+        let text = std::fs::read_to_string(&path).at("signal", "read", &path)?;
+        let pid = text.lines().find_map(|l| l.strip_prefix("Pid:")?.trim().parse().ok()).and_then(Pid::from_raw);
+        match pid.map_or(Ok(()), |pid| kill_process_group(pid, Signal::KILL)) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(errno) => Err(errno).at("signal", "kill", "the command"),
+        }
     }
 
     /// Sends it a signal; one that is gone already is no error.

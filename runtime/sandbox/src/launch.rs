@@ -4,6 +4,7 @@
 use crate::at::{At, failed};
 use crate::memfd::{read_sealed, sealed, sealed_program};
 use crate::sys::{self, Fork};
+use rlrun_spec::attach::Attach;
 use rlrun_spec::plan::{Job, VERSION};
 use rlrun_spec::{Failure, Kind, SealedExec, SealedPlan};
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -84,6 +85,19 @@ pub fn replace_self_joining(plan: &SealedExec, joining: Joining, supervisor: &Pa
         let descriptors = joining.descriptors(plan)?;
         become_supervisor(descriptors, Executable::File(program))
     });
+    match replaced {
+        Ok(never) => match never {},
+        Err(failure) => failure,
+    }
+}
+
+/// Replaces this process by one that is attached to a running container. Returns only on failure.
+#[must_use]
+pub fn replace_self_attaching(attach: Attach, supervisor: &Path) -> Failure {
+    let replaced = postcard::to_stdvec(&Job::Attach(attach))
+        .map_err(|e| failed(Kind::Internal, "attach", "encode", "what is attached to", e.to_string()))
+        .and_then(|bytes| sealed("rlrun-attach", &bytes))
+        .and_then(|plan| become_supervisor(vec![(PLAN_FD, plan)], Executable::Path(supervisor)));
     match replaced {
         Ok(never) => match never {},
         Err(failure) => failure,
@@ -272,6 +286,7 @@ pub fn role() -> Result<Role, Failure> {
     let version = match &job {
         Job::Launch(launch) => launch.version,
         Job::Exec(exec) => exec.version,
+        Job::Attach(attach) => attach.version,
         Job::Mapped(mapped) => mapped.version,
     };
     if version != VERSION {

@@ -4,10 +4,12 @@
 //! Nothing here does I/O. Data flows one way, one type a stage:
 //! `Request -> ResolvedImage -> ContainerSpec -> Admitted -> SealedPlan -> Running -> Exit`.
 
+pub mod attach;
 pub mod container;
 pub mod control;
 pub mod exec;
 pub mod failure;
+pub mod health;
 pub mod hint;
 pub mod host;
 pub mod ids;

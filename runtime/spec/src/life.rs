@@ -1,6 +1,7 @@
 //! How a container lives beside what it is: where its output goes, when it is started again, how it is stopped. Part
 //! of the sealed plan and of the record; nothing here loosens confinement.
 
+use crate::health::Health;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -26,6 +27,9 @@ pub struct Life {
     /// `--timeout`: it is killed when it has run that many seconds.
     #[serde(default)]
     pub timeout_seconds: Option<u32>,
+    /// `--health-*`.
+    #[serde(default)]
+    pub health: Option<Health>,
 }
 
 /// `--log-driver` and `--log-opt`.

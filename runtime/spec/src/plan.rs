@@ -1,6 +1,7 @@
 //! The sealed plan: what the stages execute, decided in full before anything starts. It is serialised once, into
 //! a sealed memfd; the stages read nothing else.
 
+use crate::attach::Attach;
 use crate::container::{EgressRule, NetworkMode, PortMapping};
 use crate::exec::Exec;
 use crate::ids::{IdMapping, IdMaps};
@@ -134,6 +135,8 @@ pub enum Job {
     Launch(Box<Launch>),
     /// A command that joins a running container.
     Exec(Box<Exec>),
+    /// Somebody who attaches to a running container.
+    Attach(Attach),
     /// A program of rlrun's own as mapped root in the caller's id map: unpacking, removal.
     Mapped(Mapped),
 }

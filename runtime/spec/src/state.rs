@@ -3,6 +3,7 @@
 //! file alone does not tell whether the container runs: a supervisor that was killed could not write its end. The
 //! lock does (`rlrun_engine::containers`).
 
+use crate::health::Status;
 use std::fmt::Write as _;
 
 /// The file's name.
@@ -31,6 +32,8 @@ pub struct State {
     pub stopped: bool,
     /// It was ended because of its memory limit.
     pub oom_killed: bool,
+    /// How its health checks went.
+    pub health: Status,
     /// Why it could not be started or was ended by rlrun; one line.
     pub error: String,
 }
@@ -56,6 +59,9 @@ impl State {
         line("restarting", &self.restarting);
         line("stopped", &self.stopped);
         line("oom-killed", &self.oom_killed);
+        if self.health != Status::None {
+            line("health", &self.health.word());
+        }
         line("error", &self.error.replace('\n', " "));
         text
     }
@@ -76,6 +82,7 @@ impl State {
                 "restarting" => state.restarting = value == "true",
                 "stopped" => state.stopped = value == "true",
                 "oom-killed" => state.oom_killed = value == "true",
+                "health" => state.health = Status::of(value),
                 "error" => value.clone_into(&mut state.error),
                 _ => {}
             }
@@ -102,6 +109,7 @@ mod tests {
             restarting: true,
             stopped: true,
             oom_killed: true,
+            health: Status::Unhealthy,
             error: "cannot\nstart".to_owned(),
         };
         assert_eq!(State::parse(&state.render()), State { error: "cannot start".to_owned(), ..state });

@@ -5,6 +5,7 @@
 //! New requests are appended: a supervisor that does not know one refuses it and goes on.
 
 use crate::failure::Failure;
+use crate::health::Status;
 use crate::protocol;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -36,6 +37,20 @@ pub enum Request {
     Rename(String),
     /// Ask this of the mapper; its answer is the reply.
     Mapper(protocol::Request),
+    /// Make a health check now; its outcome is the reply.
+    Check,
+    /// Send what the container writes to the descriptors that come with this, standard output and standard error, and
+    /// take its input from the third, if there is one; as long as the connection lasts.
+    Attach,
+    /// Whoever attached has a terminal of this size.
+    Resize {
+        /// Rows.
+        rows: u16,
+        /// Columns.
+        columns: u16,
+    },
+    /// The input of whoever attached is over, and so is the container's.
+    EndInput,
 }
 
 /// What comes back.
@@ -51,6 +66,22 @@ pub enum Reply {
     Ended(u8),
     /// What the mapper answered.
     Mapper(protocol::Answer),
+    /// The health check that was asked for.
+    Checked {
+        /// It succeeded.
+        success: bool,
+        /// What the container is now.
+        status: Status,
+    },
+    /// It is attached.
+    Attached {
+        /// The container has a terminal.
+        terminal: bool,
+        /// It takes input.
+        input: bool,
+    },
+    /// To whoever attached: it has not read for so long that the container goes on without it.
+    Left,
 }
 
 /// Bytes of a message.

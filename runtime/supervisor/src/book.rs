@@ -2,6 +2,7 @@
 
 use crate::journal::append_event;
 use crate::run::failure;
+use rlrun_spec::health::Status;
 use rlrun_spec::plan::Launch;
 use rlrun_spec::state::STATE;
 use rlrun_spec::{Failure, State};
@@ -97,6 +98,18 @@ impl Book {
                 None => failure.why(e.to_string()),
             }
         })
+    }
+
+    /// What its health checks say.
+    pub(crate) fn health(&mut self, status: Status) -> Result<(), Failure> {
+        self.state.health = status;
+        self.write()
+    }
+
+    /// Tells that it has changed.
+    pub(crate) fn tell_health(&self, status: Status) {
+        let attributes = format!("\"health_status\":\"{}\"", status.word());
+        append_event(&self.journal, (&self.id, &self.name), "health_status", &attributes);
     }
 
     /// An event of the container.

@@ -26,6 +26,8 @@ pub(crate) struct Control {
     path: PathBuf,
     clients: Vec<Client>,
     next: u64,
+    /// Who has gone since somebody asked.
+    gone: Vec<u64>,
 }
 
 /// A request and the number of the client that made it.
@@ -39,7 +41,7 @@ impl Control {
     /// Makes the socket in the container's directory.
     pub(crate) fn open(directory: &Path) -> Result<Control, Failure> {
         let path = directory.join(rlrun_spec::supervision::SOCKET);
-        Ok(Control { listener: Listener::open(directory)?, path, clients: Vec::new(), next: 0 })
+        Ok(Control { listener: Listener::open(directory)?, path, clients: Vec::new(), next: 0, gone: Vec::new() })
     }
 
     /// What to wait for: first the socket, then every connection.
@@ -53,6 +55,7 @@ impl Control {
     pub(crate) fn take(&mut self, ready: &[bool]) -> Result<Vec<Call>, Failure> {
         let mut calls = Vec::new();
         let mut turn = ready.iter().skip(1);
+        let gone = &mut self.gone;
         self.clients.retain(|client| {
             if turn.next() != Some(&true) {
                 return true;
@@ -63,11 +66,15 @@ impl Control {
                     true
                 }
                 Ok(Received::Nothing) => true,
-                Ok(Received::End) => false,
+                Ok(Received::End) => {
+                    gone.push(client.number);
+                    false
+                }
                 Err(failure) => {
                     if client.connection.send(&Reply::Refused(Box::new(failure)), &[]).is_err() {
                         // It does not listen either.
                     }
+                    gone.push(client.number);
                     false
                 }
             }
@@ -92,6 +99,11 @@ impl Control {
     /// From here on this client is told what happens.
     pub(crate) fn watch(&mut self, client: u64) {
         self.clients.iter_mut().filter(|c| c.number == client).for_each(|c| c.watches = true);
+    }
+
+    /// Takes the numbers of those who have gone.
+    pub(crate) fn gone(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.gone)
     }
 
     /// Tells everybody who watches.

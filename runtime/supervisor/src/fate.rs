@@ -1,6 +1,7 @@
 //! What is to become of the container: whether somebody stopped it, when it is killed, whether it starts again.
 
 use nix::poll::PollTimeout;
+use rlrun_spec::health::OnFailure;
 use rlrun_spec::life::{Life, Restart};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,9 @@ pub(crate) struct Fate {
     timeout: Option<Duration>,
     kill_at: Option<Instant>,
     stopped: bool,
+    /// It is to start anew, whatever the policy: its health check says so.
+    renewed: bool,
+    may_renew: bool,
     restarts: u32,
     pause: Duration,
 }
@@ -24,12 +28,13 @@ impl Fate {
     pub(crate) fn new(life: &Life) -> Fate {
         let timeout = life.timeout_seconds.map(|s| Duration::from_secs(s.into()));
         let (policy, pause) = (life.restart, FIRST_PAUSE);
-        Fate { policy, timeout, kill_at: None, stopped: false, restarts: 0, pause }
+        let may_renew = life.health.as_ref().is_some_and(|h| h.on_failure == OnFailure::Restart);
+        Fate { policy, timeout, kill_at: None, stopped: false, renewed: false, may_renew, restarts: 0, pause }
     }
 
     /// Whether the plan is needed again.
     pub(crate) fn may_restart(&self) -> bool {
-        self.policy != Restart::No
+        self.policy != Restart::No || self.may_renew
     }
 
     /// The payload runs.
@@ -44,6 +49,13 @@ impl Fate {
         self.kill_at = Some(self.kill_at.map_or(kill_at, |at| at.min(kill_at)));
     }
 
+    /// It is to end within that time, and to start anew.
+    pub(crate) fn renew(&mut self, now: Instant, patience: Duration) {
+        self.renewed = true;
+        let kill_at = now + patience;
+        self.kill_at = Some(self.kill_at.map_or(kill_at, |at| at.min(kill_at)));
+    }
+
     /// Whether the time to kill it has come. Says so once.
     pub(crate) fn must_die(&mut self, now: Instant) -> bool {
         let due = self.kill_at.is_some_and(|at| at <= now);
@@ -53,9 +65,9 @@ impl Fate {
         due
     }
 
-    /// How long to wait for anything else.
-    pub(crate) fn patience(&self, now: Instant) -> PollTimeout {
-        self.kill_at.map_or(PollTimeout::NONE, |at| until(at, now))
+    /// When there is something to do that nothing else wakes this process for.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.kill_at
     }
 
     /// The container has ended, with this code, after that long: how long to wait before it is started again.
@@ -66,7 +78,8 @@ impl Fate {
             Restart::OnFailure { at_most } => code != 0 && at_most.is_none_or(|most| self.restarts < most),
             Restart::Always | Restart::UnlessStopped => true,
         };
-        if !wanted || self.stopped {
+        let renewed = std::mem::take(&mut self.renewed);
+        if !(wanted || renewed) || self.stopped {
             return None;
         }
         self.restarts = self.restarts.saturating_add(1);
@@ -92,7 +105,15 @@ mod tests {
 
     fn fate(restart: Restart, timeout_seconds: Option<u32>) -> Fate {
         let log = Log::None;
-        Fate::new(&Life { detached: true, log, restart, stop_signal: 15, stop_seconds: 10, timeout_seconds })
+        Fate::new(&Life {
+            detached: true,
+            log,
+            restart,
+            stop_signal: 15,
+            stop_seconds: 10,
+            timeout_seconds,
+            health: None,
+        })
     }
 
     const MOMENT: Duration = Duration::from_millis(1);
@@ -136,9 +157,10 @@ mod tests {
     fn a_timeout_counts_from_every_start() {
         let mut fate = fate(Restart::Always, Some(3));
         let now = Instant::now();
-        assert_eq!(fate.patience(now), PollTimeout::NONE);
+        assert_eq!(fate.due(), None);
         fate.begins(now);
-        assert_eq!(fate.patience(now), PollTimeout::from(3000_u16));
+        assert_eq!(fate.due(), Some(now + Duration::from_secs(3)));
+        assert_eq!(until(now + Duration::from_secs(3), now), PollTimeout::from(3000_u16));
         assert!(fate.must_die(now + Duration::from_secs(3)));
         fate.again(137, MOMENT).unwrap();
         fate.begins(now + Duration::from_secs(5));

@@ -114,7 +114,7 @@ fn append(path: &Path) -> std::io::Result<File> {
 }
 
 /// RFC 3339 in UTC with nanoseconds, as podman writes it.
-fn timestamp(since_epoch: Duration) -> String {
+pub(crate) fn timestamp(since_epoch: Duration) -> String {
     let (seconds, nanos) = (since_epoch.as_secs(), since_epoch.subsec_nanos());
     let (year, month, day) = date(seconds / 86_400);
     let clock = seconds % 86_400;

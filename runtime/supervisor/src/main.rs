@@ -3,9 +3,12 @@
 //! way, the kernel ends the container.
 
 mod book;
+mod client;
 mod control;
 mod exec;
 mod fate;
+mod guests;
+mod health;
 mod journal;
 mod keys;
 mod log;
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
         Role::Mapper(launch) => rlrun_sandbox::run_mapper(&launch, &run::configure_network),
         Role::Supervisor(Job::Launch(launch), Some(plan)) => run::run(&launch, plan),
         Role::Supervisor(Job::Launch(_), None) => Err(run::failure("read-plan", "find", "the plan")),
+        Role::Supervisor(Job::Attach(attach), _) => client::run(&attach),
         Role::Supervisor(Job::Exec(exec), _) => exec::run(&exec),
         Role::Supervisor(Job::Mapped(mapped), _) => rlrun_sandbox::become_mapped(&mapped),
     });

@@ -8,6 +8,10 @@ use nix::poll::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// How long somebody who attached may leave the stream standing before it goes on without him.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What happens to the stream when a watcher goes away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +25,9 @@ pub(crate) enum Departure {
 struct Watcher {
     sink: OwnedFd,
     departure: Departure,
+    /// Who attached; None for whoever started the container.
+    guest: Option<u64>,
+    stuck: Option<Instant>,
     // What of the last bytes it has not taken yet.
     pending: Vec<u8>,
 }
@@ -47,7 +54,44 @@ impl Output {
 
     /// Sends the stream there too.
     pub(crate) fn watch(&mut self, sink: OwnedFd, departure: Departure) {
-        self.watchers.push(Watcher { sink, departure, pending: Vec::new() });
+        self.watchers.push(Watcher { sink, departure, guest: None, stuck: None, pending: Vec::new() });
+    }
+
+    /// Which one it is.
+    pub(crate) fn stream(&self) -> Stream {
+        self.stream
+    }
+
+    /// Sends the stream to somebody who attached, until he leaves or leaves it standing for too long.
+    pub(crate) fn invite(&mut self, guest: u64, sink: OwnedFd) {
+        let departure = Departure::Ignored;
+        self.watchers.push(Watcher { sink, departure, guest: Some(guest), stuck: None, pending: Vec::new() });
+    }
+
+    /// He watches no more.
+    pub(crate) fn dismiss(&mut self, guest: u64) {
+        self.watchers.retain(|w| w.guest != Some(guest));
+        self.blocked = None;
+    }
+
+    /// Whether he still watches.
+    pub(crate) fn has(&self, guest: u64) -> bool {
+        self.watchers.iter().any(|w| w.guest == Some(guest))
+    }
+
+    /// When the stream goes on without the guest it waits for.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let watcher = self.watchers.get(self.blocked?).filter(|w| w.guest.is_some())?;
+        Some(watcher.stuck? + PATIENCE)
+    }
+
+    /// Goes on without him, if it is time.
+    pub(crate) fn wake(&mut self, now: Instant) {
+        if self.due().is_some_and(|due| due <= now)
+            && let Some(at) = self.blocked.take()
+        {
+            self.watchers.remove(at);
+        }
     }
 
     /// Nobody watches any more; the stream goes on.
@@ -76,9 +120,10 @@ impl Output {
             return open;
         }
         if let Some(at) = self.watchers.iter().position(|w| !ready(&w.sink, PollFlags::POLLOUT)) {
-            self.blocked = Some(at);
+            self.wait_for(at);
             return true;
         }
+        self.watchers.iter_mut().for_each(|w| w.stuck = None);
         if !ready(&self.source, PollFlags::POLLIN) {
             return true;
         }
@@ -119,7 +164,7 @@ impl Output {
             match self.watchers[at].send() {
                 Sent::All => at += 1,
                 Sent::Some => {
-                    self.blocked = Some(at);
+                    self.wait_for(at);
                     return Some(true);
                 }
                 Sent::Gone if !self.departed(at) => return Some(false),
@@ -127,6 +172,13 @@ impl Output {
             }
         }
         None
+    }
+
+    fn wait_for(&mut self, at: usize) {
+        self.blocked = Some(at);
+        if let Some(watcher) = self.watchers.get_mut(at) {
+            watcher.stuck.get_or_insert_with(Instant::now);
+        }
     }
 
     /// A watcher reads no more; false when the stream ends with it. Dropping the source is how the payload learns it.
@@ -143,7 +195,10 @@ impl Watcher {
                 return Sent::Some;
             }
             match rustix::io::write(&self.sink, &self.pending) {
-                Ok(n) => drop(self.pending.drain(..n)),
+                Ok(n) => {
+                    self.pending.drain(..n);
+                    self.stuck = None;
+                }
                 Err(Errno::AGAIN) => return Sent::Some,
                 Err(Errno::INTR) => {}
                 // EPIPE: nobody reads any more.
@@ -191,6 +246,23 @@ mod tests {
             assert_eq!(output.pump(None), goes_on);
             assert!(!goes_on || output.pump(None), "without a watcher it is read all the same");
         }
+    }
+
+    #[test]
+    fn a_guest_who_leaves_it_standing_is_left_behind() {
+        let ((source, write), (_reader, sink)) = (pipe().unwrap(), pipe().unwrap());
+        let mut output = Output::new(source, Stream::Stdout);
+        output.invite(7, sink);
+        while output.blocked.is_none() {
+            rustix::io::write(&write, &[7; CHUNK]).unwrap();
+            assert!(output.pump(None));
+        }
+        let due = output.due().unwrap();
+        output.wake(due - Duration::from_millis(1));
+        assert!(output.has(7));
+        output.wake(due);
+        assert!(!output.has(7) && output.due().is_none());
+        assert!(output.pump(None), "the stream goes on");
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub(crate) struct Relay {
     // Looked for in what comes from a terminal.
     keys: Option<Keys>,
     left: bool,
+    // The end of the source is not the payload's: somebody else may go on typing.
+    borrowed: bool,
 }
 
 impl Relay {
@@ -56,13 +58,29 @@ impl Relay {
                 .errno(errno.raw_os_error())
         })?;
         let (waiting, pending) = (Waiting::Source, Vec::new());
-        Ok(Relay { source, sink, kind, waiting, spliceable: true, pending, closing: false, keys: None, left: false })
+        Ok(Relay {
+            source,
+            sink,
+            kind,
+            waiting,
+            spliceable: true,
+            pending,
+            closing: false,
+            keys: None,
+            left: false,
+            borrowed: false,
+        })
     }
 
     /// From here on these keys are taken out of what is typed.
     pub(crate) fn leave_by(&mut self, keys: Option<Keys>) {
         self.spliceable &= keys.is_none();
         self.keys = keys;
+    }
+
+    /// The end of this source means nothing to the payload, until somebody says so.
+    pub(crate) fn borrow(&mut self, borrowed: bool) {
+        self.borrowed = borrowed;
     }
 
     /// Whether they were typed.
@@ -162,7 +180,7 @@ impl Relay {
     }
 
     fn end_of_file(&mut self) -> bool {
-        if self.kind != Sink::Terminal || self.closing {
+        if self.kind != Sink::Terminal || self.closing || self.borrowed {
             return false;
         }
         self.closing = true;

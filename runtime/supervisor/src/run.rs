@@ -150,7 +150,12 @@ impl Watch<'_> {
                 self.fate.stop(Instant::now(), Duration::ZERO);
                 done(self.book.stopped())
             }
-            Request::Signal(_) | Request::Mapper(_) => {
+            Request::Signal(_)
+            | Request::Mapper(_)
+            | Request::Check
+            | Request::Attach
+            | Request::Resize { .. }
+            | Request::EndInput => {
                 let failure = failure("control", "do this to", &self.launch.name);
                 Reply::Refused(Box::new(failure.why("it has ended and waits for its restart")))
             }

@@ -17,8 +17,7 @@ fn failure(operation: &str, errno: nix::errno::Errno) -> Failure {
 impl Signals {
     /// Blocks what is to be passed on. Stages inherit the mask, and the payload gets an empty one.
     pub(crate) fn block() -> Result<Self, Failure> {
-        let mut set = SigSet::empty();
-        for signal in [
+        Signals::block_these(&[
             Signal::SIGHUP,
             Signal::SIGINT,
             Signal::SIGQUIT,
@@ -27,9 +26,17 @@ impl Signals {
             Signal::SIGUSR2,
             Signal::SIGALRM,
             Signal::SIGWINCH,
-        ] {
-            set.add(signal);
-        }
+        ])
+    }
+
+    /// Only a change of the window's size; every other signal does here what it does to any program.
+    pub(crate) fn block_window() -> Result<Self, Failure> {
+        Signals::block_these(&[Signal::SIGWINCH])
+    }
+
+    fn block_these(signals: &[Signal]) -> Result<Self, Failure> {
+        let mut set = SigSet::empty();
+        signals.iter().for_each(|signal| set.add(*signal));
         set.thread_block().map_err(|e| failure("block", e))?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         SignalFd::with_flags(&set, flags).map(Signals).map_err(|e| failure("receive", e))

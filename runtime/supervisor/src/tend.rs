@@ -1,16 +1,20 @@
 //! The container while it runs: its streams, its signals, and what commands ask of it.
 
 use crate::control::{Call, Control};
+use crate::fate::until;
+use crate::guests::Guests;
+use crate::health::Checks;
 use crate::log::{Log, Stream};
 use crate::output::{Departure, Output};
 use crate::relay::{Relay, Sink};
 use crate::run::{Served, Watch, done, failure, wait};
 use crate::signals::Signals;
 use crate::terminal::RawTerminal;
-use nix::poll::{PollFd, PollFlags};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::Signal;
 use rlrun_net::Driver;
 use rlrun_sandbox::{Container, Heard, Streams};
+use rlrun_spec::health::{Consequence, OnFailure, Status as Health};
 use rlrun_spec::plan::Launch;
 use rlrun_spec::protocol::{self, Answer, News};
 use rlrun_spec::supervision::{Reply, Request};
@@ -23,7 +27,7 @@ use std::time::{Duration, Instant};
 const KILL: i32 = 9;
 
 /// What there is to look after.
-struct Tended {
+struct Tended<'a> {
     container: Container,
     raw: Option<RawTerminal>,
     outputs: Vec<Output>,
@@ -31,6 +35,8 @@ struct Tended {
     ended: bool,
     /// What the mapper was asked and has not answered yet, oldest first.
     asked: VecDeque<Asked>,
+    checks: Option<Checks<'a>>,
+    guests: Guests,
 }
 
 /// A request on its way to the mapper and back.
@@ -48,6 +54,8 @@ struct Ready {
     helper: bool,
     control: Vec<bool>,
     streams: Vec<bool>,
+    guests: Vec<bool>,
+    check: bool,
 }
 
 /// Everything between the payload's start and its end.
@@ -65,12 +73,16 @@ pub(crate) fn tend(
     // The relays own their ends now; the ones here would keep the payload from ever seeing end of file. In the
     // background standard input stays open for whoever attaches.
     let Streams { stdin, stdout, stderr, terminal } = streams;
-    drop((stdout, stderr, terminal));
-    let _open_input = stdin.filter(|_| launch.facts.life.detached);
+    drop((stdout, stderr));
+    let guests = Guests::new(stdin.filter(|_| launch.facts.life.detached), terminal);
     if rlrun_sandbox::sys::forget_program_pages().is_err() {
         // Only memory: the container runs as well with the pages of the start still here.
     }
-    let mut tended = Tended { container, raw, outputs, inputs, ended: false, asked: VecDeque::new() };
+    let checks = Checks::of(launch, Instant::now());
+    if checks.is_some() {
+        watch.book.health(Health::Starting)?;
+    }
+    let mut tended = Tended { container, raw, outputs, inputs, ended: false, asked: VecDeque::new(), checks, guests };
     if let Some(limits) = watch.limits.clone() {
         tended.ask(None, &protocol::Request::Limit(limits))?;
     }
@@ -86,9 +98,11 @@ pub(crate) fn tend(
             return Err(helper_died(network.as_deref_mut()));
         }
         watch.serve(&ready.control, &mut |watch, call| tended.answer(watch, call))?;
+        tended.see_guests(&ready.guests, watch);
         if watch.fate.must_die(Instant::now()) {
             tended.container.signal(KILL)?;
         }
+        tended.check(ready.check, watch)?;
         tended.move_streams(&ready.streams, log.as_deref_mut());
         // What the payload wrote before it ended is still in the pipes; the input has nobody left to read it.
         if tended.ended && tended.outputs.iter().all(|o| !o.readable()) {
@@ -102,7 +116,7 @@ pub(crate) fn tend(
     }
 }
 
-impl Tended {
+impl Tended<'_> {
     fn wait(
         &self,
         network: Option<&(dyn Driver + '_)>,
@@ -120,14 +134,25 @@ impl Tended {
         let streams = fds.len();
         fds.extend(self.outputs.iter().map(Output::poll_fd));
         fds.extend(self.inputs.iter().map(Relay::poll_fd));
-        wait(&mut fds, watch.fate.patience(Instant::now()))?;
+        let checks = self.checks.as_ref().filter(|_| !self.ended);
+        let check = checks.and_then(Checks::poll_fd);
+        let guests = fds.len();
+        fds.extend(self.guests.poll_fds());
+        let relays = fds.len();
+        fds.extend(check);
+        let now = Instant::now();
+        let due = [watch.fate.due(), checks.and_then(Checks::due)].into_iter().flatten();
+        let due = due.chain(self.outputs.iter().filter_map(Output::due)).min();
+        wait(&mut fds, due.map_or(PollTimeout::NONE, |at| until(at, now)))?;
         let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(true)).collect();
         Ok(Ready {
             signals: ready[0],
             mapper: ready[1],
             helper: control == 3 && ready[2],
             control: ready[control..streams].to_vec(),
-            streams: ready[streams..].to_vec(),
+            streams: ready[streams..guests].to_vec(),
+            guests: ready[guests..relays].to_vec(),
+            check: ready.get(relays) == Some(&true),
         })
     }
 
@@ -144,6 +169,68 @@ impl Tended {
         let mut is_due = || turn.next() == Some(&true);
         self.outputs.retain_mut(|output| if is_due() { output.pump(log.as_deref_mut()) } else { true });
         self.inputs.retain_mut(|input| if is_due() { input.pump() } else { true });
+    }
+
+    /// Moves what those who attached have typed, and sees who has gone or is not waited for.
+    fn see_guests(&mut self, ready: &[bool], watch: &mut Watch<'_>) {
+        self.guests.pump(ready);
+        for client in watch.control.as_mut().map(Control::gone).unwrap_or_default() {
+            self.guests.dismiss(client, &mut self.outputs);
+        }
+        let now = Instant::now();
+        self.outputs.iter_mut().for_each(|output| output.wake(now));
+        for client in self.guests.left_behind(&self.outputs) {
+            watch.reply(client, &Reply::Left);
+        }
+    }
+
+    fn attach(&mut self, watch: &mut Watch<'_>, call: &mut Call) -> Served {
+        let (terminal, input) = self.guests.offer();
+        match self.guests.admit(call.client, std::mem::take(&mut call.descriptors), &mut self.outputs) {
+            Ok(()) => {
+                if let Some(control) = &mut watch.control {
+                    control.watch(call.client);
+                }
+                Served::Now(Reply::Attached { terminal, input })
+            }
+            Err(failure) => Served::Now(Reply::Refused(Box::new(failure))),
+        }
+    }
+
+    /// Begins the health check that is due, or takes what the one that was made said.
+    fn check(&mut self, ready: bool, watch: &mut Watch<'_>) -> Result<(), Failure> {
+        let (Some(checks), Some(init), false) = (&mut self.checks, self.container.init(), self.ended) else {
+            return Ok(());
+        };
+        let (now, paused) = (Instant::now(), watch.book.state.paused);
+        if let Err(failure) = checks.begin(init, paused, now) {
+            // For want of a process, for instance: the container is none the worse for it.
+            eprintln!("warning: {failure}");
+        }
+        if !ready {
+            return Ok(());
+        }
+        let Some(Consequence { changed, action }) = checks.take(paused, now) else { return Ok(()) };
+        let status = checks.record.status;
+        let success = checks.record.log.last().is_some_and(|outcome| outcome.exit_code == 0);
+        for client in checks.asking.drain(..) {
+            watch.reply(client, &Reply::Checked { success, status });
+        }
+        if changed {
+            watch.book.health(status)?;
+            watch.book.tell_health(status);
+            watch.announce(&Reply::Changed);
+        }
+        let life = &watch.launch.facts.life;
+        match action {
+            OnFailure::None => Ok(()),
+            OnFailure::Kill => self.container.signal(KILL),
+            OnFailure::Stop => self.stop(watch, None, None),
+            OnFailure::Restart => {
+                watch.fate.renew(now, Duration::from_secs(life.stop_seconds.into()));
+                self.container.signal(life.stop_signal)
+            }
+        }
     }
 
     /// Takes what the mapper said.
@@ -191,6 +278,25 @@ impl Tended {
                 }
                 Err(failure) => Served::Now(Reply::Refused(Box::new(failure))),
             },
+            Request::Check => match &mut self.checks {
+                Some(checks) if !watch.book.state.paused => {
+                    checks.ask(call.client);
+                    Served::Later
+                }
+                Some(_) => Served::Now(refused(watch, "it is paused: nothing in it can run")),
+                None => Served::Now(refused(watch, "it has no health check")),
+            },
+            Request::Attach => self.attach(watch, call),
+            Request::Resize { rows, columns } => {
+                let resized = self.guests.resize(*rows, *columns);
+                Served::Now(done(
+                    resized.map_err(|e| failure("attach", "resize", "the terminal").errno(e.raw_os_error())),
+                ))
+            }
+            Request::EndInput => {
+                self.guests.end_input(call.client);
+                Served::Now(Reply::Done)
+            }
             Request::Watch | Request::Rename(_) => Served::Not,
         }
     }
@@ -208,6 +314,10 @@ impl Tended {
         }
         told
     }
+}
+
+fn refused(watch: &Watch<'_>, why: &str) -> Reply {
+    Reply::Refused(Box::new(failure("control", "check the health of", &watch.launch.name).why(why)))
 }
 
 fn helper_died(network: Option<&mut (dyn Driver + '_)>) -> Failure {

@@ -9,7 +9,8 @@ use std::os::fd::OwnedFd;
 /// The caller's terminal in raw mode; dropping it puts the old mode back.
 pub(crate) struct RawTerminal {
     saved: Option<Termios>,
-    master: OwnedFd,
+    /// The payload's, where this process has it.
+    master: Option<OwnedFd>,
 }
 
 fn failure(operation: &str, errno: rustix::io::Errno) -> Failure {
@@ -21,24 +22,41 @@ impl RawTerminal {
     pub(crate) fn enter(process: &Process, master: Option<&OwnedFd>) -> Result<Option<Self>, Failure> {
         let Some(master) = master else { return Ok(None) };
         let master = rustix::io::fcntl_dupfd_cloexec(master, 3).map_err(|e| failure("share", e))?;
+        let mut terminal = RawTerminal::of_caller(process.interactive)?;
+        terminal.master = Some(master);
+        terminal.resize()?;
+        Ok(Some(terminal))
+    }
+
+    /// Takes the terminal over for a payload that another process looks after.
+    pub(crate) fn of_caller(passes_keys: bool) -> Result<Self, Failure> {
         let stdin = std::io::stdin();
-        let mut terminal = RawTerminal { saved: None, master };
-        if process.interactive && isatty(&stdin) {
+        let mut terminal = RawTerminal { saved: None, master: None };
+        if passes_keys && isatty(&stdin) {
             let saved = tcgetattr(&stdin).map_err(|e| failure("read the mode of", e))?;
             let mut raw = saved.clone();
             raw.make_raw();
             tcsetattr(&stdin, OptionalActions::Now, &raw).map_err(|e| failure("set the mode of", e))?;
             terminal.saved = Some(saved);
         }
-        terminal.resize()?;
-        Ok(Some(terminal))
+        Ok(terminal)
+    }
+
+    /// Rows and columns of the caller's terminal, if there is one.
+    pub(crate) fn size() -> Option<(u16, u16)> {
+        let size = tcgetwinsize(std::io::stdin()).or_else(|_| tcgetwinsize(std::io::stdout())).ok()?;
+        Some((size.ws_row, size.ws_col))
     }
 
     /// Gives the payload's terminal the size of the caller's, if there is one.
     pub(crate) fn resize(&self) -> Result<(), Failure> {
         let size = tcgetwinsize(std::io::stdin()).or_else(|_| tcgetwinsize(std::io::stdout()));
         match size {
-            Ok(size) => tcsetwinsize(&self.master, size).map_err(|e| failure("resize", e)),
+            Ok(size) => self
+                .master
+                .as_ref()
+                .map_or(Ok(()), |master| tcsetwinsize(master, size))
+                .map_err(|e| failure("resize", e)),
             // Neither is a terminal: the payload keeps the size it has.
             Err(_) => Ok(()),
         }

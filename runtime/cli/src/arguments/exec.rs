@@ -1,6 +1,7 @@
-//! `rlrun exec`: names and meanings are podman's.
+//! `rlrun exec` and `rlrun attach`: names and meanings are podman's.
 
-use clap::Args;
+use clap::{ArgAction, Args};
+use rlrun_engine::attach::Attaching;
 use rlrun_engine::request::exec::{self, DETACH_KEYS, ExecWords, Which};
 use rlrun_engine::request::{self, env};
 use rlrun_spec::{Failure, Kind, Stage};
@@ -109,5 +110,39 @@ impl ExecArgs {
             detach_keys: exec::detach_keys(&self.detach_keys)?,
             preserve_fds: self.preserve_fds,
         })
+    }
+}
+
+/// `rlrun attach`.
+#[derive(Args, Debug)]
+pub(crate) struct AttachArgs {
+    /// The container
+    #[arg(value_name = "CONTAINER")]
+    name: Option<String>,
+    /// Keys that leave the container alone; an empty list for none
+    #[arg(long, value_name = "KEYS", default_value = DETACH_KEYS)]
+    detach_keys: String,
+    /// The newest container
+    #[arg(short, long)]
+    latest: bool,
+    /// Do not pass standard input on
+    #[arg(long)]
+    no_stdin: bool,
+    /// Forward signals to the container (default true)
+    #[arg(long, default_value = "true", action = ArgAction::SetTrue)]
+    sig_proxy: bool,
+}
+
+impl AttachArgs {
+    /// Reads every word.
+    pub(crate) fn request(self) -> Result<(Which, Attaching), Failure> {
+        let which = match (self.latest, self.name) {
+            (true, None) => Which::Latest,
+            (false, Some(name)) => Which::Named(name),
+            (true, Some(_)) => return Err(missing("--latest").why("the container is named already")),
+            (false, None) => return Err(missing("CONTAINER").why("is missing")),
+        };
+        let detach_keys = exec::detach_keys(&self.detach_keys)?;
+        Ok((which, Attaching { input: !self.no_stdin, sig_proxy: self.sig_proxy, detach_keys }))
     }
 }

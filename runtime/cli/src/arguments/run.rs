@@ -1,5 +1,6 @@
 //! `rlrun run` and `rlrun plan`: names and meanings are podman's.
 
+use super::health::HealthArgs;
 use super::transfer::FetchArgs;
 use clap::{ArgAction, Args, ValueEnum};
 use rlrun_engine::request::{
@@ -143,6 +144,8 @@ struct LifeArgs {
     /// path=FILE, max-size=SIZE, max-file=NUMBER
     #[arg(long, value_name = "NAME=VALUE")]
     log_opt: Vec<String>,
+    #[command(flatten)]
+    health: HealthArgs,
 }
 
 #[derive(Args, Debug)]
@@ -391,6 +394,7 @@ impl LifeArgs {
             restart: self.restart.as_deref().map(life::restart).transpose()?.unwrap_or_default(),
             stop_seconds: self.stop_timeout.map(life::stop_seconds),
             timeout_seconds: self.timeout.filter(|seconds| *seconds > 0),
+            health: self.health.request()?,
         })
     }
 }

@@ -7,6 +7,7 @@ mod list;
 mod usage;
 
 use super::{Outcome, Verb, place, read, verb, with};
+use crate::arguments::exec::AttachArgs;
 use crate::arguments::files::{CpArgs, DiffArgs, ExportArgs};
 use crate::arguments::life::{KillArgs, PauseArgs, PruneArgs, RenameArgs, RestartArgs, StartArgs, StopArgs, WaitArgs};
 use crate::arguments::look::{ContainerArgs, InspectArgs, Kind, LogsArgs, PortArgs, PsArgs};
@@ -27,6 +28,7 @@ pub(super) use usage::{stats, update};
 
 /// The verbs of `rlrun container`; all but `exists` have a name of their own beside it.
 pub(super) const VERBS: &[Verb] = &[
+    verb("attach", "Attach to a running container", with::<AttachArgs>, super::exec::attach),
     verb("exec", "Run a command in a running container", super::exec::define, super::exec::exec),
     verb("cp", "Copy files into a container, or out of it", with::<CpArgs>, super::files::copy),
     verb("diff", "List the files that a container has changed", with::<DiffArgs>, super::files::diff),

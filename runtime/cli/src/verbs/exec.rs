@@ -1,10 +1,10 @@
-//! `exec`.
+//! `exec` and `attach`.
 
 use super::{Outcome, place, read};
-use crate::arguments::exec::ExecArgs;
+use crate::arguments::exec::{AttachArgs, ExecArgs};
 use crate::report;
 use clap::{ArgMatches, Args as _, Command};
-use rlrun_engine::exec::{Started, take_preserved};
+use rlrun_engine::exec::{Started, find, take_preserved};
 use rlrun_engine::trace::Marks;
 
 /// The usage is written out, because clap would show the words after the container as a list of containers.
@@ -20,4 +20,11 @@ pub(super) fn exec(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let words = args.request()?;
     let Started::Detached(session) = rlrun_engine::exec::exec(&place()?, &words, preserved)?;
     report::print(&format!("{session}\n"))
+}
+
+/// Becomes a process that is attached, and comes back only when that cannot be done.
+pub(super) fn attach(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let (which, attaching) = read::<AttachArgs>(matches)?.request()?;
+    let container = find(&place()?, &which)?;
+    Err(rlrun_engine::attach::attach(&container, attaching))
 }

@@ -166,6 +166,7 @@ pub(crate) mod tests {
                 stop_signal: 15,
                 stop_seconds: 10,
                 timeout_seconds: None,
+                health: None,
             },
         }
     }

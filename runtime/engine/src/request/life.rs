@@ -1,6 +1,7 @@
 //! `-d`, `--log-driver`, `--restart` and the like: how a container lives.
 
 use super::Invalid;
+use super::health::HealthRequest;
 use super::limits::bytes;
 use rlrun_spec::life::Restart;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,9 @@ pub struct LifeRequest {
     pub stop_seconds: Option<u32>,
     /// `--timeout`.
     pub timeout_seconds: Option<u32>,
+    /// `--health-*`.
+    #[serde(default)]
+    pub health: HealthRequest,
 }
 
 /// `--log-driver`.

@@ -6,6 +6,7 @@ use rlrun_engine::place::Place;
 use rlrun_engine::record::{Details, Mounted};
 use rlrun_engine::volumes;
 use rlrun_spec::container::PortMapping;
+use rlrun_spec::health::{HEALTH, Health};
 use rlrun_spec::life::{Log, Restart};
 use rlrun_spec::{Failure, Kind, Stage};
 use serde_json::{Map, Value, json};
@@ -75,6 +76,8 @@ pub(super) fn document(place: &Place, container: &Container) -> Result<Value, Fa
             "Annotations": at("/annotations"),
             "StopSignal": summary.life.stop_signal,
             "StopTimeout": summary.life.stop_seconds,
+            "Healthcheck": summary.life.health.as_ref().map(healthcheck),
+            "HealthcheckOnFailureAction": summary.life.health.as_ref().map(|h| h.on_failure.word()),
             "Umask": format!("{:04o}", details.request.umask),
         },
         "HostConfig": with_limits(&at, json!({
@@ -145,6 +148,29 @@ fn document_of_state(container: &Container) -> Value {
         "Error": state.error,
         "StartedAt": moment(state.started),
         "FinishedAt": moment(state.finished),
+        "Health": health(container),
+    })
+}
+
+/// What the last checks found, as the supervisor wrote it; nothing where nothing is checked.
+fn health(container: &Container) -> Value {
+    if container.summary.life.health.is_none() {
+        return Value::Null;
+    }
+    let text = std::fs::read(container.directory.join(HEALTH)).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_else(|_| json!({"Status": "starting", "FailingStreak": 0, "Log": []}))
+}
+
+/// In docker's form, with nanoseconds.
+fn healthcheck(health: &Health) -> Value {
+    let nanoseconds = |ms: u64| ms.saturating_mul(1_000_000);
+    let test: Vec<&str> = std::iter::once("CMD").chain(health.command.iter().map(String::as_str)).collect();
+    json!({
+        "Test": test,
+        "Interval": health.interval_ms.map_or(0, nanoseconds),
+        "Timeout": nanoseconds(health.timeout_ms),
+        "StartPeriod": nanoseconds(health.start_period_ms),
+        "Retries": health.retries,
     })
 }
 

@@ -8,6 +8,7 @@ use rlrun_engine::containers::{self, Container, Status};
 use rlrun_engine::life;
 use rlrun_engine::place::Place;
 use rlrun_spec::Failure;
+use rlrun_spec::health::Status as Health;
 use rlrun_spec::life::Restart;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ const FILTERS: &[&str] = &[
     "before",
     "command",
     "exited",
+    "health",
     "id",
     "label",
     "label!",
@@ -77,6 +79,7 @@ fn chosen(place: &Place, mut all: Vec<Container>, filters: &Filters, now: u64) -
             && filters.any("name", |name| summary.name.contains(name))
             && filters
                 .any("status", |word| c.status.word() == word || (word == "stopped" && c.status == Status::Exited))
+            && filters.any("health", |word| health(c) == word)
             && filters.any("exited", |code| c.status == Status::Exited && c.state.exit_code.to_string() == code)
             && filters.any("ancestor", |word| image.is_some_and(|i| is_image(word, &i.reference, &i.id)))
             && filters.any("command", |word| summary.command.first().is_some_and(|first| first == word))
@@ -125,12 +128,20 @@ fn id(container: &Container, whole: bool) -> String {
     if whole { id.clone() } else { id.chars().take(12).collect() }
 }
 
+/// podman's word for a container's health; `none` without a check.
+fn health(c: &Container) -> &'static str {
+    if c.state.health == Health::None { "none" } else { c.state.health.word() }
+}
+
 /// What `STATUS` says: `Up 3 minutes`, `Exited (3) 5 seconds ago`.
 fn status(c: &Container, now: u64) -> String {
     let since = |then: u64| ago(then / BILLION, now);
     match c.status {
         Status::Created => "Created".to_owned(),
-        Status::Running => format!("Up {}", since(c.state.started).trim_end_matches(" ago")),
+        Status::Running => {
+            let up = format!("Up {}", since(c.state.started).trim_end_matches(" ago"));
+            if c.state.health == Health::None { up } else { format!("{up} ({})", c.state.health.word()) }
+        }
         Status::Paused => format!("Up {} (Paused)", since(c.state.started).trim_end_matches(" ago")),
         Status::Stopping => "Stopping".to_owned(),
         Status::Restarting => format!("Restarting ({}) {}", c.state.exit_code, since(c.state.finished)),
