@@ -3,6 +3,7 @@
 
 mod attach;
 mod bad_input;
+mod commit;
 mod confinement;
 mod copy;
 mod detach;
@@ -26,6 +27,8 @@ mod pull;
 mod rootfs;
 mod round_trip;
 mod run_basic;
+mod run_more;
+mod secrets;
 mod signals;
 mod signatures;
 mod stdio;

@@ -243,3 +243,43 @@ fn volumes_of_another_container_are_shared_and_outlive_it() {
     case.run(["rm", "-v", "first"]).ok();
     case.run_base(&["--volumes-from", "second"], ["cat", "/own/f"]).ok().prints("own");
 }
+
+#[test]
+fn a_volume_goes_into_an_archive_and_out_of_one() {
+    let case = case!(Userns, Subid);
+    case.run_base(&["-v", "data:/d"], ["sh", "-c", "echo x > /d/f; chown 1000:50 /d/f; ln -s /etc/passwd /d/link"])
+        .ok();
+    let archive = case.make_dir("archives").join("data.tar");
+    case.run(["volume", "export", "-o", archive.to_str().unwrap(), "data"]).ok();
+    case.run(["volume", "create", "other"]).ok();
+    case.run(["volume", "import", "other", archive.to_str().unwrap()]).ok();
+    let look = "cat /d/f; stat -c %u:%g /d/f; readlink /d/link";
+    case.run_base(&["-v", "other:/d"], ["sh", "-c", look]).ok().prints("x\n1000:50\n/etc/passwd");
+    let bytes = case.run(["volume", "export", "other"]).ok().stdout.clone();
+    case.rlrun(["volume", "import", "data", "-"]).stdin(bytes).run().ok();
+    case.rlrun(["volume", "import", "data", "-"]).stdin(b"none".repeat(300)).run().refused(125, "archive");
+    case.run(["volume", "import", "nosuch", "-"]).refused(125, "no such volume");
+    // A link in a volume is not a way for an archive to leave it.
+    case.run_base(&["-v", "data:/d"], ["sh", "-c", "rm /d/f; ln -s / /d/f"]).ok();
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(0);
+    header.set_mode(0o644);
+    builder.append_data(&mut header, "f/tmp/evil-of-a-volume", std::io::empty()).unwrap();
+    let bytes = builder.into_inner().unwrap();
+    case.rlrun(["volume", "import", "data", "-"]).stdin(bytes).run().code(125);
+    assert!(!std::path::Path::new("/tmp/evil-of-a-volume").exists());
+}
+
+#[test]
+fn unshare_reaches_files_of_subordinate_ids() {
+    let case = case!(Userns, Subid);
+    case.run_base(&["-v", "data:/d"], ["sh", "-c", "echo x > /d/f; chmod 600 /d/f; chown 1000:50 /d/f"]).ok();
+    let file = mountpoint(&case, "data").join("f");
+    let file = file.to_str().unwrap();
+    case.invoke("/bin/cat".as_ref()).args([file]).run().code(1);
+    case.run(["unshare", "cat", file]).ok().prints("x");
+    case.run(["unshare", "stat", "-c", "%u:%g", file]).ok().prints("1000:50");
+    case.rlrun(["unshare", "sh", "-c", "read line; echo $line; exit 7"]).stdin("typed\n").run().code(7).prints("typed");
+    case.run(["unshare", "nosuch"]).code(127);
+}

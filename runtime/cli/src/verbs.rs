@@ -13,12 +13,13 @@ mod images;
 mod logs;
 mod policy;
 mod run;
+mod secret;
 mod system;
 mod top;
 mod volume;
 
 use crate::arguments::exec::AttachArgs;
-use crate::arguments::files::{CpArgs, DiffArgs, ExportArgs};
+use crate::arguments::files::{CommitArgs, CpArgs, DiffArgs, ExportArgs, UnshareArgs};
 use crate::arguments::images::{HistoryArgs, ImagesArgs, RmiArgs, TagArgs, UntagArgs};
 use crate::arguments::journal::EventsArgs;
 use crate::arguments::life::{KillArgs, PauseArgs, RenameArgs, RestartArgs, StartArgs, StopArgs, WaitArgs};
@@ -159,6 +160,7 @@ const VERBS: &[Verb] = &[
     verb("top", "Show the processes of a container", top::define, top::top),
     verb("port", "Print the published ports of a container", with::<PortArgs>, containers::ports),
     verb("cp", "Copy files into a container, or out of it", with::<CpArgs>, files::copy),
+    verb("commit", "Make an image of what a container has become", with::<CommitArgs>, files::commit),
     verb("diff", "List the files that a container has changed", with::<DiffArgs>, files::diff),
     verb("export", "Write the files of a container to a tar archive", with::<ExportArgs>, files::export),
     verb("events", "Show what happened to containers, images and volumes", with::<EventsArgs>, events::events),
@@ -174,12 +176,7 @@ const VERBS: &[Verb] = &[
         with::<documents::DoctorArgs>,
         documents::doctor,
     ),
-    verb(
-        "volume",
-        "Work with volumes",
-        |c| group(c, &volume::VERBS),
-        |m, marks| run_in_group(&volume::VERBS, m, marks),
-    ),
+    verb("volume", "Work with volumes", |c| group(c, volume::VERBS), |m, marks| run_in_group(volume::VERBS, m, marks)),
     verb(
         "policy",
         "List and check policies",
@@ -191,6 +188,18 @@ const VERBS: &[Verb] = &[
         "Print what starts containers after a boot: a systemd unit, a line for cron",
         |c| group(c, generate::VERBS),
         |m, marks| run_in_group(generate::VERBS, m, marks),
+    ),
+    verb(
+        "secret",
+        "Keep secrets for containers",
+        |c| group(c, secret::VERBS),
+        |m, marks| run_in_group(secret::VERBS, m, marks),
+    ),
+    verb(
+        "unshare",
+        "Run a command as root of your id map",
+        |c| run::define_words::<UnshareArgs>(c, "unshare"),
+        files::unshare,
     ),
     verb("completion", "Print a completion script", with::<documents::CompletionArgs>, documents::completion),
     verb("version", "Print the version", |c| c, documents::version),

@@ -24,6 +24,7 @@ use rlrun_spec::container::{InvalidSpec, NetworkMode, PortMapping, UserNamespace
 use rlrun_spec::host::HostFacts;
 use rlrun_spec::policy::SeccompOverlay;
 use rlrun_spec::{ContainerSpec, Failure, IdMapping, Kind, SpecParts, Stage};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// What a configuration is made of.
@@ -108,7 +109,7 @@ pub fn build(inputs: Inputs<'_>) -> Result<Built, Failure> {
         .set_mounts(Some(mounts.all))
         .set_process(Some(process(inputs, &account, &caps, &hostname)))
         .set_linux(Some(linux(inputs, paths, seccomp.section)))
-        .set_annotations(Some(request.annotations.iter().cloned().collect()));
+        .set_annotations(Some(annotations(request)));
     let account_files = account_files(inputs);
     let spec = ContainerSpec::new(SpecParts {
         id: inputs.id.to_owned(),
@@ -132,6 +133,11 @@ pub fn build(inputs: Inputs<'_>) -> Result<Built, Failure> {
     Ok(Built { spec, warnings: controls.warnings, account_files, stop_signal: stop_signal(inputs) })
 }
 
+/// The user's, and what policies are to know of the secrets.
+fn annotations(request: &RunRequest) -> HashMap<String, String> {
+    request.annotations.iter().cloned().chain(crate::secrets::annotations(&request.secrets)).collect()
+}
+
 fn usage(step: &str, operation: &str, object: &str) -> Failure {
     Failure::new(Stage::Cli, Kind::Usage, step, operation, object)
 }
@@ -149,6 +155,7 @@ fn invalid_spec(invalid: InvalidSpec, image: &str) -> Failure {
 #[must_use]
 pub fn hostname(inputs: Inputs<'_>) -> String {
     match (&inputs.request.hostname, inputs.request.network.mode) {
+        (_, _) if inputs.request.shared.uts => inputs.host_name.to_owned(),
         (Some(name), _) => name.clone(),
         (None, NetworkMode::Host) => inputs.host_name.to_owned(),
         (None, NetworkMode::Slirp4netns | NetworkMode::None) => inputs.id.chars().take(12).collect(),
@@ -267,25 +274,35 @@ pub(crate) fn capability_sets(request: &RunRequest, uid: u32, caps: &Set) -> Lin
 fn linux(inputs: Inputs<'_>, paths: paths::Paths, seccomp: Option<LinuxSeccomp>) -> Linux {
     let mut linux = Linux::default();
     linux
-        .set_namespaces(Some(namespaces(inputs.request.network.mode)))
+        .set_namespaces(Some(namespaces(inputs.request)))
         .set_uid_mappings(Some(mappings(&inputs.ids.maps.uids)))
         .set_gid_mappings(Some(mappings(&inputs.ids.maps.gids)))
         .set_resources(Some(limits::resources(&inputs.request.limits)))
         .set_seccomp(seccomp)
         .set_masked_paths(Some(paths.masked))
         .set_readonly_paths(Some(paths.read_only));
+    if !inputs.request.devices.is_empty() {
+        linux.set_devices(Some(
+            inputs.request.devices.iter().map(crate::request::device::DeviceRequest::to_oci).collect(),
+        ));
+    }
     if !inputs.request.sysctls.is_empty() {
         linux.set_sysctl(Some(inputs.request.sysctls.iter().cloned().collect()));
     }
     linux
 }
 
-fn namespaces(network: NetworkMode) -> Vec<LinuxNamespace> {
+fn namespaces(request: &RunRequest) -> Vec<LinuxNamespace> {
     use LinuxNamespaceType as T;
-    let own = [T::User, T::Mount, T::Pid, T::Ipc, T::Uts, T::Cgroup];
-    let net = (network != NetworkMode::Host).then_some(T::Network);
+    let own = [T::User, T::Mount, T::Pid];
+    let others = [
+        (request.shared.ipc, T::Ipc),
+        (request.shared.uts, T::Uts),
+        (request.shared.cgroup, T::Cgroup),
+        (request.network.mode == NetworkMode::Host, T::Network),
+    ];
     own.into_iter()
-        .chain(net)
+        .chain(others.into_iter().filter(|(shared, _)| !shared).map(|(_, kind)| kind))
         .map(|kind| {
             let mut namespace = LinuxNamespace::default();
             namespace.set_typ(kind);

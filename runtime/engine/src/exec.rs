@@ -270,6 +270,9 @@ fn facts(place: &Place, container: &Container, parts: &SpecParts, id_maps: IdMap
         seccomp_filters: filters,
         slirp: None,
         files: Vec::new(),
+        secrets: Vec::new(),
+        secret_variables: Vec::new(),
+        pidfile: None,
         trace: false,
         trace_marks: Vec::new(),
     })

@@ -1,9 +1,11 @@
 //! The verbs about images: the store does the work, the policies judge what comes in, jobs run in the id map.
 
+mod commit;
 mod incoming;
 mod outgoing;
 mod upkeep;
 
+pub use commit::CommitRequest;
 pub use outgoing::{logged_in, login, logout, push, remote_tags, save, search, verify};
 pub use upkeep::{check, usage};
 

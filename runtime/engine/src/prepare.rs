@@ -16,6 +16,7 @@ use crate::trace::Marks;
 use rlrun_admission::PolicySet;
 use rlrun_image::{ImageConfig, ImageError, Pin, ResolvedImage, Transport};
 use rlrun_net::files as net_files;
+use rlrun_net::ports::PortRequest;
 use rlrun_spec::container::{NetworkMode, UserNamespace};
 use rlrun_spec::health::Health;
 use rlrun_spec::life::{DEFAULT_STOP_SECONDS, Life, Log, Restart};
@@ -197,7 +198,8 @@ fn build(
     storage: &Storage,
     (id, name, volumes): (&str, &str, &Path),
 ) -> Result<Built, Failure> {
-    let ports = rlrun_net::ports::resolve(&request.network.ports).map_err(|e| e.into_failure(Stage::Cli))?;
+    let wanted = published(request, image);
+    let ports = rlrun_net::ports::resolve(&wanted).map_err(|e| e.into_failure(Stage::Cli))?;
     let resolv_conf = resolv_conf(request, request.network.mode);
     let dns: Vec<String> =
         resolv_conf.lines().filter_map(|l| l.strip_prefix("nameserver ")).map(str::to_owned).collect();
@@ -216,6 +218,21 @@ fn build(
         host_name: &host_name,
         dns: &dns,
     })
+}
+
+/// `-p`, and with `-P` what the image and `--expose` name beside.
+fn published(request: &RunRequest, image: &ResolvedImage) -> Vec<PortRequest> {
+    let mut all = request.network.ports.clone();
+    if !request.network.publish_all {
+        return all;
+    }
+    let of_image = image.config.exposed_ports.iter().filter_map(|word| rlrun_net::ports::parse(word).ok()).flatten();
+    for port in request.network.exposed.iter().cloned().chain(of_image) {
+        if !all.iter().any(|p| (p.container_port, p.protocol) == (port.container_port, port.protocol)) {
+            all.push(PortRequest { host_ip: None, host_port: None, ..port });
+        }
+    }
+    all
 }
 
 fn resolv_conf(request: &RunRequest, network: NetworkMode) -> String {
@@ -239,6 +256,7 @@ impl Prepared {
             (NetworkMode::Slirp4netns | NetworkMode::None | NetworkMode::Host, _) => None,
         };
         let seccomp_filters = self.seccomp_filters(place)?;
+        let secrets = crate::secrets::give(place, &request.secrets)?;
         Ok(LaunchFacts {
             id_maps: self.ids.maps.clone(),
             rootfs: self.rootfs(directory)?,
@@ -255,6 +273,9 @@ impl Prepared {
             seccomp_filters,
             slirp,
             files: self.files(request)?,
+            secrets: secrets.files,
+            secret_variables: secrets.variables,
+            pidfile: request.launching.pidfile.clone(),
             trace: request.launching.trace,
             trace_marks: Vec::new(),
         })
@@ -339,7 +360,12 @@ impl Prepared {
             ("/etc/hostname".to_owned(), format!("{hostname}\n").into_bytes()),
             ("/etc/resolv.conf".to_owned(), resolv_conf(request, parts.network).into_bytes()),
         ];
-        files.extend(self.account_files.iter().cloned());
+        let own = &request.own_files;
+        files.retain(|(path, _)| !(own.no_hosts && path == "/etc/hosts"));
+        files.extend(own.timezone.iter().map(|zone| ("/etc/localtime".to_owned(), zone.clone())));
+        if !own.no_passwd {
+            files.extend(self.account_files.iter().cloned());
+        }
         files.retain(|(path, _)| !request.mounts.iter().any(|m| m.destination() == path));
         Ok(files)
     }

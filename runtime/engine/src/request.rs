@@ -2,7 +2,9 @@
 //! needs an image or the host is decided later. A word that means nothing is an error here, never ignored.
 
 pub mod capability;
+pub mod change;
 pub mod csv;
+pub mod device;
 pub mod env;
 pub mod exec;
 pub mod health;
@@ -11,7 +13,9 @@ pub mod life;
 pub mod limits;
 pub mod mount;
 pub mod network;
+pub mod secret;
 pub mod security;
+pub mod share;
 pub mod userns;
 
 pub use rlrun_image::PullOptions;
@@ -186,6 +190,12 @@ pub struct Network {
     pub dns: Dns,
     /// `--add-host`.
     pub hosts: Vec<AddHost>,
+    /// `--expose`: further ports that `-P` publishes.
+    #[serde(default)]
+    pub exposed: Vec<PortRequest>,
+    /// `-P`: everything that is exposed is published on a free port.
+    #[serde(default)]
+    pub publish_all: bool,
 }
 
 /// How a container is launched, beside what it is.
@@ -210,6 +220,9 @@ pub struct Launching {
     pub trace: bool,
     /// How it lives.
     pub life: life::LifeRequest,
+    /// `--pidfile`.
+    #[serde(default)]
+    pub pidfile: Option<PathBuf>,
 }
 
 /// `rlrun run` and `rlrun plan`.
@@ -267,8 +280,34 @@ pub struct RunRequest {
     pub annotations: Vec<(String, String)>,
     /// `--ulimit`, `--shm-size`, `--memory` and the like.
     pub limits: limits::LimitRequest,
+    /// `--secret`.
+    #[serde(default)]
+    pub secrets: Vec<secret::SecretRequest>,
+    /// `--device`.
+    #[serde(default)]
+    pub devices: Vec<device::DeviceRequest>,
+    /// `--ipc`, `--uts` and `--cgroupns`.
+    #[serde(default)]
+    pub shared: share::Shared,
+    /// Files that rlrun makes.
+    #[serde(default)]
+    pub own_files: OwnFiles,
+    /// `--unsetenv`, `--unsetenv-all`, `--env-merge`.
+    #[serde(default)]
+    pub env_changes: env::Changes,
     /// How it is launched.
     pub launching: Launching,
+}
+
+/// What becomes of the files that rlrun puts into a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnFiles {
+    /// `--no-hosts`: /etc/hosts is the image's.
+    pub no_hosts: bool,
+    /// `--passwd=false`: /etc/passwd and /etc/group are the image's.
+    pub no_passwd: bool,
+    /// `--tz`: the contents of /etc/localtime.
+    pub timezone: Option<Vec<u8>>,
 }
 
 /// `--userns`: like [`UserNamespace`], with the ids of `keep-id` still open.

@@ -55,6 +55,7 @@ pub use limits::Limits;
 pub use options::PullOptions;
 pub use reference::Reference;
 pub use registry::{Credentials, Kept, logged_in, login, logout};
+pub use source::Commit;
 pub use store::{
     Checked, Damage, ImageDetails, ImageSummary, LayerDetails, Pin, RemoveMode, Removed, ResolvedImage, Store, Stored,
     Usage,

@@ -12,6 +12,8 @@ pub(crate) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(crate) const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 pub(crate) const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+/// A layer that is not compressed.
+pub(crate) const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 pub(crate) const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
 /// As large as other engines accept.
@@ -244,16 +246,47 @@ impl FromStr for Platform {
     }
 }
 
+/// Whose names a manifest uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Oci,
+    /// Schema 2.
+    Docker,
+}
+
+impl Form {
+    /// What a layer of this media type is called; None when the form has no name for it. One without a type is plain.
+    pub(crate) fn layer(self, media_type: &str) -> Option<String> {
+        let compression = ["gzip", "zstd"].into_iter().find(|name| media_type.ends_with(name));
+        match (self, compression) {
+            (Form::Oci, None) => Some(OCI_LAYER.to_owned()),
+            (Form::Oci, Some(name)) => Some(format!("{OCI_LAYER}+{name}")),
+            (Form::Docker, None) => Some(DOCKER_LAYER.to_owned()),
+            (Form::Docker, Some("gzip")) => Some(format!("{DOCKER_LAYER}.gzip")),
+            (Form::Docker, Some(_)) => None,
+        }
+    }
+}
+
 /// An OCI manifest for images that came without one; layers as they are, uncompressed.
 pub(crate) fn write(config: (&Digest, u64), layers: &[(Digest, u64, String)]) -> Vec<u8> {
+    write_as(Form::Oci, config, layers)
+}
+
+/// A manifest; digest, size and media type of each layer.
+pub(crate) fn write_as(form: Form, config: (&Digest, u64), layers: &[(Digest, u64, String)]) -> Vec<u8> {
+    let (own, config_type) = match form {
+        Form::Oci => (OCI_MANIFEST, OCI_CONFIG),
+        Form::Docker => (DOCKER_MANIFEST, DOCKER_CONFIG),
+    };
     let layers: Vec<_> = layers
         .iter()
         .map(|(digest, size, media_type)| serde_json::json!({"mediaType": media_type, "digest": digest.as_str(), "size": size}))
         .collect();
     serde_json::json!({
         "schemaVersion": 2,
-        "mediaType": OCI_MANIFEST,
-        "config": {"mediaType": OCI_CONFIG, "digest": config.0.as_str(), "size": config.1},
+        "mediaType": own,
+        "config": {"mediaType": config_type, "digest": config.0.as_str(), "size": config.1},
         "layers": layers,
     })
     .to_string()

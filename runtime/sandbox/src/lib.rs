@@ -26,6 +26,7 @@ mod rootfs;
 mod scheduling;
 #[cfg(feature = "seccomp-compile")]
 pub mod seccomp;
+mod secrets;
 pub mod sys;
 mod terminal;
 mod trace;

@@ -4,6 +4,7 @@
 
 use crate::at::{At, failed};
 use crate::copy_up::{self, Own};
+use crate::secrets;
 use crate::sys;
 use crate::volume;
 use rlrun_spec::plan::{Launch, Mount, MountOptions, MountSource, Rootfs};
@@ -49,6 +50,7 @@ pub(crate) fn populate(launch: &Launch, root: OwnedFd) -> Result<OwnedFd, Failur
     for (index, (destination, contents)) in launch.facts.files.iter().enumerate() {
         add_file(&root, &scratch, &format!("f{index}"), destination, contents)?;
     }
+    secrets::mount(&root, &scratch, &launch.facts.secrets)?;
     set_sysctls(&root, &launch.sysctls)?;
     for path in &launch.read_only_paths {
         make_read_only(&root, path)?;
@@ -196,11 +198,11 @@ fn clone_tree(path: &Path, recursive: bool) -> Result<OwnedFd, Errno> {
     open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | recursion)
 }
 
-fn attach(tree: &OwnedFd, directory: BorrowedFd<'_>, path: &Path) -> Result<(), Errno> {
+pub(crate) fn attach(tree: &OwnedFd, directory: BorrowedFd<'_>, path: &Path) -> Result<(), Errno> {
     move_mount(tree, "", directory, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-fn attach_fd(tree: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
+pub(crate) fn attach_fd(tree: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(tree, "", target, "", flags)
 }
@@ -211,7 +213,7 @@ pub(crate) fn processes() -> Result<OwnedFd, Errno> {
 }
 
 /// A mounted, not yet attached file system (`fsopen(2)`, 5.2). Read-only comes later: some are filled first.
-fn new_file_system(kind: &str, data: &str, options: MountOptions) -> Result<OwnedFd, Errno> {
+pub(crate) fn new_file_system(kind: &str, data: &str, options: MountOptions) -> Result<OwnedFd, Errno> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     for option in data.split(',').filter(|o| !o.is_empty()) {
         match option.split_once('=') {
@@ -230,7 +232,7 @@ fn new_file_system(kind: &str, data: &str, options: MountOptions) -> Result<Owne
 }
 
 /// The place of a mount, made if it is missing, of the kind that its source needs.
-fn target(root: &OwnedFd, destination: &str, kind: FileType) -> Result<OwnedFd, Failure> {
+pub(crate) fn target(root: &OwnedFd, destination: &str, kind: FileType) -> Result<OwnedFd, Failure> {
     if !Path::new(destination).components().any(|c| matches!(c, Component::Normal(_))) {
         let why = "nothing can be mounted on the root itself";
         return Err(failed(Kind::Usage, "mount-target", "mount on", destination, why));
@@ -331,7 +333,7 @@ fn add_file(root: &OwnedFd, scratch: &OwnedFd, name: &str, destination: &str, co
     attach_fd(&tree, &target).at("mount-file", "mount", destination)
 }
 
-fn clone_of(mount: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+pub(crate) fn clone_of(mount: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
     open_tree(mount, name, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
 }
 

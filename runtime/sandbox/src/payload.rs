@@ -72,8 +72,9 @@ fn cannot_execute(name: &str, errno: Errno) -> Failure {
 /// Confines this process and becomes the payload, or the built-in init with the payload as its child.
 pub(crate) fn run(launch: &Launch, program: &CString) -> Result<Infallible, Failure> {
     let process = &launch.process;
+    let env: Vec<&String> = process.env.iter().chain(&launch.facts.secret_variables).collect();
     let argv = sys::CStrings::new(&process.args).at("exec", "execute", "the arguments")?;
-    let envp = sys::CStrings::new(&process.env).at("exec", "execute", "the environment")?;
+    let envp = sys::CStrings::new(&env).at("exec", "execute", "the environment")?;
     let execute = || {
         if let Err(failure) = confine::apply(launch) {
             return failure;

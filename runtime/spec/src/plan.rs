@@ -46,10 +46,38 @@ pub struct LaunchFacts {
     pub slirp: Option<Slirp>,
     /// `/etc/resolv.conf`, `/etc/hosts`, `/etc/hostname` and the like: path inside, contents.
     pub files: Vec<(String, Vec<u8>)>,
+    /// Secrets as files in memory.
+    pub secrets: Vec<SecretFile>,
+    /// Secrets as variables of pid 1, `NAME=value`; the configuration does not have them.
+    pub secret_variables: Vec<String>,
+    /// Where the pid of the container's pid 1 is written, for those who watch it.
+    pub pidfile: Option<PathBuf>,
     /// `--trace`: the stages record their times and the supervisor prints them all to stderr at the end.
     pub trace: bool,
     /// What the command line recorded before: step and CLOCK_MONOTONIC in nanoseconds.
     pub trace_marks: Vec<(String, u64)>,
+}
+
+/// A secret, given as a file.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretFile {
+    /// Absolute path inside.
+    pub path: String,
+    /// Owner inside.
+    pub uid: u32,
+    /// Group inside.
+    pub gid: u32,
+    /// Mode.
+    pub mode: u32,
+    /// The secret.
+    pub contents: Vec<u8>,
+}
+
+impl std::fmt::Debug for SecretFile {
+    /// Without the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SecretFile").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 /// How slirp4netns is started (slirp4netns(1)).

@@ -78,8 +78,13 @@ fn refuse_unknown(parts: &SpecParts, process: &OciProcess, linux: &Linux) -> Res
     absent("/linux/timeOffsets", linux.time_offsets().as_ref())?;
     absent("/linux/netDevices", linux.net_devices().as_ref())?;
     absent("/linux/memoryPolicy", linux.memory_policy().as_ref())?;
-    if linux.devices().as_ref().is_some_and(|d| !d.is_empty()) {
-        return refuse("/linux/devices", "device nodes beyond the standard ones are not supported");
+    let mounts = parts.oci.mounts().as_deref().unwrap_or_default();
+    for device in linux.devices().as_deref().unwrap_or_default() {
+        // A user namespace cannot make device nodes; one of the host is bound instead.
+        let bound = |m: &OciMount| m.destination() == device.path() && m.typ().as_deref() == Some("bind");
+        if !mounts.iter().any(bound) {
+            return refuse("/linux/devices", format!("{} is not bound from the host", device.path().display()));
+        }
     }
     match linux.rootfs_propagation().as_deref() {
         None | Some("private" | "rprivate" | "slave" | "rslave") => Ok(()),

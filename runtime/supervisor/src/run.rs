@@ -17,7 +17,7 @@ use rlrun_spec::protocol::OutOfMemory;
 use rlrun_spec::supervision::{Reply, Request};
 use rlrun_spec::{Failure, Kind, Stage};
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -279,12 +279,23 @@ fn start(container: &mut Container, watch: &mut Watch<'_>) -> Result<(), Failure
     // Before: a short payload is gone, and its number with it, while this process looks.
     let pid = container.init_pid()?;
     container.release()?;
-    let written = watch.book.started(pid);
+    let written = watch.book.started(pid).and_then(|()| write_pid(watch.launch, pid));
     watch.trace.mark("supervisor: state written");
     container.confirm()?;
     watch.book.tell("start", None);
     written?;
     watch.payload_runs()
+}
+
+/// `--pidfile`.
+fn write_pid(launch: &Launch, pid: i32) -> Result<(), Failure> {
+    let Some(path) = &launch.facts.pidfile else { return Ok(()) };
+    let written = File::create(path).and_then(|mut file| file.write_all(pid.to_string().as_bytes()));
+    written.map_err(|e| {
+        failure("pidfile", "write the pid to", &path.display().to_string())
+            .why(e.to_string())
+            .hint("--pidfile names a file in a directory of yours")
+    })
 }
 
 /// Runs in the mapper, inside the new network namespace.

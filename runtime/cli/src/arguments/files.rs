@@ -1,4 +1,4 @@
-//! `cp`, `diff` and `export`.
+//! `cp`, `diff`, `export` and `commit`.
 
 use clap::Args;
 use std::path::PathBuf;
@@ -40,4 +40,50 @@ pub(crate) struct ExportArgs {
     /// The archive; standard output when left out
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+}
+
+/// `rlrun commit`.
+#[derive(Args, Debug)]
+pub(crate) struct CommitArgs {
+    /// Name or id
+    #[arg(value_name = "CONTAINER")]
+    pub(crate) container: String,
+    /// Name of the image
+    #[arg(value_name = "NAME[:TAG]")]
+    pub(crate) name: Option<String>,
+    /// Instruction of a Containerfile: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME or WORKDIR
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    pub(crate) change: Vec<String>,
+    /// Who made it
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) author: Option<String>,
+    /// What its history says of it
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
+    /// oci or docker
+    #[arg(short, long, value_name = "FORMAT", default_value = "oci")]
+    pub(crate) format: String,
+    /// One layer instead of one more
+    #[arg(short, long)]
+    pub(crate) squash: bool,
+    /// The container's volumes become the image's
+    #[arg(long)]
+    pub(crate) include_volumes: bool,
+    /// Stop the container's processes meanwhile
+    #[arg(short, long)]
+    pub(crate) pause: bool,
+    /// Write the image's id to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+    /// Print nothing but errors and the id
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// `rlrun unshare`.
+#[derive(Args, Debug)]
+pub(crate) struct UnshareArgs {
+    /// The command and its arguments; your shell when left out
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, num_args = 0.., value_name = "COMMAND", hide = true)]
+    pub(crate) words: Vec<String>,
 }

@@ -107,6 +107,8 @@ pub(crate) struct RunArgs {
     help: Option<bool>,
 
     #[command(flatten)]
+    more: super::more::MoreArgs,
+    #[command(flatten)]
     life: LifeArgs,
     #[command(flatten)]
     files: FileArgs,
@@ -309,7 +311,8 @@ impl RunArgs {
         }
         let mut words = self.words.iter().cloned();
         let image = words.next().unwrap_or_default();
-        let network = self.network.request()?;
+        let mut network = self.network.request()?;
+        self.more.network(&mut network)?;
         let label = |word: &String| labels::label("--label", word);
         Ok(RunRequest {
             image,
@@ -335,11 +338,27 @@ impl RunArgs {
             stop_signal: self.stop_signal.as_deref().map(limits::signal).transpose()?,
             umask: request::umask(&self.umask)?,
             sysctls: self.limits.sysctl.iter().map(|w| labels::sysctl(w)).collect::<Result<_, _>>()?,
-            labels: self.label.iter().map(label).collect::<Result<_, _>>()?,
+            labels: self
+                .more
+                .labels()?
+                .into_iter()
+                .map(Ok)
+                .chain(self.label.iter().map(label))
+                .collect::<Result<_, _>>()?,
             annotations: self.annotation.iter().map(|w| labels::annotation(w)).collect::<Result<_, _>>()?,
             limits: self.limits.request()?,
+            secrets: self.more.secrets()?,
+            devices: self.more.devices()?,
+            shared: self.more.shared()?,
+            own_files: self.more.own_files()?,
+            env_changes: self.more.env_changes()?,
             launching: self.launching()?,
         })
+    }
+
+    /// Nothing but errors and the id is printed.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.more.quiet
     }
 
     /// The words of `--volumes-from`.
@@ -350,7 +369,7 @@ impl RunArgs {
     /// Proxies, then files, then `-e`: later ones win.
     fn variables(&self, network: NetworkMode) -> Result<Vec<(String, String)>, Failure> {
         let lookup: env::Lookup<'_> = &|name| std::env::var_os(name);
-        let mut all = Vec::new();
+        let mut all = self.more.host_variables();
         if self.network.http_proxy && network != NetworkMode::None {
             all.extend(env::proxies(lookup));
         }
@@ -371,6 +390,7 @@ impl RunArgs {
             fetch: Fetch { when: self.image.pull.into(), options: self.image.fetch.into() },
             cidfile: self.cidfile,
             replace: life::replace(self.life.replace, self.name.as_deref())?,
+            pidfile: self.more.pidfile,
             storage_driver: driver.filter(|d| !d.is_empty()).map(|d| d.parse()).transpose()?,
             // A later start may be in another directory.
             policies: self

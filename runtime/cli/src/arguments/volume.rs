@@ -2,6 +2,7 @@
 
 use super::list::ListArgs;
 use clap::Args;
+use std::path::PathBuf;
 
 /// `create`.
 #[derive(Args, Debug)]
@@ -72,4 +73,26 @@ pub(crate) struct NameArgs {
     /// Name
     #[arg(value_name = "VOLUME")]
     pub(crate) name: String,
+}
+
+/// `export`.
+#[derive(Args, Debug)]
+pub(crate) struct ExportArgs {
+    /// Name
+    #[arg(value_name = "VOLUME")]
+    pub(crate) name: String,
+    /// The archive; standard output when left out
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// `import`.
+#[derive(Args, Debug)]
+pub(crate) struct ImportArgs {
+    /// Name
+    #[arg(value_name = "VOLUME")]
+    pub(crate) name: String,
+    /// The archive; - is standard input
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub(crate) source: PathBuf,
 }

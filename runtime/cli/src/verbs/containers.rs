@@ -8,8 +8,8 @@ mod usage;
 
 use super::{Outcome, Verb, place, read, verb, with};
 use crate::arguments::exec::AttachArgs;
-use crate::arguments::files::{CpArgs, DiffArgs, ExportArgs};
 use crate::arguments::life::{KillArgs, PauseArgs, PruneArgs, RenameArgs, RestartArgs, StartArgs, StopArgs, WaitArgs};
+use crate::arguments::files::{CommitArgs, CpArgs, DiffArgs, ExportArgs};
 use crate::arguments::look::{ContainerArgs, InspectArgs, Kind, LogsArgs, PortArgs, PsArgs};
 use crate::arguments::usage::{StatsArgs, UpdateArgs};
 use crate::format::inspected;
@@ -30,6 +30,7 @@ pub(super) use usage::{stats, update};
 pub(super) const VERBS: &[Verb] = &[
     verb("attach", "Attach to a running container", with::<AttachArgs>, super::exec::attach),
     verb("exec", "Run a command in a running container", super::exec::define, super::exec::exec),
+    verb("commit", "Make an image of what a container has become", with::<CommitArgs>, super::files::commit),
     verb("cp", "Copy files into a container, or out of it", with::<CpArgs>, super::files::copy),
     verb("diff", "List the files that a container has changed", with::<DiffArgs>, super::files::diff),
     verb("export", "Write the files of a container to a tar archive", with::<ExportArgs>, super::files::export),

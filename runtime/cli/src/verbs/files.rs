@@ -1,15 +1,18 @@
-//! `cp`, `diff` and `export`: the files of containers.
+//! `cp`, `diff`, `export` and `commit`: the files of containers.
 
+use super::images::progress;
 use super::{Outcome, place, read};
-use crate::arguments::files::{CpArgs, DiffArgs, ExportArgs};
+use crate::arguments::files::{CommitArgs, CpArgs, DiffArgs, ExportArgs, UnshareArgs};
 use crate::report;
 use clap::ArgMatches;
+use rlrun_engine::images::{CommitRequest, Workshop};
+use rlrun_engine::request::change;
 use rlrun_engine::trace::Marks;
 use rlrun_engine::{containers, files, journal};
 use rlrun_spec::{Failure, Kind, Stage};
 use serde_json::{Map, Value, json};
 use std::fs::File;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
@@ -95,4 +98,47 @@ fn not_a_terminal() -> Result<(), Failure> {
     Err(Failure::new(Stage::Cli, Kind::Usage, "write-archive", "write the archive to", "standard output")
         .why("it is a terminal")
         .hint("send it to a file or a program: `> FILE`, `| tar t`"))
+}
+
+pub(super) fn commit(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: CommitArgs = read(matches)?;
+    let usage = |what: &str, object: &str| Failure::new(Stage::Cli, Kind::Usage, "parse-arguments", what, object);
+    let docker = match args.format.as_str() {
+        "oci" => false,
+        "docker" => true,
+        other => return Err(usage("invalid --format", other).why("no such format").hint("choose oci or docker")),
+    };
+    let place = place()?;
+    if args.pause && containers::find(&place, &args.container)?.status == containers::Status::Running {
+        let failure = usage("invalid --pause", &args.container).why("a commit does not pause a container yet");
+        return Err(failure.hint("rlrun pause and rlrun unpause do, before and after"));
+    }
+    let mut changes = Vec::new();
+    for word in &args.change {
+        changes.extend(change::change(word)?);
+    }
+    let request = CommitRequest {
+        container: args.container,
+        name: args.name,
+        changes,
+        author: args.author,
+        message: args.message,
+        squash: args.squash,
+        include_volumes: args.include_volumes,
+        docker,
+    };
+    let image = Workshop::open(place)?.commit(&request, &progress(args.quiet))?;
+    let id = image.identity.id.trim_start_matches("sha256:");
+    if let Some(path) = &args.iidfile {
+        let shown = path.display().to_string();
+        File::create(path)
+            .and_then(|mut file| file.write_all(image.identity.id.as_bytes()))
+            .map_err(|e| usage("write the id to", &shown).why(e.to_string()))?;
+    }
+    report::print(&format!("{id}\n"))
+}
+
+pub(super) fn unshare(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: UnshareArgs = read(matches)?;
+    rlrun_engine::unshare::unshare(&place()?, &args.words).map(ExitCode::from)
 }

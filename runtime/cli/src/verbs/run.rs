@@ -20,39 +20,46 @@ pub(super) fn define_create(command: Command) -> Command {
     define(command, "create").mut_arg("detach", |arg| arg.hide(true))
 }
 
-fn asked(matches: &mut ArgMatches) -> Result<RunRequest, Failure> {
+/// The same for a verb whose words are a command.
+pub(super) fn define_words<A: clap::Args>(command: Command, verb: &str) -> Command {
+    A::augment_args(command).override_usage(format!("rlrun {verb} [COMMAND [ARG...]]"))
+}
+
+/// The request, and whether it is quiet.
+fn asked(matches: &mut ArgMatches) -> Result<(RunRequest, bool), Failure> {
     let args = read::<RunArgs>(matches)?;
+    let quiet = args.is_quiet();
     let from = args.volumes_from();
     let mut request = args.request()?;
     if !from.is_empty() {
         volumes::inherit(&place()?, &from, &mut request)?;
     }
-    Ok(request)
+    Ok((request, quiet))
 }
 
 /// In the foreground becomes the supervisor, and comes back only when something stopped the start.
 pub(super) fn run(matches: &mut ArgMatches, mut marks: Marks) -> Outcome {
-    let request = asked(matches)?;
+    let (request, quiet) = asked(matches)?;
     marks.mark("cli: request made");
-    let Started::Detached(id) = rlrun_engine::run::run(&place()?, &request, &progress(false), marks)?;
+    let Started::Detached(id) = rlrun_engine::run::run(&place()?, &request, &progress(quiet), marks)?;
     report::print(&format!("{id}\n"))
 }
 
 /// Prints the id of what was made.
 pub(super) fn create(matches: &mut ArgMatches, mut marks: Marks) -> Outcome {
-    let request = asked(matches)?;
+    let (request, quiet) = asked(matches)?;
     if request.launching.life.detach {
         let failure =
             Failure::new(Stage::Cli, Kind::Usage, "parse-arguments", "understand the command line", "--detach");
         return Err(failure.why("nothing is started").hint("rlrun run -d starts it too"));
     }
     marks.mark("cli: request made");
-    let id = rlrun_engine::run::create(&place()?, &request, &progress(false), marks)?;
+    let id = rlrun_engine::run::create(&place()?, &request, &progress(quiet), marks)?;
     report::print(&format!("{id}\n"))
 }
 
 pub(super) fn plan(matches: &mut ArgMatches, _: Marks) -> Outcome {
-    let request = asked(matches)?;
+    let (request, _) = asked(matches)?;
     let plan = rlrun_engine::plan::plan(&place()?, &request)?;
     let text = serde_json::to_string_pretty(&plan)
         .map_err(|e| Failure::new(Stage::Cli, Kind::Internal, "plan", "print the plan", "").why(e.to_string()))?;

@@ -71,7 +71,12 @@ fn the_word_after_an_option_is_its_value() {
 fn what_is_wrong_is_named() {
     for (words, told) in [
         (&["--no-such-option", "i"][..], "--no-such-option: unknown option"),
-        (&["-P", "i"], "--publish-all: rlrun does not have this yet"),
+        (&["--gpus=all", "i"], "CDI are not supported yet"),
+        (&["--pid", "host", "i"], "pid namespace of its own"),
+        (&["--systemd=always", "i"], "needs a writable cgroup"),
+        (&["--secret", "a/b", "i"], "not the name of a secret"),
+        (&["--tz", "../etc/passwd", "i"], "is not a time zone"),
+        (&["--device", "/etc/passwd", "i"], "is not a device"),
         (&["--pod=x", "i"], "--pod: rlrun does not have this yet"),
         (&["--sig-proxy=false", "i"], "--sig-proxy=false: rlrun does not have this yet"),
         (&[], "is missing"),

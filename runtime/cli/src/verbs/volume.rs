@@ -1,8 +1,8 @@
-//! `rlrun volume`: create, ls, inspect, rm, prune, exists.
+//! `rlrun volume`: create, ls, inspect, rm, prune, exists, export, import.
 
 use super::images::each;
 use super::{Outcome, Verb, place, read, verb, with};
-use crate::arguments::volume::{CreateArgs, InspectArgs, LsArgs, NameArgs, PruneArgs, RmArgs};
+use crate::arguments::volume::{CreateArgs, ExportArgs, ImportArgs, InspectArgs, LsArgs, NameArgs, PruneArgs, RmArgs};
 use crate::format::{Filters, Format, Heading, Row, inspected, label_fits};
 use crate::report;
 use crate::table::{now, timestamp};
@@ -12,15 +12,20 @@ use rlrun_engine::place::Place;
 use rlrun_engine::request::{labels, mount};
 use rlrun_engine::trace::Marks;
 use rlrun_engine::volumes::{self, Volume};
-use rlrun_engine::{names, record};
+use rlrun_engine::{files, names, record};
 use rlrun_spec::{Failure, Kind, Stage};
 use serde_json::{Value, json};
+use std::fs::File;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
 use std::process::ExitCode;
 
-pub(super) const VERBS: [Verb; 6] = [
+pub(super) const VERBS: &[Verb] = &[
     verb("create", "Make a volume", with::<CreateArgs>, create),
     verb("exists", "Tell by the exit code whether a volume is there", with::<NameArgs>, exists),
+    verb("export", "Write what is in a volume to a tar archive", with::<ExportArgs>, export),
+    verb("import", "Unpack a tar archive into a volume", with::<ImportArgs>, import),
     verb("inspect", "Print all about volumes, as JSON", with::<InspectArgs>, inspect),
     verb("ls", "List volumes", with::<LsArgs>, list).known_as(&["list"]),
     verb("prune", "Remove the volumes that no container uses", with::<PruneArgs>, prune),
@@ -46,6 +51,31 @@ fn create(matches: &mut ArgMatches, _: Marks) -> Outcome {
         other => drop(other?),
     }
     report::print(&format!("{name}\n"))
+}
+
+fn export(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: ExportArgs = read(matches)?;
+    let place = place()?;
+    let volume = volumes::find(&place, &args.name)?;
+    let out = super::files::output(args.output.as_deref().filter(|path| *path != Path::new("-")))?;
+    files::export_volume(&place, &volume, out)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn import(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: ImportArgs = read(matches)?;
+    let place = place()?;
+    let volume = volumes::find(&place, &args.name)?;
+    let failed = |e: std::io::Error| {
+        let object = args.source.display().to_string();
+        Failure::new(Stage::Cli, Kind::Usage, "open-archive", "open the archive", object).why(e.to_string())
+    };
+    let input: OwnedFd = match args.source == Path::new("-") {
+        true => std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?,
+        false => File::open(&args.source).map_err(failed)?.into(),
+    };
+    files::import_volume(&place, &volume, input)?;
+    report::print(&format!("{}\n", volume.name))
 }
 
 fn exists(matches: &mut ArgMatches, _: Marks) -> Outcome {

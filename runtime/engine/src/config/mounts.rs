@@ -64,6 +64,13 @@ pub fn plan(around: Around<'_>, image: &ImageConfig, host: &HostFacts, ids: &IdM
         mounts.all.retain(|m| m.destination() != made.destination());
         mounts.all.push(made);
     }
+    for device in &request.devices {
+        let made =
+            mount(&device.inside, "bind", &device.source.to_string_lossy(), &["bind", "rprivate", "nosuid", "noexec"]);
+        mounts.resolved.push((device.inside.clone(), device.source.to_string_lossy().into_owned()));
+        mounts.all.retain(|m| m.destination() != made.destination());
+        mounts.all.push(made);
+    }
     for destination in image_volumes(image) {
         if mounts.all.iter().any(|m| m.destination() == Path::new(&destination)) {
             continue;
@@ -94,19 +101,32 @@ fn defaults(request: &RunRequest, host: &HostFacts, ids: &IdMaps) -> Vec<Mount> 
     if ids.host_gid(TTY_GID).is_some() {
         pts.push(&gid);
     }
+    let shared = ["rbind", "rprivate", "nosuid", "noexec", "nodev", "rw"];
+    let (shm, mqueue) = match request.shared.ipc {
+        // The kernel lets only the owner of an IPC namespace mount its queues.
+        true => (mount("/dev/shm", "bind", "/dev/shm", &shared), mount("/dev/mqueue", "bind", "/dev/mqueue", &shared)),
+        false => (
+            mount("/dev/shm", "tmpfs", "shm", &[&QUIET[..], &["mode=1777", &shm]].concat()),
+            mount("/dev/mqueue", "mqueue", "mqueue", &QUIET),
+        ),
+    };
     let mut all = vec![
         mount("/proc", "proc", "proc", &QUIET),
         // nodev is left out: the standard nodes live here, bound from the host.
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "noexec", "mode=755", "size=65536k"]),
         sys(request),
         mount("/dev/pts", "devpts", "devpts", &pts),
-        mount("/dev/shm", "tmpfs", "shm", &[&QUIET[..], &["mode=1777", &shm]].concat()),
-        mount("/dev/mqueue", "mqueue", "mqueue", &QUIET),
+        shm,
+        mqueue,
     ];
     // On version 1 there is nothing that a container of an ordinary user could use.
-    if matches!(host.cgroup, Cgroup::V2 { .. }) && request.network.mode != NetworkMode::Host {
+    // The kernel lets only the owner of a cgroup namespace mount it.
+    let own_cgroup = request.network.mode != NetworkMode::Host && !request.shared.cgroup;
+    if matches!(host.cgroup, Cgroup::V2 { .. }) && own_cgroup {
         all.push(mount("/sys/fs/cgroup", "cgroup2", "cgroup", &[&QUIET[..], &["ro"]].concat()));
     }
+    // A host may have no queues mounted, as other containers have not.
+    all.retain(|m| m.typ().as_deref() != Some("bind") || m.source().as_ref().is_none_or(|source| source.exists()));
     if request.read_only == ReadOnly::WithTmpfs {
         for place in ["/run", "/tmp", "/var/tmp"] {
             all.push(mount(place, "tmpfs", "tmpfs", &["nosuid", "nodev", "tmpcopyup"]));

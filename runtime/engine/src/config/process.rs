@@ -31,6 +31,7 @@ pub struct Surroundings<'a> {
 #[must_use]
 pub fn environment(request: &RunRequest, image: &ImageConfig, around: Surroundings<'_>) -> Vec<String> {
     let mut env = Environment::default();
+    let changes = &request.env_changes;
     env.set("PATH", DEFAULT_PATH);
     if request.tty {
         env.set("TERM", "xterm");
@@ -43,6 +44,12 @@ pub fn environment(request: &RunRequest, image: &ImageConfig, around: Surroundin
         if !name.is_empty() {
             env.set(name, value);
         }
+    }
+    env.0.retain(|(name, _)| !changes.unset_all && !changes.unset.contains(name));
+    for (name, template) in &changes.merge {
+        let known = |wanted: &str| env.0.iter().find(|(n, _)| n == wanted).map(|(_, value)| value.clone());
+        let value = crate::request::env::expand(template, &known);
+        env.set(name, &value);
     }
     for (name, value) in &request.env {
         env.set(name, value);

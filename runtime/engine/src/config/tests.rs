@@ -26,7 +26,14 @@ pub(crate) fn request() -> RunRequest {
         privileged: false,
         capabilities: capability::CapabilityRequest::default(),
         security: security::SecurityRequest::default(),
-        network: Network { mode: NetworkMode::Slirp4netns, ports: Vec::new(), dns: Dns::default(), hosts: Vec::new() },
+        network: Network {
+            mode: NetworkMode::Slirp4netns,
+            ports: Vec::new(),
+            dns: Dns::default(),
+            hosts: Vec::new(),
+            exposed: Vec::new(),
+            publish_all: false,
+        },
         userns: UserNamespaceRequest::Default,
         init: false,
         stop_signal: None,
@@ -35,6 +42,11 @@ pub(crate) fn request() -> RunRequest {
         labels: Vec::new(),
         annotations: Vec::new(),
         limits: limits::LimitRequest::default(),
+        secrets: Vec::new(),
+        devices: Vec::new(),
+        shared: crate::request::share::Shared::default(),
+        own_files: crate::request::OwnFiles::default(),
+        env_changes: crate::request::env::Changes::default(),
         launching: Launching::default(),
     }
 }

@@ -15,8 +15,9 @@ pub use rlrun_image::files::{Change, ChangeKind};
 
 use crate::containers::Container;
 use crate::place::Place;
+use crate::volumes::Volume;
 use inside::Task;
-use reach::{Reach, View};
+use reach::{Reach, View, Working};
 use rlrun_sandbox::Lent;
 use rlrun_spec::{Failure, Kind, Stage};
 use std::os::fd::OwnedFd;
@@ -39,6 +40,46 @@ pub fn export(place: &Place, container: &Container, out: OwnedFd) -> Result<(), 
     let out = Lent::of(out)?;
     let task = Task::Pack { path: b"/".to_vec(), name: Vec::new(), out: out.number() };
     Reach::open(place, container, View::Files)?.start(task, vec![out])?.finish().map(drop)
+}
+
+/// A layer of what a container has changed, or of all its files, as a tar stream; and the job that writes it.
+pub(crate) fn layer(place: &Place, container: &Container, whole: bool) -> Result<(OwnedFd, Working), Failure> {
+    let (read, write) = pipe(&container.summary.name)?;
+    let out = Lent::of(write)?;
+    let working = if whole {
+        let task = Task::Pack { path: b"/".to_vec(), name: Vec::new(), out: out.number() };
+        Reach::open(place, container, View::Files)?.start(task, vec![out])?
+    } else {
+        let reach = Reach::open(place, container, View::Changes)?;
+        let task = Task::Layer { upper: reach.upper(container)?, out: out.number() };
+        reach.start(task, vec![out])?
+    };
+    Ok((read, working))
+}
+
+/// `rlrun volume export`: what is in a volume, as a tar archive.
+///
+/// # Errors
+/// When it cannot be read, or `out` not be written.
+pub fn export_volume(place: &Place, volume: &Volume, out: OwnedFd) -> Result<(), Failure> {
+    let out = Lent::of(out)?;
+    let task = Task::Pack { path: path_of(place, volume), name: Vec::new(), out: out.number() };
+    Reach::nowhere(place)?.start(task, vec![out])?.finish().map(drop)
+}
+
+/// `rlrun volume import`: a tar archive, unpacked into a volume.
+///
+/// # Errors
+/// When it is no archive, or the volume cannot be written.
+pub fn import_volume(place: &Place, volume: &Volume, input: OwnedFd) -> Result<(), Failure> {
+    let input = Lent::of(input)?;
+    let path = path_of(place, volume);
+    let task = Task::Receive { path, copy: None, owner: None, overwrite: true, input: input.number() };
+    Reach::nowhere(place)?.start(task, vec![input])?.finish().map(drop)
+}
+
+fn path_of(place: &Place, volume: &Volume) -> Vec<u8> {
+    volume.mountpoint(place).as_os_str().as_encoded_bytes().to_vec()
 }
 
 /// `rlrun diff`: what differs from the image, without what rlrun itself put there for mounts.

@@ -107,6 +107,13 @@ impl Reach {
         Ok(reach)
     }
 
+    /// For a task that names directories of the store itself.
+    pub(super) fn nowhere(place: &Place) -> Result<Reach, Failure> {
+        let maps = maps(&probe(&place.data), &UserNamespace::Default)?;
+        let jobs = IdMapJobs::new(maps);
+        Ok(Reach { target: Target::Nowhere, home: Home::New, jobs, lent: Vec::new(), lowers: Vec::new(), _lock: None })
+    }
+
     /// What lies over the image.
     pub(super) fn upper(&self, container: &Container) -> Result<Upper, Failure> {
         let (style, directory) = match container.summary.storage_driver {
@@ -126,14 +133,14 @@ impl Reach {
 }
 
 /// A job at work.
-pub(super) struct Working {
+pub(crate) struct Working {
     started: Started,
     _lock: Option<File>,
 }
 
 impl Working {
     /// What it answers, or its failure.
-    pub(super) fn finish(self) -> Result<Vec<u8>, Failure> {
+    pub(crate) fn finish(self) -> Result<Vec<u8>, Failure> {
         self.started.finish()
     }
 }

@@ -162,7 +162,7 @@ impl Workshop {
         Ok(stored)
     }
 
-    fn policies(&self) -> Result<PolicySet, Failure> {
+    pub(super) fn policies(&self) -> Result<PolicySet, Failure> {
         policies::load(&self.place, Choice::default())
     }
 
@@ -173,7 +173,7 @@ impl Workshop {
     }
 
     /// Asks about an image before it comes in.
-    fn judge(&self, policies: &PolicySet, image: &Incoming<'_>) -> Result<(), Failure> {
+    pub(super) fn judge(&self, policies: &PolicySet, image: &Incoming<'_>) -> Result<(), Failure> {
         if !policies.asks(Hook::Image) {
             return Ok(());
         }

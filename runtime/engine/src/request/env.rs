@@ -2,12 +2,47 @@
 //! the caller's environment happens to hold into a container is how secrets leak (CVE-2026-57231).
 
 use super::Invalid;
+use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::io::Read as _;
 use std::path::Path;
 
 /// Longest file that is read; the kernel gives a program no more environment than this anyway (`execve(2)`).
 const MAX_FILE: u64 = 4 << 20;
+
+/// What becomes of the variables that nobody named on the command line.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    /// `--unsetenv`: these are taken away.
+    pub unset: Vec<String>,
+    /// `--unsetenv-all`: all of them.
+    pub unset_all: bool,
+    /// `--env-merge`: values in which `${NAME}` stands for a variable of the image.
+    pub merge: Vec<(String, String)>,
+}
+
+/// Puts variables in the place of `$NAME` and `${NAME}`; one that there is not is empty.
+#[must_use]
+pub fn expand(template: &str, variable: &dyn Fn(&str) -> Option<String>) -> String {
+    let (mut text, mut rest) = (String::new(), template);
+    while let Some(at) = rest.find('$') {
+        text.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        let (name, next) = match after.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
+            Some(both) => both,
+            None => {
+                let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
+                after.split_at(end)
+            }
+        };
+        match name {
+            "" => text.push('$'),
+            name => text.push_str(&variable(name).unwrap_or_default()),
+        }
+        rest = next;
+    }
+    text + rest
+}
 
 /// The caller's environment, as a function so that tests need not change their own.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -75,13 +110,13 @@ pub fn file(path: &Path, lookup: Lookup<'_>) -> Result<Vec<(String, String)>, In
 }
 
 /// The variables that tell programs about a proxy; podman passes them on, and so do we where there is a network.
-const PROXY: [&str; 8] =
+pub(crate) const PROXIES: [&str; 8] =
     ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY"];
 
 /// The caller's proxy settings. One that is not UTF-8 is left out: nobody asked for it by name.
 #[must_use]
 pub fn proxies(lookup: Lookup<'_>) -> Vec<(String, String)> {
-    PROXY.iter().filter_map(|name| variable("--http-proxy", name, lookup).ok().flatten()).collect()
+    PROXIES.iter().filter_map(|name| variable("--http-proxy", name, lookup).ok().flatten()).collect()
 }
 
 #[cfg(test)]

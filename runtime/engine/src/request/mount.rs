@@ -117,7 +117,7 @@ impl Flags {
 }
 
 /// An absolute path inside without `.`, `..` and doubled slashes.
-fn destination(option: &'static str, word: &str, path: &str) -> Result<String, Invalid> {
+pub(crate) fn destination(option: &'static str, word: &str, path: &str) -> Result<String, Invalid> {
     let invalid = |why: &str| Err(Invalid::new(option, word, why));
     if !path.starts_with('/') {
         return invalid(&format!("the destination {path} is not an absolute path"));

@@ -2,6 +2,7 @@
 
 use super::{Invalid, Network};
 use rlrun_net::files::{Dns, parse_add_host, parse_dns, parse_option, parse_search};
+use rlrun_net::ports::PortRequest;
 use rlrun_spec::container::NetworkMode;
 use rlrun_spec::{Failure, Stage};
 
@@ -39,7 +40,19 @@ pub fn parse(words: Words<'_>) -> Result<Network, Failure> {
         options: words.options.iter().map(|w| parse_option(w)).collect::<Result<_, _>>().map_err(failure)?,
     };
     let hosts = words.hosts.iter().map(|w| parse_add_host(w)).collect::<Result<_, _>>().map_err(failure)?;
-    Ok(Network { mode, ports, dns, hosts })
+    Ok(Network { mode, ports, dns, hosts, exposed: Vec::new(), publish_all: false })
+}
+
+/// `--expose PORT[-PORT][/udp]`.
+///
+/// # Errors
+/// When it is no port.
+pub fn exposed(word: &str) -> Result<Vec<PortRequest>, Failure> {
+    if word.contains(':') {
+        let invalid = Invalid::new("--expose", word, "names a port of the host");
+        return Err(invalid.hint("-p publishes a port on one of the host's").into());
+    }
+    rlrun_net::ports::parse(word).map_err(|e| e.into_failure(Stage::Cli))
 }
 
 /// `--network`.

@@ -20,7 +20,7 @@ pub(super) fn import(
     if names.iter().any(|n| n.digest().is_some()) {
         return Err(ImageError::reference(name.unwrap_or_default(), "an image cannot be given a digest, it has one"));
     }
-    let (digest, size, diff_id) = spool(&ingest, rootfs, object)?;
+    let (digest, size, diff_id) = spool(&ingest, rootfs, object, Empty::Refused)?;
     let config = config(&diff_id, object);
     let config_digest = ingest.add_blob(&config)?;
     let contents = read_config(&config, object, vec![(digest.clone(), size)], &ingest.work.limits)?;
@@ -39,18 +39,28 @@ pub(super) fn import(
     stored.into_iter().next().ok_or_else(|| ImageError::malformed(object, "nothing was imported"))
 }
 
+/// Whether an archive without entries will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Empty {
+    /// A container may have changed nothing.
+    Allowed,
+    /// A root file system is not empty.
+    Refused,
+}
+
 /// Keeps what arrives as a blob and computes what it decompresses to, in one pass; also reads all headers, so that a cut-off
 /// archive is refused here: nobody promised a digest for it.
-fn spool(
+pub(super) fn spool(
     ingest: &Ingest<'_>,
     rootfs: &mut (dyn Read + Send),
     object: &str,
+    empty: Empty,
 ) -> Result<(Digest, u64, Digest), ImageError> {
     let mut writer = BlobWriter::new(ingest, "rootfs")?;
     let mut write_error = None;
     let read = {
         let tee = Tee { inner: rootfs, writer: &mut writer, error: &mut write_error };
-        read_all(tee, ingest.work.limits.layer_bytes)
+        read_all(tee, ingest.work.limits.layer_bytes, empty)
     };
     if let Some(error) = write_error {
         return Err(error);
@@ -60,7 +70,7 @@ fn spool(
     Ok((digest, size, diff_id))
 }
 
-fn read_all(mut tee: Tee<'_>, limit: u64) -> Result<Digest, TarError> {
+fn read_all(mut tee: Tee<'_>, limit: u64, empty: Empty) -> Result<Digest, TarError> {
     let plain = decompressed(&mut tee)?;
     let mut reader =
         TarReader::new(BufReader::with_capacity(256 << 10, HashingReader::new(Bounded::new(plain, limit))));
@@ -68,7 +78,7 @@ fn read_all(mut tee: Tee<'_>, limit: u64) -> Result<Digest, TarError> {
     while reader.next_entry()?.is_some() {
         entries += 1;
     }
-    if entries == 0 {
+    if entries == 0 && empty == Empty::Refused {
         return Err(TarError::malformed("it is no tar archive, or an empty one"));
     }
     if !reader.ended() {
@@ -102,8 +112,7 @@ impl Read for Tee<'_> {
 }
 
 fn config(diff_id: &Digest, object: &str) -> Vec<u8> {
-    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_secs());
-    let created = rfc3339(now);
+    let created = now();
     let platform = manifest::Platform::host();
     serde_json::json!({
         "created": created,
@@ -115,6 +124,11 @@ fn config(diff_id: &Digest, object: &str) -> Vec<u8> {
     })
     .to_string()
     .into_bytes()
+}
+
+/// The time, as image configurations write it.
+pub(super) fn now() -> String {
+    rfc3339(std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_secs()))
 }
 
 /// Seconds since the epoch as a UTC time.

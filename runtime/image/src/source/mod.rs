@@ -1,11 +1,13 @@
 //! The commands that add images: from archives, from a root file system, from registries.
 
+mod commit;
 mod docker_archive;
 mod import;
 mod layout;
 mod pull;
 mod spool;
 
+pub use commit::Commit;
 pub(crate) use pull::reach;
 
 use crate::error::{ImageError, from_io};

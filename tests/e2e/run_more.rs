@@ -1,0 +1,100 @@
+//! Options of `run` about devices, the environment, shared namespaces and files that rlrun makes.
+
+use rlrun_tests::{BASE, Image, base_rootfs, case};
+use serde_json::json;
+
+#[test]
+fn variables_are_taken_away_merged_and_passed_on() {
+    let case = case!(Userns);
+    let with = |options: &[&str], command: &str| {
+        let run = case.base(options, ["sh", "-c", command]).env("MINE", "of the host");
+        run.run().ok().out().trim().to_owned()
+    };
+    assert_eq!(with(&["--unsetenv", "FROM_IMAGE"], "echo ${FROM_IMAGE-none}"), "none");
+    assert_eq!(with(&["--unsetenv-all", "-e", "A=1"], "env | grep -v -e PWD -e SHLVL -e '^_=' -e '^PATH='"), "A=1");
+    assert_eq!(with(&["--env-merge", "X=${FROM_IMAGE}-and-$FROM_IMAGE"], "echo $X"), "yes-and-yes");
+    assert_eq!(with(&["--env-host"], "echo $MINE; echo $HOME"), "of the host\n/root");
+    assert_eq!(with(&["--env-host", "-e", "MINE=mine"], "echo $MINE"), "mine");
+}
+
+#[test]
+fn files_that_rlrun_makes_can_be_left_to_the_image() {
+    let case = case!(Userns, Subid);
+    case.load(&Image::new("localhost/hosts:1", base_rootfs().clone().file("etc/hosts", 0o644, "image\n")));
+    let run = |options: &[&str]| {
+        case.rlrun(["run", "--rm", "--network", "none"])
+            .args(options)
+            .args(["localhost/hosts:1", "cat", "/etc/hosts"])
+            .run()
+    };
+    run(&["--no-hosts"]).ok().prints("image");
+    assert!(run(&[]).ok().out().contains("localhost"));
+    case.run_base(&["--userns", "keep-id", "--passwd=false"], ["cat", "/etc/passwd"])
+        .ok()
+        .prints("root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/home:/bin/sh");
+    if std::path::Path::new("/usr/share/zoneinfo/Asia/Tokyo").exists() {
+        case.run_base(&["--tz", "Asia/Tokyo"], ["date", "+%z"]).ok().prints("+0900");
+    }
+    case.run_base(&["--tz", "Nowhere/City"], ["true"]).refused(125, "nowhere/city");
+    let pidfile = case.make_dir("pid").join("file");
+    let spawned = case.spawn_base(&["-i", "--pidfile", pidfile.to_str().unwrap()], ["sh", "-c", "echo ready; cat"]);
+    let pid: i32 = std::fs::read_to_string(&pidfile).unwrap().parse().unwrap();
+    assert!(std::path::Path::new(&format!("/proc/{pid}/status")).exists());
+    drop(spawned.finish());
+    let labels = case.make_file("labels", "# comment\na=b\n\nc=d\n");
+    let case = case.keeping_containers();
+    let id = case.detached(&["--label-file", labels.to_str().unwrap(), "-l", "c=mine"], ["true"]);
+    case.run(["inspect", "-f", "{{.Config.Labels.a}} {{.Config.Labels.c}}", &id]).ok().prints("b mine");
+}
+
+#[test]
+fn a_device_of_the_host_is_given_and_a_policy_sees_it() {
+    let case = case!(Userns);
+    let options = ["--policy-baseline", "off", "--device", "/dev/zero:/dev/mine"];
+    case.run_base(&options, ["sh", "-c", "head -c 3 /dev/mine | wc -c; test -c /dev/mine && echo device"])
+        .ok()
+        .prints("3\ndevice");
+    case.run_base(&["--device", "/dev/nosuch"], ["true"]).refused(125, "/dev/nosuch");
+    case.run_base(&["--device", "/dev/zero:r"], ["true"]).refused(125, "restricts a device");
+    let plan = case.run(["plan", "--policy-baseline", "off", "--device", "/dev/zero", BASE]).ok().out();
+    assert!(plan.contains("\"devices\""), "{plan}");
+}
+
+#[test]
+fn namespaces_of_the_host_are_shared_by_name_only() {
+    let case = case!(Userns);
+    let host = |kind: &str| std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap().display().to_string();
+    for (option, kind) in [("--ipc", "ipc"), ("--uts", "uts"), ("--cgroupns", "cgroup")] {
+        let link = format!("/proc/self/ns/{kind}");
+        let off = case.run_base(&["--policy-baseline", "off", option, "host"], ["readlink", &link]);
+        off.ok().prints(&host(kind));
+        let private = case.run_base(&[option, "private"], ["readlink", &link]);
+        assert_ne!(private.ok().out().trim(), host(kind));
+        case.run_base(&[option, "container:x"], ["true"]).refused(125, "cannot be joined");
+        // The baseline allows none of them.
+        case.run_base(&[option, "host"], ["true"]).refused(125, "baseline");
+    }
+    case.run_base(&["--pid", "host"], ["true"]).refused(125, "pid namespace");
+}
+
+#[test]
+fn exposed_ports_are_published_on_free_ones() {
+    let case = case!(Userns, Slirp).keeping_containers();
+    case.load(&Image::new("localhost/web:1", base_rootfs().clone()).with("ExposedPorts", json!({"80/tcp": {}})));
+    let run = case.rlrun(["run", "-d", "-P", "--expose", "53/udp", "localhost/web:1", "sleep", "1000"]);
+    let id = run.leaving_processes().run().ok().out().trim().to_owned();
+    let ports = case.run(["port", &id]).ok().out();
+    assert!(ports.contains("80/tcp -> 0.0.0.0:") && ports.contains("53/udp -> 0.0.0.0:"), "{ports}");
+    case.run_base(&["--expose", "8080:80"], ["true"]).refused(125, "names a port of the host");
+}
+
+#[test]
+fn what_cannot_be_had_is_refused_and_what_does_nothing_is_said() {
+    let case = case!(Userns);
+    for (option, why) in [("--gpus=all", "CDI"), ("--systemd=always", "cgroup"), ("--sdnotify=container", "sd_notify")]
+    {
+        case.run_base(&[option], ["true"]).refused(125, why);
+    }
+    case.run_base(&["--systemd=false", "--sdnotify=ignore", "-q"], ["true"]).ok();
+    case.run_base(&["--network-alias", "db"], ["true"]).ok().complains("no effect");
+}
