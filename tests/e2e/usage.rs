@@ -138,3 +138,63 @@ fn a_stopped_mapper_does_not_stop_its_supervisor() {
     nix::sys::signal::kill(mapper, Signal::SIGCONT).unwrap();
     waiting.finish().ok().says("a");
 }
+
+#[test]
+fn a_full_root_file_system_says_so() {
+    let case = case!(Userns);
+    let fill =
+        "dd if=/dev/zero of=/x bs=1M count=20 2>&1 | grep -o 'No space left'; rm /x; echo y > /etc/y; cat /etc/y";
+    for driver in ["overlay", "fuse-overlayfs"] {
+        let options = ["--storage-opt", "size=8m", "--storage-driver", driver, "--limits=require"];
+        let out = case.run_base(&options, ["sh", "-c", fill]);
+        out.ok().prints("No space left\ny");
+    }
+    let forever = case.rlrun(["run", "--storage-opt", "size=8m", rlrun_tests::BASE, "true"]).run();
+    forever.refused(125, "--storage-opt").complains("--rm");
+    for (word, why) in
+        [("size=1", "64k"), ("size=9000t", "machine"), ("colour=red", "--storage-opt"), ("size", "--storage-opt")]
+    {
+        case.run_base(&["--storage-opt", word], ["true"]).refused(125, why);
+    }
+}
+
+#[test]
+fn what_is_written_to_a_sized_root_counts_as_memory() {
+    let case = case!(Userns);
+    let out = case.run_base(&["-m", "48m", "--storage-opt", "size=200m"], ["eat", "file", "1", "150", "/x"]);
+    out.code(137).complains("was killed");
+}
+
+#[test]
+fn a_full_store_is_told_before_anything_is_started() {
+    let case = case!(Userns);
+    let data = case.data();
+    let store = data.display();
+    let prepare =
+        format!("mount -t tmpfs -o size=20m tmpfs {store} && chown {0}:{1} {store}", case.user().uid, case.user().gid);
+    let out = case.on_changed_host(&prepare, &["run", "--rm", rlrun_tests::BASE, "true"]).run();
+    out.refused(125, "there is room for").complains("rlrun rm");
+    case.on_changed_host(&prepare, &["pull", "localhost/other"]).run().refused(125, "there is room for");
+    case.on_changed_host(&prepare, &["ps"]).run().ok();
+}
+
+#[test]
+fn fork_bombs_of_any_style_leave_others_responsive_and_go_at_once() {
+    let case = case!(Userns).keeping_containers();
+    for style in
+        ["bomb() { bomb | bomb & }; bomb; wait; sleep 100", "while :; do setsid sh -c 'sh -c \"sleep 100 &\" &' & done"]
+    {
+        case.detached(&["--name", "bomb", "--pids-limit", "200", "-m", "256m", "--cpus", "0.5"], ["sh", "-c", style]);
+        let full = until(30, || (stats(&case, "bomb")["pids"].as_str()?.parse::<u32>().ok()? > 100).then_some(()));
+        assert!(full.is_some(), "{}", stats(&case, "bomb"));
+        let began = std::time::Instant::now();
+        case.in_base(["true"]).ok();
+        assert!(began.elapsed().as_secs() < 10, "another container starts: {:?}", began.elapsed());
+        case.run(["kill", "bomb"]).ok();
+        let gone = until(10, || {
+            (case.run(["inspect", "--format", "{{.State.Status}}", "bomb"]).out().trim() == "exited").then_some(())
+        });
+        assert!(gone.is_some());
+        case.run(["rm", "bomb"]).ok();
+    }
+}

@@ -253,6 +253,7 @@ fn facts(place: &Place, container: &Container, parts: &SpecParts, id_maps: IdMap
         container_dir: container.directory.clone(),
         journal: journal::path(place),
         volumes: place.data.join(crate::volumes::DIRECTORY),
+        disk: None,
         name_link: place.data.join("names").join(&parts.name),
         live_link: place.data.join("live").join(&parts.id),
         remove: false,

@@ -67,6 +67,34 @@ impl Place {
     }
 }
 
+/// Less than this, and the first thing to fail would be a record of rlrun's own.
+const LEAST_ROOM: u64 = 32 << 20;
+
+impl Place {
+    /// Whether there is room for another container or image. What only removes does not ask.
+    ///
+    /// # Errors
+    /// When the file system of the store is full, or nearly so.
+    pub fn has_room(&self) -> Result<(), Failure> {
+        // Before the first container the directory is not there, and its parent tells.
+        let there = self.data.ancestors().find_map(|path| rustix::fs::statvfs(path).ok());
+        let Some(left) = there else { return Ok(()) };
+        let bytes = left.f_bavail.saturating_mul(left.f_frsize);
+        // Some file systems have no fixed number of files, and say 0 of 0.
+        let files = if left.f_files == 0 { u64::MAX } else { left.f_favail };
+        if bytes >= LEAST_ROOM && files >= 64 {
+            return Ok(());
+        }
+        let what = if bytes < LEAST_ROOM { format!("{} KiB", bytes >> 10) } else { format!("{files} files") };
+        let store = self.data.display().to_string();
+        Err(Failure::new(Stage::Cli, Kind::Host, "store-room", "use the store", store)
+            .why(format!("there is room for {what} more only"))
+            .hint(
+                "rlrun rm and rlrun rmi remove what is not needed any more; rlrun system df shows what takes how much",
+            ))
+    }
+}
+
 /// One mkdir when it exists already; its parents only when it does not.
 fn make_private(path: &Path) -> Result<(), Failure> {
     let failed = |e: &std::io::Error| {

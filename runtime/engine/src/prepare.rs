@@ -263,6 +263,7 @@ impl Prepared {
             container_dir: directory.to_owned(),
             journal: crate::journal::path(place),
             volumes: place.data.join(crate::volumes::DIRECTORY),
+            disk: request.limits.disk,
             name_link: place.data.join("names").join(&parts.name),
             live_link: place.data.join("live").join(&parts.id),
             remove: request.launching.remove,

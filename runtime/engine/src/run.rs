@@ -45,6 +45,7 @@ pub enum Started {
 /// With whatever stopped the start; nothing is left behind then.
 pub fn run(place: &Place, request: &RunRequest, progress: Listener<'_>, mut marks: Marks) -> Result<Started, Failure> {
     sweep(place);
+    place.has_room()?;
     let remains = if request.launching.remove { Remains::Nothing } else { Remains::Record };
     let supervisor = own_program("rlrun-supervisor")?;
     let New { id, prepared, mut record, cidfile } = New::make(place, request, remains, progress, &mut marks)?;

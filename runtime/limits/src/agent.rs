@@ -31,6 +31,8 @@ pub struct Surroundings {
     pub init: i32,
     /// The container has network interfaces of its own, and this process is among them.
     pub own_network: bool,
+    /// A file system in memory that the container writes to and does not see as such.
+    pub hidden: Option<OwnedFd>,
     /// Whether two processes are one as far as memory goes (vfork(2)).
     pub share_memory: fn(i32, i32) -> bool,
 }
@@ -268,7 +270,7 @@ impl Agent {
         let files = &mut self.files;
         if moved && now >= files.looked + FILES {
             files.looked = now;
-            files.mounted = files.mounts.used(&self.census, self.around.init);
+            files.mounted = files.mounts.used(&self.census, &self.around);
         }
         let grown = memory::shared_of_machine().saturating_sub(files.machine);
         let bytes = files.all.saturating_add(grown).max(files.mounted);
@@ -315,7 +317,7 @@ impl Agent {
         let init = self.around.init;
         let mounts = MemoryFiles::find(&self.census, init);
         let machine = memory::shared_of_machine();
-        let mounted = mounts.used(&self.census, init);
+        let mounted = mounts.used(&self.census, &self.around);
         let pids: Vec<i32> = self.census.entries.keys().copied().collect();
         let all = memory::files(&self.census, &pids).saturating_add(mounted);
         let grown = self.files.grown;

@@ -131,22 +131,28 @@ impl MemoryFiles {
     }
 
     /// Bytes in them, swapped out or not.
-    pub(crate) fn used(&self, census: &Census, init: i32) -> u64 {
+    pub(crate) fn used(&self, census: &Census, around: &Surroundings) -> u64 {
+        let hidden = around.hidden.as_ref().and_then(size_of).unwrap_or(0);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let Ok(root) = openat(census.proc(), format!("{init}/root"), flags, Mode::empty()) else { return 0 };
+        let root = openat(census.proc(), format!("{}/root", around.init), flags, Mode::empty());
+        let Ok(root) = root else { return hidden };
         let used = |path: &Vec<u8>| -> Option<u64> {
             // Inside the container a link leads wherever it wants, but not out.
             let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
             let flags = OFlags::PATH | OFlags::CLOEXEC;
-            let at = openat2(&root, path.as_slice(), flags, Mode::empty(), resolve).ok()?;
-            let stat = fstatfs(&at).ok()?;
-            if u64::try_from(stat.f_type).ok()? != TMPFS {
-                return None;
-            }
-            Some(stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(u64::try_from(stat.f_bsize).ok()?))
+            size_of(&openat2(&root, path.as_slice(), flags, Mode::empty(), resolve).ok()?)
         };
-        self.mounts.values().filter_map(used).fold(0, u64::saturating_add)
+        self.mounts.values().filter_map(used).fold(hidden, u64::saturating_add)
     }
+}
+
+/// Bytes in a file system, if it is one in memory.
+fn size_of(at: &OwnedFd) -> Option<u64> {
+    let stat = fstatfs(at).ok()?;
+    if u64::try_from(stat.f_type).ok()? != TMPFS {
+        return None;
+    }
+    Some(stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(u64::try_from(stat.f_bsize).ok()?))
 }
 
 /// `TMPFS_MAGIC` of statfs(2).
@@ -224,7 +230,7 @@ pub(crate) fn exact_sum(
     };
     let sharing = each.iter().filter(|(_, memory)| memory.shared > 0);
     let twice = sharing.map(|(pid, _)| mapped(*pid)).fold(0, u64::saturating_add);
-    let in_files = sizes(&open).saturating_add(files.used(census, around.init)).saturating_add(unattached(census));
+    let in_files = sizes(&open).saturating_add(files.used(census, around)).saturating_add(unattached(census));
     sum.shared = sum.shared.saturating_sub(twice).saturating_add(in_files);
     (sum, each.into_iter().collect())
 }

@@ -4,7 +4,7 @@
 use crate::at::At;
 use crate::channel::{Channel, Received};
 use crate::mapper::Init;
-use crate::{mounts, scheduling, sys};
+use crate::{mounts, rootfs, scheduling, sys};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rlrun_limits::{Agent, Surroundings};
@@ -54,6 +54,7 @@ impl<'a> Limiter<'a> {
                 cpus: scheduling::cpus(self.launch, &self.limits).len(),
                 init: self.init.pid.as_raw_nonzero().get(),
                 own_network: self.launch.namespaces.net,
+                hidden: rootfs::sized(self.launch),
                 share_memory: sys::share_memory,
             };
             self.agent = Some(Agent::new(&self.limits, processes, around));

@@ -3,10 +3,12 @@
 use crate::at::{At, failed};
 use rlrun_spec::plan::{Launch, Rootfs};
 use rlrun_spec::{Failure, IdMapping, Kind};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, unmount};
 use std::ffi::CString;
 use std::fmt::Write;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -25,21 +27,60 @@ pub(crate) fn root_of(rootfs: &Rootfs, container: &Path) -> PathBuf {
 
 /// Mounts it.
 pub(crate) fn mount(launch: &Launch) -> Result<(), Failure> {
-    mount_at(&launch.facts.rootfs, &launch.facts.container_dir, launch.facts.remove)
+    let facts = &launch.facts;
+    let written = facts.disk.map(|size| mount_sized(&facts.container_dir, size)).transpose()?;
+    let written = written.as_deref().unwrap_or(&facts.container_dir);
+    mount_layers(&facts.rootfs, &facts.container_dir, written, facts.remove)
 }
 
 /// Mounts the root file system of the container in `container`. What is `removed_at_the_end` need not reach the disk.
 pub(crate) fn mount_at(rootfs: &Rootfs, container: &Path, removed_at_the_end: bool) -> Result<(), Failure> {
+    mount_layers(rootfs, container, container, removed_at_the_end)
+}
+
+/// The same, where `written` has the directories for what is written.
+fn mount_layers(rootfs: &Rootfs, container: &Path, written: &Path, removed_at_the_end: bool) -> Result<(), Failure> {
     match rootfs {
-        Rootfs::Overlay { lowers } => overlay(lowers, container, removed_at_the_end),
-        Rootfs::FuseOverlay { lowers, binary, uids, gids } => fuse(lowers, container, binary, uids, gids),
+        Rootfs::Overlay { lowers } => overlay(lowers, container, written, removed_at_the_end),
+        Rootfs::FuseOverlay { lowers, binary, uids, gids } => fuse(lowers, (container, written), binary, uids, gids),
         Rootfs::Directory { .. } => Ok(()),
     }
+}
+
+/// Puts a file system in memory under what the container writes, in this mount namespace only: what is full answers
+/// ENOSPC, and the end of the namespace frees it.
+fn mount_sized(container: &Path, size: u64) -> Result<PathBuf, Failure> {
+    let (step, at) = ("mount-sized", container.join("sized"));
+    let object = at.display().to_string();
+    let options =
+        CString::new(format!("size={size},mode=0755")).map_err(|_| Errno::INVAL).at(step, "mount", &object)?;
+    std::fs::create_dir_all(&at).at(step, "make", &object)?;
+    let flags = MountFlags::NODEV | MountFlags::NOSUID;
+    rustix::mount::mount("tmpfs", &at, "tmpfs", flags, Some(options.as_c_str())).at(step, "mount", &object)?;
+    for name in ["upper", "work"] {
+        std::fs::create_dir(at.join(name)).at(step, "make", at.join(name).display().to_string())?;
+    }
+    Ok(at)
+}
+
+/// What is written to the root file system, where that is kept in memory.
+pub(crate) fn sized(launch: &Launch) -> Option<OwnedFd> {
+    launch.facts.disk?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    // Without it that is not counted as memory; its own limit holds all the same.
+    openat(CWD, launch.facts.container_dir.join("sized"), flags, Mode::empty()).ok()
 }
 
 /// Unmounts it; fuse-overlayfs ends by itself then.
 pub(crate) fn take_down(launch: &Launch) -> Result<(), Failure> {
     let path = root(launch);
+    if launch.facts.disk.is_some() {
+        let at = launch.facts.container_dir.join("sized");
+        match unmount(&at, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+            Err(errno) => return Err(errno).at("unmount", "unmount", at.display().to_string()),
+        }
+    }
     match unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
         // EINVAL: nothing is mounted, because set-up failed before it was.
         Ok(()) | Err(Errno::INVAL | Errno::NOENT) => Ok(()),
@@ -67,11 +108,11 @@ fn escape(path: &Path) -> String {
     text
 }
 
-fn overlay(lowers: &[PathBuf], container: &Path, removed_at_the_end: bool) -> Result<(), Failure> {
+fn overlay(lowers: &[PathBuf], container: &Path, written: &Path, removed_at_the_end: bool) -> Result<(), Failure> {
     let merged = container.join("merged");
     let object = merged.display().to_string();
     let (parent, lowerdir) = lowerdir(lowers);
-    let (upper, work) = (escape(&container.join("upper")), escape(&container.join("work")));
+    let (upper, work) = (escape(&written.join("upper")), escape(&written.join("work")));
     // userxattr: the attributes an unprivileged mounter may set (5.11).
     // volatile: unmounting syncs the whole file system below otherwise, for a layer that nobody will see again (5.10).
     let volatile = if removed_at_the_end { ",volatile" } else { "" };
@@ -94,14 +135,14 @@ fn overlay(lowers: &[PathBuf], container: &Path, removed_at_the_end: bool) -> Re
 /// the mapper, pid 1 here, and dies with it.
 fn fuse(
     lowers: &[PathBuf],
-    container: &Path,
+    (container, written): (&Path, &Path),
     binary: &Path,
     uids: &[IdMapping],
     gids: &[IdMapping],
 ) -> Result<(), Failure> {
     let merged = container.join("merged");
     let (parent, lowerdir) = lowerdir(lowers);
-    let (upper, work) = (escape(&container.join("upper")), escape(&container.join("work")));
+    let (upper, work) = (escape(&written.join("upper")), escape(&written.join("work")));
     let mut options = format!("lowerdir={lowerdir},upperdir={upper},workdir={work}");
     for (name, mapping) in [("uidmapping", uids), ("gidmapping", gids)] {
         if !mapping.is_empty() {

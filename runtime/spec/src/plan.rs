@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Raised with every change of the types below; a supervisor of another version refuses the plan.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// What the engine knows beside the admitted configuration: where things are on this host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +27,9 @@ pub struct LaunchFacts {
     pub journal: PathBuf,
     /// Where volumes are: `<volumes>/<name>/_data`.
     pub volumes: PathBuf,
+    /// What is written to the root file system is kept in memory and is at most so many bytes
+    /// (`--storage-opt size=`).
+    pub disk: Option<u64>,
     /// The link that claims the container's name, removed with the container.
     pub name_link: PathBuf,
     /// The link in `<data>/live` that exists from the container's creation to its clean end; what is there with a free

@@ -243,6 +243,9 @@ struct LimitArgs {
     /// Size of /dev/shm
     #[arg(long, value_name = "SIZE")]
     shm_size: Option<String>,
+    /// size=SIZE: what the container may write to its root file system
+    #[arg(long, value_name = "NAME=VALUE")]
+    storage_opt: Vec<String>,
     /// Memory
     #[arg(short, long, value_name = "SIZE")]
     memory: Option<String>,
@@ -475,6 +478,7 @@ impl LimitArgs {
             block_io: self.block_io()?,
             pids: self.pids_limit.as_deref().map(limits::pids).transpose()?,
             shm: size("--shm-size", &self.shm_size)?,
+            disk: self.storage_opt.iter().map(|w| limits::storage(w)).collect::<Result<Vec<_>, _>>()?.pop(),
             ulimits: self.ulimit.iter().map(|w| limits::ulimit(w)).collect::<Result<_, _>>()?,
         };
         Ok(request)

@@ -2,8 +2,8 @@
 //! becomes controls that say by which mechanism each holds on this host.
 
 use super::controls::{Controls, held, weak};
-use crate::request::LimitsLevel;
 use crate::request::limits::{DEFAULT_PIDS, LimitRequest, Pids, Swap};
+use crate::request::{LimitsLevel, StorageDriver};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
@@ -14,6 +14,8 @@ use rustix::process::{Resource, getrlimit};
 
 /// A shell and its libraries; less than this ends before its first line.
 const LEAST_MEMORY: u64 = 1 << 20;
+/// The directories that an overlay makes.
+const LEAST_DISK: u64 = 64 << 10;
 /// A hundredth of a CPU, as the least that docker takes.
 const LEAST_CPU_MILLIS: u32 = 10;
 
@@ -32,6 +34,30 @@ pub fn check(request: &LimitRequest, init: bool) -> Result<(), Failure> {
         Some(own) if u64::from(wanted) > own => {
             Err(refused("--pids-limit", wanted, &format!("you may have {own} processes yourself (RLIMIT_NPROC)")))
         }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether what the container writes can be bounded.
+///
+/// # Errors
+/// When it would be lost, does not fit, or has no layer of its own.
+pub fn check_disk(request: &LimitRequest, remove: bool, driver: StorageDriver) -> Result<(), Failure> {
+    let Some(size) = request.disk else { return Ok(()) };
+    let option = "--storage-opt size";
+    if !remove {
+        return Err(refused(option, size, "what the container writes is kept in memory then and gone when it ends")
+            .hint("give --rm too, and volumes for what is to stay"));
+    }
+    if driver == StorageDriver::Copy {
+        return Err(refused(option, size, "the storage driver copy writes where the image is")
+            .hint("use the storage driver overlay or fuse-overlayfs"));
+    }
+    if size < LEAST_DISK {
+        return Err(refused(option, size, "nothing can be written to less than 64k"));
+    }
+    match total_memory() {
+        Some(total) if size > total => Err(refused(option, size, &format!("the machine has {total} bytes of memory"))),
         Some(_) | None => Ok(()),
     }
 }
@@ -163,6 +189,7 @@ pub(crate) const NAMES: &[&str] = &[
     "cpuset",
     "device-read-bps",
     "device-write-bps",
+    "disk-limit",
     "memory-limit",
     "memory-reservation",
     "memory-swappiness",
@@ -187,8 +214,9 @@ pub(crate) fn decide(
     let shares = request.cpu_shares.iter().map(|shares| (Some("--cpu-shares"), shares_control(*shares)));
     let reservation = request.memory_reservation.iter().map(|n| (Some("--memory-reservation"), reservation(*n)));
     let swappiness = request.memory_swappiness.iter().map(|n| (Some("--memory-swappiness"), swappiness(*n)));
+    let disk = request.disk.iter().map(|n| (Some("--storage-opt"), limit("disk-limit", n.to_string(), SIZED)));
     let block_io = request.block_io.iter().map(|(option, value)| (Some(option.as_str()), block_io(option, value)));
-    all.extend(cpuset.chain(shares).chain(reservation).chain(swappiness).chain(block_io));
+    all.extend(cpuset.chain(shares).chain(reservation).chain(swappiness).chain(disk).chain(block_io));
     for (asked, control) in all {
         if control.enforced != Enforced::Yes
             && let Some(option) = asked
@@ -276,6 +304,8 @@ fn reservation(bytes: u64) -> Control {
     let why = "only a cgroup can keep memory back for a container";
     weak(limit("memory-reservation", bytes.to_string(), "none"), Enforced::No, why)
 }
+
+const SIZED: &str = "upper layer in a file system in memory of that size";
 
 fn swappiness(percent: u64) -> Control {
     let why = "only a cgroup of version 1 can set it for a container";

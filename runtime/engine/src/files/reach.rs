@@ -116,6 +116,14 @@ impl Reach {
 
     /// What lies over the image.
     pub(super) fn upper(&self, container: &Container) -> Result<Upper, Failure> {
+        if !container.directory.join("sized").exists() {
+            return self.upper_on_disk(container);
+        }
+        Err(failure("find the changes of", &container.summary.name)
+            .why("they are in memory, where only the container sees them (--storage-opt size=)"))
+    }
+
+    fn upper_on_disk(&self, container: &Container) -> Result<Upper, Failure> {
         let (style, directory) = match container.summary.storage_driver {
             StorageDriver::Overlay | StorageDriver::FuseOverlayfs => (Style::Overlay, "upper"),
             StorageDriver::Copy => (Style::Whole, "merged"),

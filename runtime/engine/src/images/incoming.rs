@@ -144,6 +144,7 @@ impl Workshop {
         options: &PullOptions,
         progress: Listener<'_>,
     ) -> Result<Stored, Failure> {
+        self.place.has_room()?;
         if policies.asks(Hook::Image) {
             let reference = Reference::parse(name)?;
             let request = PullRequest {

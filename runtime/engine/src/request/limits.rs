@@ -44,6 +44,9 @@ pub struct LimitRequest {
     pub pids: Option<Pids>,
     /// `--shm-size`, bytes.
     pub shm: Option<u64>,
+    /// `--storage-opt size=`, bytes.
+    #[serde(default)]
+    pub disk: Option<u64>,
     /// `--ulimit`.
     pub ulimits: Vec<PosixRlimit>,
 }
@@ -113,6 +116,17 @@ pub fn cpus(word: &str) -> Result<u32, Invalid> {
 /// When it is not a size.
 pub fn swap(word: &str) -> Result<Swap, Invalid> {
     if word == "-1" { Ok(Swap::Unlimited) } else { size("--memory-swap", word).map(Swap::AtMost) }
+}
+
+/// `--storage-opt size=10m`.
+///
+/// # Errors
+/// When it is another option, or no size.
+pub fn storage(word: &str) -> Result<u64, Invalid> {
+    match word.split_once('=') {
+        Some(("size", value)) => size("--storage-opt", value),
+        _ => Err(Invalid::new("--storage-opt", word, "is not an option of a container").hint("write size=SIZE")),
+    }
 }
 
 /// `--memory-swappiness`; `-1` leaves it as it is.
