@@ -33,7 +33,7 @@ POLICY_OUT = $(CARGO_TARGET_DIR)/policies
 # runtime/engine puts `baseline` from there into the program.
 export RLRUN_POLICY_OUT = $(POLICY_OUT)
 
-.PHONY: fuzz help build policies hostile-policy demo test check bench install clean provision
+.PHONY: fuzz help build policies hostile-policy demo test test-vm check bench install clean provision
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -64,6 +64,9 @@ test: build hostile-policy ## Run every test, as an ordinary user on the real ke
 	@scripts/provision.sh build run test
 	@scripts/test.sh "$(STAGE)"
 
+test-vm: build ## Run the tests of limits in an emulated Debian 12, with cgroup v2 of a user session and with v1 (as root)
+	@scripts/test-vm.sh "$(STAGE)"
+
 check: policies ## fmt, clippy, docs, dependency rules, licences, spelling
 	@scripts/provision.sh build check
 	@scripts/check.sh
@@ -77,6 +80,7 @@ bench: ## Measure against podman, runc, crun, bubblewrap, skopeo, umoci; writes 
 	@scripts/bench.sh "$(CARGO_TARGET_DIR)/stage-release"
 	@scripts/bench-images.sh "$(CARGO_TARGET_DIR)/stage-release" docs/benchmarks-images.md
 	@scripts/bench-scale.sh "$(CARGO_TARGET_DIR)/stage-release" docs/benchmarks-scale.md
+	@scripts/bench-limits.sh "$(CARGO_TARGET_DIR)/stage-release" docs/benchmarks-limits.md
 
 install: ## Install under $(DESTDIR)$(PREFIX)
 	$(MAKE) PROFILE=release build

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building, running, testing or measuring rlrun needs on Debian 12, and nothing that is there already.
 #
-#   scripts/provision.sh NEED...        NEED: build run test check bench
+#   scripts/provision.sh NEED...        NEED: build run test check bench vm
 #
 # Root does it directly, an ordinary user through `sudo -n`. Where neither works, it prints the commands for an
 # administrator and fails. When nothing is missing it only looks at files: no package manager, no network.
@@ -35,6 +35,10 @@ bench conmon                      conmon
 bench bwrap                       bubblewrap
 bench hyperfine                   hyperfine
 bench jq                          jq
+bench cpulimit                    cpulimit
+vm    mmdebstrap                  mmdebstrap
+vm    qemu-system-x86_64          qemu-system-x86
+vm    mke2fs                      e2fsprogs
 '
 # Root runs the tests and the demo as this user: rootless is what they are about.
 readonly ORDINARY_USER=${RLRUN_ORDINARY_USER:-rlrun-test}

@@ -4,6 +4,7 @@
 mod attach;
 mod bad_input;
 mod commit;
+mod cgroups;
 mod confinement;
 mod copy;
 mod detach;

@@ -30,6 +30,8 @@ pub enum Need {
     Skopeo,
     /// podman(1), as another reader and writer of images.
     Podman,
+    /// A cgroup of the ordinary user's, delegated or writable; `all` does not mean it, only its name.
+    Cgroup,
 }
 
 impl Need {
@@ -45,6 +47,7 @@ impl Need {
             Need::Openssl => "openssl",
             Need::Skopeo => "skopeo",
             Need::Podman => "podman",
+            Need::Cgroup => "cgroup",
         }
     }
 
@@ -60,24 +63,30 @@ impl Need {
             Need::Openssl => on_path("openssl"),
             Need::Skopeo => on_path("skopeo") && on_path("umoci"),
             Need::Podman => on_path("podman"),
+            Need::Cgroup => as_user("sh", &["-c", HAS_CGROUP]),
         }
     }
 
     fn met(self) -> bool {
         // Each need is probed at most once in a process.
-        static ANSWERS: [OnceLock<bool>; 10] = [const { OnceLock::new() }; 10];
+        static ANSWERS: [OnceLock<bool>; 11] = [const { OnceLock::new() }; 11];
         *ANSWERS[self as usize].get_or_init(|| self.probe())
     }
 
     fn must_be_met(self) -> bool {
         let declared = std::env::var("RLRUN_MUST_HAVE").unwrap_or_default();
-        declared.split(',').map(str::trim).any(|name| name == "all" || name == self.name())
+        declared.split(',').map(str::trim).any(|name| name == self.name() || (name == "all" && self != Need::Cgroup))
     }
 }
 
 /// On a tmpfs of its own, so that nothing on the host is touched.
 const MOUNT_OVERLAY: &str = "mount -t tmpfs none /tmp && mkdir /tmp/l /tmp/u /tmp/w /tmp/m \
     && mount -t overlay -o lowerdir=/tmp/l,upperdir=/tmp/u,workdir=/tmp/w,userxattr none /tmp/m";
+
+/// A systemd user manager, or a cgroup of this process's own to make others in.
+const HAS_CGROUP: &str = "test -w /run/user/$(id -u)/systemd/private -a -f /sys/fs/cgroup/cgroup.controllers && exit; \
+    while IFS=: read -r _ controllers path; do for name in $(echo $controllers | tr , ' '); do \
+    case $name in memory) test -w /sys/fs/cgroup/$name$path && exit 0;; esac; done; done </proc/self/cgroup; exit 1";
 
 /// Whether all needs are met; says which is not.
 pub(crate) fn all_met(needs: &[Need]) -> bool {

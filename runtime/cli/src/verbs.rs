@@ -178,6 +178,12 @@ const VERBS: &[Verb] = &[
     ),
     verb("volume", "Work with volumes", |c| group(c, volume::VERBS), |m, marks| run_in_group(volume::VERBS, m, marks)),
     verb(
+        "info",
+        "Print what this host is, what is stored, and by what limits hold, as JSON",
+        with::<documents::InfoArgs>,
+        documents::info,
+    ),
+    verb(
         "policy",
         "List and check policies",
         |c| group(c, &policy::VERBS),

@@ -269,6 +269,7 @@ fn facts(place: &Place, container: &Container, parts: &SpecParts, id_maps: IdMap
         },
         seccomp_unconfined: filters.is_empty(),
         seccomp_filters: filters,
+        cgroup: crate::cgroup::approach(&container.directory)?,
         slirp: None,
         files: Vec::new(),
         secrets: Vec::new(),

@@ -3,6 +3,7 @@
 //! Everything is decided here and nothing is confined here: the sandbox accepts only the sealed plan.
 
 pub mod attach;
+pub mod cgroup;
 pub mod config;
 pub mod containers;
 pub mod exec;
@@ -10,6 +11,7 @@ pub mod files;
 pub mod host;
 pub mod id_map_job;
 pub mod images;
+pub mod info;
 pub mod journal;
 pub mod life;
 pub mod logs;

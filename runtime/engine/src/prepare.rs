@@ -10,6 +10,7 @@ use crate::place::Place;
 use crate::policies::{self, Choice};
 use crate::request::health::OfImage;
 use crate::request::life::LogRequest;
+use crate::request::limits::Cgroups;
 use crate::request::{self, Pull, RunRequest, StorageDriver};
 use crate::storage::{self, Storage};
 use crate::trace::Marks;
@@ -77,7 +78,10 @@ pub fn prepare(
     fetching: Fetching<'_>,
     marks: &mut Marks,
 ) -> Result<Prepared, Failure> {
-    let host = probe(&place.data);
+    let mut host = probe(&place.data);
+    if request.limits.cgroups == Cgroups::Disabled {
+        host.cgroup.keep(|_| false);
+    }
     marks.mark("cli: host probed");
     let userns = request.userns.decide(host.uid, host.gid);
     let ids = idmap::plan(&host, &userns).map_err(|cause| cause.failure(&host, &Surroundings::read()))?;
@@ -272,6 +276,7 @@ impl Prepared {
             life: self.life(request, directory),
             seccomp_unconfined: seccomp_filters.is_empty(),
             seccomp_filters,
+            cgroup: None,
             slirp,
             files: self.files(request)?,
             secrets: secrets.files,

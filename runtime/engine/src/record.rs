@@ -199,6 +199,9 @@ impl Record {
 
     /// Removes what was made, best effort: what stays is found by [`sweep`].
     pub fn take_back(&self) {
+        if crate::cgroup::remove(&self.directory).is_err() {
+            // Its processes are ending; the directory goes with the next command's sweep or the user's session.
+        }
         let removed = rlrun_sandbox::remove_contents(&self.directory).map(|()| fs::remove_dir(&self.directory));
         let ours = fs::read_link(&self.name_link).is_ok_and(|t| t.file_name() == self.directory.file_name());
         if ours && fs::remove_file(&self.name_link).is_err() {
@@ -227,7 +230,10 @@ pub fn sweep(place: &Place, remove: &mut dyn FnMut(&Path) -> Result<(), Failure>
         let directory = place.data.join("containers").join(entry.file_name());
         match orphaned(&directory, &entry.path()) {
             None => {}
-            Some(Orphan::Resting) => drop_link(&entry.path())?,
+            Some(Orphan::Resting) => {
+                crate::cgroup::remove(&directory)?;
+                drop_link(&entry.path())?;
+            }
             Some(Orphan::Garbage(lock)) => {
                 if directory.exists() {
                     clear(&directory, remove)?;
@@ -245,6 +251,7 @@ pub fn sweep(place: &Place, remove: &mut dyn FnMut(&Path) -> Result<(), Failure>
 /// # Errors
 /// When `remove` fails.
 pub fn clear(directory: &Path, remove: &mut dyn FnMut(&Path) -> Result<(), Failure>) -> Result<(), Failure> {
+    crate::cgroup::remove(directory)?;
     if rlrun_sandbox::remove_contents(directory).is_err() {
         remove(directory)?;
     }

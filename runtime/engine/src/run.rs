@@ -51,6 +51,8 @@ pub fn run(place: &Place, request: &RunRequest, progress: Listener<'_>, mut mark
     let New { id, prepared, mut record, cidfile } = New::make(place, request, remains, progress, &mut marks)?;
     let mut facts = prepared.facts(place, request, &record.directory)?;
     marks.mark("cli: launch decided");
+    facts.cgroup = crate::cgroup::create(&prepared, &record.directory)?;
+    marks.mark("cli: cgroups made");
     facts.trace_marks = marks.into_inner();
     let plan = SealedPlan::seal(&prepared.admitted, facts).map_err(|e| unsupported(&e.to_string(), &request.image))?;
     drop(prepared);

@@ -66,6 +66,7 @@ fn launch(
     let supervisor = own_program("rlrun-supervisor")?;
     crate::volumes::make_all(place, prepared.admitted.spec(), directory)?;
     let mut facts = prepared.facts(place, &request, directory)?;
+    facts.cgroup = crate::cgroup::create(&prepared, directory)?;
     facts.remove_unstarted = false;
     facts.trace_marks = std::mem::take(marks).into_inner();
     let text = run::text(&request, &prepared, directory, summary.created)?;

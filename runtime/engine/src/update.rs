@@ -1,5 +1,6 @@
 //! `rlrun update`: other limits for a container that is there, at once where it runs and at every later start.
 
+use crate::cgroup;
 use crate::config::controls::Controls;
 use crate::config::limits;
 use crate::containers::Container;
@@ -11,6 +12,7 @@ use crate::record::file::{self, Details, RECORD};
 use crate::record::lock;
 use crate::request::limits::LimitRequest;
 use crate::supervisor::Supervisor;
+use rlrun_spec::cgroup::Held;
 use rlrun_spec::policy::{Admitted, Answer};
 use rlrun_spec::protocol::Request;
 use rlrun_spec::{ContainerSpec, Control, Failure, HostFacts, Kind, Stage, limits as spec_limits};
@@ -48,16 +50,27 @@ pub fn update(
     let before = details.request.limits.clone();
     change(&mut details.request.limits)?;
     limits::check(&details.request.limits, details.request.init)?;
-    let host = probe(&place.data);
+    let mut host = probe(&place.data);
+    let membership = if container.status.is_alive() { cgroup::of(&container.directory) } else { None };
+    if container.status.is_alive() {
+        // A running container stays where it was started.
+        host.cgroup.keep(|controller| membership.as_ref().is_some_and(|m| m.held.uses(controller)));
+    }
     let admitted = admit(place, &mut details, &host)?;
     let mut told = admitted.1;
     let spec = admitted.0.spec();
     if container.status.is_alive()
         && let Some(supervisor) = Supervisor::of(container)?
     {
-        let limits = launch_limits(spec).map_err(failed)?;
+        let mut limits = launch_limits(spec).map_err(failed)?;
+        let mut held = Held::default();
+        if let Some(membership) = &membership {
+            let resources = spec.parts().oci.linux().as_ref().and_then(|l| l.resources().clone()).unwrap_or_default();
+            held = cgroup::update(membership, &resources, &host.cgroup)?;
+            held.take_from(&mut limits);
+        }
         supervisor.ask_mapper(Request::Limit(Box::new(limits)))?;
-        told.extend(later(&before, &details.request.limits));
+        told.extend(later(&before, &details.request.limits, held));
     }
     let updated = Updated { request: &details.request, spec, verdicts: admitted.0.answers() };
     let text = file::render(&container.summary, &updated).map_err(|e| failed(e.to_string()))?;
@@ -113,7 +126,7 @@ fn launch_limits(spec: &ContainerSpec) -> Result<spec_limits::Limits, String> {
 }
 
 /// What holds for a running container only when it is started again.
-fn later(before: &LimitRequest, after: &LimitRequest) -> Vec<String> {
+fn later(before: &LimitRequest, after: &LimitRequest, held: Held) -> Vec<String> {
     let lighter = after.cpu_shares.unwrap_or(1024) > before.cpu_shares.unwrap_or(1024);
     let more_memory = match (before.memory, after.memory) {
         (Some(before), Some(after)) => after > before,
@@ -121,9 +134,12 @@ fn later(before: &LimitRequest, after: &LimitRequest) -> Vec<String> {
         (None, _) => false,
     };
     let all = [
-        (before.pids != after.pids, "--pids-limit: the kernel counts what was set at the start"),
-        (lighter, "--cpu-shares: going back up needs privilege"),
-        (more_memory, "--memory: each process keeps the wall that it was started with, at least twice the old limit"),
+        (before.pids != after.pids && !held.pids, "--pids-limit: the kernel counts what was set at the start"),
+        (lighter && !held.weight, "--cpu-shares: going back up needs privilege"),
+        (
+            more_memory && !held.memory,
+            "--memory: each process keeps the wall that it was started with, at least twice the old limit",
+        ),
     ];
     let told = all.into_iter().filter(|(is, _)| *is);
     told.map(|(_, why)| format!("holds from the next start of the container on: {why}")).collect()
@@ -137,8 +153,8 @@ mod tests {
     #[test]
     fn what_a_running_container_cannot_be_given_is_told() {
         let limits = |pids, memory| LimitRequest { pids: Some(Pids::AtMost(pids)), memory, ..LimitRequest::default() };
-        assert!(later(&limits(5, Some(9)), &limits(5, Some(8))).is_empty());
-        assert!(later(&limits(5, None), &limits(6, None))[0].contains("--pids-limit"));
-        assert!(later(&limits(5, Some(8)), &limits(5, Some(9)))[0].contains("--memory"));
+        assert!(later(&limits(5, Some(9)), &limits(5, Some(8)), Held::default()).is_empty());
+        assert!(later(&limits(5, None), &limits(6, None), Held::default())[0].contains("--pids-limit"));
+        assert!(later(&limits(5, Some(8)), &limits(5, Some(9)), Held::default())[0].contains("--memory"));
     }
 }

@@ -1,4 +1,4 @@
-//! Resource limits where no cgroup can be had: pure controllers that decide from measurements, and the agent that
+//! Resource limits: cgroups where the caller has them ([`cgroup`]), and where no cgroup can be had: pure controllers that decide from measurements, and the agent that
 //! measures and acts.
 //!
 //! The agent runs in the mapper, one pid namespace above the container: the container cannot see or signal it, one
@@ -7,6 +7,7 @@
 
 mod agent;
 mod census;
+pub mod cgroup;
 mod guard;
 mod memory;
 mod oom;

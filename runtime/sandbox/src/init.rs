@@ -5,7 +5,7 @@ use crate::at::At;
 use crate::channel::Channel;
 use crate::container::ChildStreams;
 use crate::trace::Trace;
-use crate::{mounts, nested, payload, rootfs, sys, terminal};
+use crate::{cgroup, mounts, nested, payload, rootfs, sys, terminal};
 use rlrun_spec::plan::Launch;
 use rlrun_spec::protocol::{Message, Step};
 use rlrun_spec::{Failure, Stage};
@@ -51,6 +51,7 @@ fn set_up(
     trace: &Trace,
 ) -> Result<std::convert::Infallible, Failure> {
     rustix::thread::set_name(c"rlrun:init").at("init", "name", "init")?;
+    cgroup::enter(launch)?;
     let root = rootfs::root(launch);
     let root = openat(CWD, &root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at(
         "open-rootfs",

@@ -11,7 +11,7 @@ use crate::at::{At, failed};
 use crate::channel::{self, Channel, Received};
 use crate::container::{ChildStreams, Streams, streams};
 use crate::sys::{self, Fork};
-use crate::{confine, payload, terminal, userns};
+use crate::{cgroup, confine, payload, terminal, userns};
 use nix::sched::{CloneFlags, setns};
 use rlrun_spec::plan::Launch;
 use rlrun_spec::protocol::{JOINED_STEPS, JOINER_STEPS, Message, Step};
@@ -174,6 +174,7 @@ fn join(ends: Ends<'_>, told: i32) -> Result<Infallible, Failure> {
     // Through the host's /proc and while this process is dumpable: its files are root's afterwards (proc(5)).
     confine::oom_score(launch)?;
     hide()?;
+    cgroup::join(launch)?;
     enter(launch, init)?;
     userns::become_root(&launch.facts.id_maps)?;
     hide()?;

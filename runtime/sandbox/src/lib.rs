@@ -6,6 +6,7 @@
 //! disk (CVE-2019-5736). Nothing here decides anything: what is done stands in the plan.
 
 mod at;
+mod cgroup;
 mod channel;
 mod confine;
 mod container;

@@ -116,7 +116,8 @@ fn set_up(launch: &Launch, channel: &mut Channel, trace: &Trace, network: Networ
         (wanted.net, libc::CLONE_NEWNET),
         (wanted.ipc, libc::CLONE_NEWIPC),
         (wanted.uts, libc::CLONE_NEWUTS),
-        (wanted.cgroup, libc::CLONE_NEWCGROUP),
+        // With cgroups of its own init makes it, once it has joined them: its root is where its maker is.
+        (wanted.cgroup && launch.facts.cgroup.is_none(), libc::CLONE_NEWCGROUP),
     ];
     let flags = flags.into_iter().filter(|(on, _)| *on).fold(0, |all, (_, flag)| all | flag);
     sys::unshare(flags).at("unshare", "create", "the container's namespaces")?;

@@ -9,15 +9,63 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Cgroup {
-    /// Version 2 everywhere; `delegated` lists the controllers that the user's own cgroup offers.
+    /// Version 2 everywhere.
     V2 {
         /// Controllers the user may use.
         delegated: Vec<String>,
+        /// How a cgroup is had.
+        access: CgroupAccess,
     },
     /// Version 1 controllers, perhaps with an empty version 2 tree beside them.
-    V1,
+    V1 {
+        /// Controllers whose cgroup of the caller's is the caller's to write, and that cgroup.
+        writable: Vec<(String, PathBuf)>,
+    },
     /// No cgroup file system.
     None,
+}
+
+/// How the caller gets a cgroup of version 2 for a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CgroupAccess {
+    /// Not at all.
+    None,
+    /// In a directory that is the caller's to write, to which its processes belong.
+    Directory(PathBuf),
+    /// From the systemd user manager, which listens there.
+    UserManager(PathBuf),
+}
+
+impl Cgroup {
+    /// Whether the caller can use a controller.
+    #[must_use]
+    pub fn has(&self, controller: &str) -> bool {
+        match self {
+            Cgroup::V2 { access: CgroupAccess::None, .. } | Cgroup::None => false,
+            Cgroup::V2 { delegated, .. } => delegated.iter().any(|name| name == controller),
+            Cgroup::V1 { writable } => writable.iter().any(|(name, _)| name == controller),
+        }
+    }
+
+    /// Makes no use of the others.
+    pub fn keep(&mut self, wanted: impl Fn(&str) -> bool) {
+        match self {
+            Cgroup::V2 { delegated, .. } => delegated.retain(|name| wanted(name)),
+            Cgroup::V1 { writable } => writable.retain(|(name, _)| wanted(name)),
+            Cgroup::None => {}
+        }
+    }
+
+    /// Controllers that the caller can use.
+    #[must_use]
+    pub fn controllers(&self) -> Vec<&str> {
+        match self {
+            Cgroup::V2 { access: CgroupAccess::None, .. } | Cgroup::None => Vec::new(),
+            Cgroup::V2 { delegated, .. } => delegated.iter().map(String::as_str).collect(),
+            Cgroup::V1 { writable } => writable.iter().map(|(name, _)| name.as_str()).collect(),
+        }
+    }
 }
 
 /// Why a set-user-ID helper would run without its privilege.

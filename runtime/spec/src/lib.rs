@@ -5,6 +5,7 @@
 //! `Request -> ResolvedImage -> ContainerSpec -> Admitted -> SealedPlan -> Running -> Exit`.
 
 pub mod attach;
+pub mod cgroup;
 pub mod container;
 pub mod control;
 pub mod exec;

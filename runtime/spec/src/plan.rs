@@ -2,6 +2,7 @@
 //! a sealed memfd; the stages read nothing else.
 
 use crate::attach::Attach;
+use crate::cgroup::Membership;
 use crate::container::{EgressRule, NetworkMode, PortMapping};
 use crate::exec::Exec;
 use crate::ids::{IdMapping, IdMaps};
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Raised with every change of the types below; a supervisor of another version refuses the plan.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 7;
 
 /// What the engine knows beside the admitted configuration: where things are on this host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +46,8 @@ pub struct LaunchFacts {
     pub seccomp_filters: Vec<Vec<u8>>,
     /// The user said `seccomp=unconfined` and no policy objected.
     pub seccomp_unconfined: bool,
+    /// The cgroups that hold some of its limits, made already.
+    pub cgroup: Option<Membership>,
     /// How slirp4netns is started, when the network asks for it.
     pub slirp: Option<Slirp>,
     /// `/etc/resolv.conf`, `/etc/hosts`, `/etc/hostname` and the like: path inside, contents.

@@ -38,10 +38,13 @@ pub(crate) fn launch(spec: &ContainerSpec, facts: LaunchFacts) -> Result<Launch,
     }
     let mounts = parts.oci.mounts().as_deref().unwrap_or_default();
     let process = process(parts, oci_process)?;
-    let limits = limits(linux, process.capabilities.bounding)?;
+    let mut limits = limits(linux, process.capabilities.bounding)?;
     let mut mounts = self::mounts(mounts, &facts.volumes)?;
     if let Some(memory) = limits.memory {
         mounts.iter_mut().for_each(|mount| bound_size(mount, memory.limit));
+    }
+    if let Some(cgroup) = &facts.cgroup {
+        cgroup.held.take_from(&mut limits);
     }
     Ok(Launch {
         version: VERSION,

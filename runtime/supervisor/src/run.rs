@@ -8,6 +8,7 @@ use crate::signals::Signals;
 use crate::tend::tend;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
+use rlrun_limits::cgroup;
 use rlrun_net::{Driver, inside};
 use rlrun_sandbox::sys::take_inherited;
 use rlrun_sandbox::{Container, LOCK_FD, READY_FD, Trace, tell};
@@ -255,6 +256,8 @@ fn rest(pause: Duration, signals: &Signals, watch: &mut Watch<'_>) -> Result<boo
 /// From the first process to the end of the last.
 fn once(plan: OwnedFd, signals: &Signals, log: Option<&mut Log>, watch: &mut Watch<'_>) -> Result<u8, Failure> {
     let (launch, trace) = (watch.launch, watch.trace);
+    let oom_kills = || launch.facts.cgroup.as_ref().map_or(0, cgroup::count_oom_kills);
+    let killed_before = oom_kills();
     let (mut container, mut streams) = Container::clone(launch, plan, trace)?;
     container.map_ids(trace)?;
     let owner = Pid::from_raw(container.namespace_owner());
@@ -268,6 +271,10 @@ fn once(plan: OwnedFd, signals: &Signals, log: Option<&mut Log>, watch: &mut Wat
     let code = prepared
         .and_then(|()| start(&mut container, watch))
         .and_then(|()| tend(container, streams, network.as_deref_mut(), signals, log, watch));
+    if oom_kills() > killed_before {
+        watch.book.state.oom_killed = true;
+        watch.book.tell("oom", None);
+    }
     let end = |n: Box<dyn Driver>| if code.is_ok() { n.release() } else { n.stop() };
     let stopped = network.map_or(Ok(()), end).map_err(|e| e.into_failure(Stage::Supervisor));
     trace.mark("supervisor: network stopped");
@@ -278,6 +285,11 @@ fn once(plan: OwnedFd, signals: &Signals, log: Option<&mut Log>, watch: &mut Wat
 fn start(container: &mut Container, watch: &mut Watch<'_>) -> Result<(), Failure> {
     // Before: a short payload is gone, and its number with it, while this process looks.
     let pid = container.init_pid()?;
+    let launch = watch.launch;
+    if let Some(why) = launch.facts.cgroup.as_ref().and_then(cgroup::ineffective) {
+        let stub = Failure::new(Stage::Supervisor, Kind::Host, "cgroup", "limit by cgroup", &launch.name).why(why);
+        return Err(stub.hint("--cgroups=disabled keeps the limits without a cgroup"));
+    }
     container.release()?;
     let written = watch.book.started(pid).and_then(|()| write_pid(watch.launch, pid));
     watch.trace.mark("supervisor: state written");
@@ -337,6 +349,11 @@ pub(crate) fn wait(fds: &mut [PollFd<'_>], timeout: PollTimeout) -> Result<(), F
 /// nobody any more.
 fn end(watch: &mut Watch<'_>, code: &Result<u8, Failure>) -> Result<(), Failure> {
     let facts = &watch.launch.facts;
+    if let Some(membership) = &facts.cgroup {
+        cgroup::remove(&membership.directories)?;
+        let file = facts.container_dir.join(rlrun_spec::cgroup::FILE);
+        gone(fs::remove_file(&file), &file)?;
+    }
     let exit_code = code.as_ref().map_or_else(|f| f.kind.exit_code(), |code| *code);
     if watch.started && !watch.mourned {
         watch.book.tell("died", Some(exit_code));

@@ -37,6 +37,14 @@ enum Level {
     Prefer,
 }
 
+/// `--cgroups`.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum CgroupsWord {
+    #[default]
+    Enabled,
+    Disabled,
+}
+
 /// The options before IMAGE and the words after it.
 #[derive(Args, Debug)]
 #[command(disable_help_flag = true)]
@@ -294,6 +302,9 @@ struct LimitArgs {
     /// What a limit that cannot be enforced does: warn or refuse
     #[arg(long, value_enum, default_value_t, value_name = "prefer|require", hide_possible_values = true)]
     limits: Level,
+    /// Whether limits may be kept by cgroups
+    #[arg(long, value_enum, default_value_t, value_name = "enabled|disabled", hide_possible_values = true)]
+    cgroups: CgroupsWord,
 }
 
 #[derive(Args, Debug)]
@@ -462,8 +473,13 @@ impl LimitArgs {
             Level::Require => LimitsLevel::Require,
             Level::Prefer => LimitsLevel::Prefer,
         };
+        let cgroups = match self.cgroups {
+            CgroupsWord::Enabled => limits::Cgroups::Enabled,
+            CgroupsWord::Disabled => limits::Cgroups::Disabled,
+        };
         let request = limits::LimitRequest {
             level,
+            cgroups,
             memory: size("--memory", &self.memory)?,
             memory_swap: self.memory_swap.as_deref().map(limits::swap).transpose()?,
             memory_reservation: size("--memory-reservation", &self.memory_reservation)?,

@@ -55,6 +55,23 @@ pub(super) fn man(matches: &mut ArgMatches, _: Marks) -> Outcome {
     }
 }
 
+/// `rlrun info`.
+#[derive(Args, Debug)]
+pub(super) struct InfoArgs {
+    /// `json`, or a Go template
+    #[arg(long, short, value_name = "FORMAT")]
+    format: Option<String>,
+}
+
+pub(super) fn info(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: InfoArgs = read(matches)?;
+    let document = rlrun_engine::info::info(&place()?)?;
+    match args.format.as_deref().filter(|words| *words != "json") {
+        None => report::print(&format!("{document:#}\n")),
+        Some(words) => report::print(&inspected(Some(words), &[document])?),
+    }
+}
+
 pub(super) fn version(_: &mut ArgMatches, _: Marks) -> Outcome {
     report::print(concat!("rlrun ", env!("CARGO_PKG_VERSION"), "\n"))
 }

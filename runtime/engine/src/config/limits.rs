@@ -7,7 +7,8 @@ use crate::request::{LimitsLevel, StorageDriver};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
-use rlrun_spec::host::HostFacts;
+use rlrun_spec::cgroup::Held;
+use rlrun_spec::host::{Cgroup, CgroupAccess, HostFacts};
 use rlrun_spec::limits::{DEFAULT_PERIOD_US, PidsScope, Weight, cpu_list, weight};
 use rlrun_spec::{Control, Enforced, Failure, Kind, Level, Stage};
 use rustix::process::{Resource, getrlimit};
@@ -206,13 +207,32 @@ pub(crate) fn decide(
     host: &HostFacts,
     bounding: u64,
 ) -> Result<(), Failure> {
-    let mut all = vec![(None, pids(request, host, bounding)), (None, cpu(request)), (None, memory(request))];
+    let held = Held::of(&resources(request), PidsScope::of(bounding), &host.cgroup);
+    let by = Kernel::of(&host.cgroup);
+    let mut all = vec![
+        (None, by.or(held.pids, "pids.max", pids(request, host, bounding))),
+        (None, by.or(held.cpu, by.name("cpu.max", "cpu.cfs_quota_us"), cpu(request))),
+        (
+            None,
+            by.or(
+                held.memory && request.memory.is_some(),
+                by.name("memory.max", "memory.limit_in_bytes"),
+                memory(request),
+            ),
+        ),
+    ];
     all[0].0 = request.pids.map(|_| "--pids-limit");
     all[1].0 = request.cpu_millis.map(|_| "--cpus").or_else(|| request.cpu_quota.map(|_| "--cpu-quota"));
     all[2].0 = request.memory.map(|_| "--memory");
-    let cpuset = request.cpuset.iter().map(|words| (Some("--cpuset-cpus"), affinity(words)));
-    let shares = request.cpu_shares.iter().map(|shares| (Some("--cpu-shares"), shares_control(*shares)));
-    let reservation = request.memory_reservation.iter().map(|n| (Some("--memory-reservation"), reservation(*n)));
+    let cpuset =
+        request.cpuset.iter().map(|words| (Some("--cpuset-cpus"), by.or(held.cpuset, "cpuset.cpus", affinity(words))));
+    let shares = request.cpu_shares.iter().map(|shares| {
+        (Some("--cpu-shares"), by.or(held.weight, by.name("cpu.weight", "cpu.shares"), shares_control(*shares)))
+    });
+    let reservation = request.memory_reservation.iter().map(|n| {
+        let file = by.name("memory.low", "memory.soft_limit_in_bytes");
+        (Some("--memory-reservation"), by.or(held.memory, file, reservation(*n)))
+    });
     let swappiness = request.memory_swappiness.iter().map(|n| (Some("--memory-swappiness"), swappiness(*n)));
     let disk = request.disk.iter().map(|n| (Some("--storage-opt"), limit("disk-limit", n.to_string(), SIZED)));
     let block_io = request.block_io.iter().map(|(option, value)| (Some(option.as_str()), block_io(option, value)));
@@ -234,8 +254,60 @@ pub(crate) fn decide(
     Ok(())
 }
 
+/// By what each limit would hold on this host, for a container that asks for all of them.
+#[must_use]
+pub fn overview(host: &HostFacts) -> Vec<Control> {
+    let all = LimitRequest {
+        memory: Some(1 << 30),
+        memory_reservation: Some(1 << 29),
+        cpu_millis: Some(500),
+        cpu_shares: Some(512),
+        cpuset: Some("0".to_owned()),
+        block_io: vec![("--blkio-weight".to_owned(), "500".to_owned())],
+        ..LimitRequest::default()
+    };
+    let mut controls = Controls::default();
+    // Nothing is required of it, so nothing can be refused.
+    if decide(&mut controls, &all, host, 0).is_err() {
+        controls.all.clear();
+    }
+    controls.all.sort_by(|a, b| a.name.cmp(&b.name));
+    controls.all.into_iter().map(|control| Control { requested: String::new(), ..control }).collect()
+}
+
 fn limit(name: &str, requested: impl Into<String>, mechanism: &str) -> Control {
     Control { level: Level::Prefer, ..held(name, requested, mechanism) }
+}
+
+/// Whose cgroups these are.
+#[derive(Clone, Copy)]
+struct Kernel {
+    newer: bool,
+    from: &'static str,
+}
+
+impl Kernel {
+    fn of(host: &Cgroup) -> Self {
+        match host {
+            Cgroup::V2 { access: CgroupAccess::UserManager(_), .. } => {
+                Kernel { newer: true, from: "cgroup v2, a scope of the systemd user manager" }
+            }
+            Cgroup::V2 { .. } => Kernel { newer: true, from: "cgroup v2, a directory of the caller's" },
+            Cgroup::V1 { .. } | Cgroup::None => Kernel { newer: false, from: "cgroup v1" },
+        }
+    }
+
+    fn name(self, newer: &'static str, older: &'static str) -> &'static str {
+        if self.newer { newer } else { older }
+    }
+
+    /// The control of a limit that a cgroup holds, else `without`.
+    fn or(self, held: bool, file: &str, without: Control) -> Control {
+        if !held {
+            return without;
+        }
+        limit(&without.name, without.requested, &format!("{file} ({})", self.from))
+    }
 }
 
 fn pids(request: &LimitRequest, host: &HostFacts, bounding: u64) -> Control {

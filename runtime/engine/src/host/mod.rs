@@ -17,11 +17,17 @@ mod userns;
 
 pub use probe::probe;
 
+/// The cgroup hierarchy of the calling user, alone.
+#[must_use]
+pub fn cgroup() -> rlrun_spec::host::Cgroup {
+    cgroup::probe(rustix::process::geteuid().as_raw())
+}
+
 /// A host that lacks nothing, for tests to take something away from.
 #[cfg(test)]
 pub(crate) fn test_facts() -> rlrun_spec::HostFacts {
     use rlrun_spec::IdRange;
-    use rlrun_spec::host::{Cgroup, Helper};
+    use rlrun_spec::host::{Cgroup, CgroupAccess, Helper};
     rlrun_spec::HostFacts {
         kernel: (6, 18),
         uid: 1500,
@@ -38,7 +44,10 @@ pub(crate) fn test_facts() -> rlrun_spec::HostFacts {
         slirp4netns: Some("/usr/bin/slirp4netns".into()),
         dev_net_tun: true,
         native_overlay: true,
-        cgroup: Cgroup::V2 { delegated: vec!["cpu".to_owned(), "memory".to_owned(), "pids".to_owned()] },
+        cgroup: Cgroup::V2 {
+            delegated: vec!["cpu".to_owned(), "memory".to_owned(), "pids".to_owned()],
+            access: CgroupAccess::UserManager("/run/user/1500/systemd/private".into()),
+        },
         unprivileged_port_start: 1024,
     }
 }

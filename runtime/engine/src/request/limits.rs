@@ -15,6 +15,9 @@ pub const DEFAULT_SHM: u64 = 64 << 20;
 pub struct LimitRequest {
     /// `--limits`.
     pub level: LimitsLevel,
+    /// `--cgroups`.
+    #[serde(default)]
+    pub cgroups: Cgroups,
     /// `--memory`, bytes.
     pub memory: Option<u64>,
     /// `--memory-swap`, bytes of memory and swap together.
@@ -49,6 +52,16 @@ pub struct LimitRequest {
     pub disk: Option<u64>,
     /// `--ulimit`.
     pub ulimits: Vec<PosixRlimit>,
+}
+
+/// `--cgroups`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cgroups {
+    /// Where a limit holds better in one.
+    #[default]
+    Enabled,
+    /// Never: all limits are kept without.
+    Disabled,
 }
 
 /// `--memory-swap`.

@@ -2,7 +2,7 @@
 
 use super::{Check, Directory, Linger, MandatoryDir, Survey};
 use rlrun_spec::hint;
-use rlrun_spec::host::Cgroup;
+use rlrun_spec::host::{Cgroup, CgroupAccess};
 
 pub(super) fn checks(survey: &Survey) -> Vec<Check> {
     vec![home(survey), runtime_dir(survey), linger(survey), cgroup(survey), programs(survey), mandatory(survey)]
@@ -43,16 +43,25 @@ fn linger(survey: &Survey) -> Check {
 
 fn cgroup(survey: &Survey) -> Check {
     match &survey.host.cgroup {
-        Cgroup::V2 { delegated } if !delegated.is_empty() => {
-            Check::ok("cgroup", format!("version 2, yours to use: {}", delegated.join(" ")))
+        Cgroup::V2 { delegated, access } if !delegated.is_empty() => {
+            let from = match access {
+                CgroupAccess::UserManager(_) => "from the systemd user manager".to_owned(),
+                CgroupAccess::Directory(path) => format!("in {}", path.display()),
+                CgroupAccess::None => "out of reach".to_owned(),
+            };
+            Check::ok("cgroup", format!("version 2, yours to use {from}: {}", delegated.join(" ")))
         }
         Cgroup::V2 { .. } => Check::warn("cgroup", "version 2, no controller is yours", NO_CGROUP).fix(hint::DELEGATE),
-        Cgroup::V1 => Check::warn("cgroup", "version 1, which has nothing for ordinary users", NO_CGROUP),
+        Cgroup::V1 { writable } if !writable.is_empty() => {
+            let names: Vec<&str> = writable.iter().map(|(name, _)| name.as_str()).collect();
+            Check::ok("cgroup", format!("version 1, yours to write: {}", names.join(" ")))
+        }
+        Cgroup::V1 { .. } => Check::warn("cgroup", "version 1, of which nothing is yours", NO_CGROUP),
         Cgroup::None => Check::warn("cgroup", "not mounted", NO_CGROUP),
     }
 }
 
-const NO_CGROUP: &str = "limits on cpu, memory and processes are not enforced by the kernel";
+const NO_CGROUP: &str = "limits are kept without the kernel's cgroups: `rlrun info` tells by what";
 
 fn programs(survey: &Survey) -> Check {
     let missing = survey.lost_programs.join(" and ");

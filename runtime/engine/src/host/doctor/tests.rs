@@ -6,7 +6,7 @@ use crate::host::subid::{Fault, Owner};
 use crate::host::test_facts;
 use rlrun_spec::IdRange;
 use rlrun_spec::hint::Distro;
-use rlrun_spec::host::{Cgroup, Helper, Powerless, UsernsBlock};
+use rlrun_spec::host::{Cgroup, CgroupAccess, Helper, Powerless, UsernsBlock};
 
 /// A host that lacks nothing.
 fn healthy() -> Survey {
@@ -45,7 +45,7 @@ fn ailing() -> Survey {
     survey.host.fuse_overlayfs = None;
     survey.host.slirp4netns = None;
     survey.host.native_overlay = false;
-    survey.host.cgroup = Cgroup::V2 { delegated: Vec::new() };
+    survey.host.cgroup = Cgroup::V2 { delegated: Vec::new(), access: CgroupAccess::None };
     survey.subuid.faults = vec![(3, Fault::GrantsRoot), (9, Fault::Malformed)];
     survey.dev_fuse = Device::Refuses("Permission denied (os error 13)".to_owned());
     survey.dev_net_tun = Device::Refuses("Permission denied (os error 13)".to_owned());
