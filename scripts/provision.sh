@@ -26,6 +26,10 @@ test  zstd                        zstd
 test  skopeo                      skopeo
 test  umoci                       umoci
 test  podman                      podman
+test  clang                       clang
+test  wasm-ld                     lld
+test  /usr/include/wasm32-wasi    wasi-libc
+test  /usr/lib/llvm-14/lib/clang/14.0.6/lib/wasi libclang-rt-dev-wasm32
 check codespell                   codespell
 check shellcheck                  shellcheck
 bench podman                      podman

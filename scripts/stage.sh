@@ -29,6 +29,13 @@ for policy in "$policies"/*.wasm; do
     put 0644 "$policy" "$stage/share/rlrun/policies/${policy##*/}"
 done
 
+# The policy author's kit: the crate, the interface, the templates, and what finds a compiler.
+sdk=$stage/share/rlrun/policy-sdk
+(cd policy-sdk && find Cargo.toml src wit* fixtures templates -type f -print0) | while IFS= read -r -d '' file; do
+    put "$(stat -c 0%a "policy-sdk/$file")" "policy-sdk/$file" "$sdk/$file"
+done
+put 0755 policies/toolchain.sh "$sdk/toolchain.sh"
+
 # What clap knows of the commands, for man(1) and the shells.
 documents=$stage/.documents
 if [ ! -e "$documents" ] || [ "$stage/bin/rlrun" -nt "$documents" ]; then

@@ -24,6 +24,7 @@ mod memory;
 mod named_volumes;
 mod network;
 mod policy;
+mod policy_author;
 mod pull;
 mod rootfs;
 mod round_trip;

@@ -32,6 +32,8 @@ pub enum Need {
     Podman,
     /// A cgroup of the ordinary user's, delegated or writable; `all` does not mean it, only its name.
     Cgroup,
+    /// clang(1) with a C library for WebAssembly.
+    WasmC,
 }
 
 impl Need {
@@ -48,6 +50,7 @@ impl Need {
             Need::Skopeo => "skopeo",
             Need::Podman => "podman",
             Need::Cgroup => "cgroup",
+            Need::WasmC => "wasm-c",
         }
     }
 
@@ -64,6 +67,7 @@ impl Need {
             Need::Skopeo => on_path("skopeo") && on_path("umoci"),
             Need::Podman => on_path("podman"),
             Need::Cgroup => as_user("sh", &["-c", HAS_CGROUP]),
+            Need::WasmC => on_path("clang") && on_path("wasm-ld") && Path::new("/usr/include/wasm32-wasi").exists(),
         }
     }
 

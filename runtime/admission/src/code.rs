@@ -24,6 +24,7 @@ mod state;
 
 pub(crate) use cache::Cache;
 pub(crate) use compile::compile;
+pub use compile::component;
 pub(crate) use digest::Digest;
 pub(crate) use load::{TrustedCode, load};
 pub(crate) use state::State;
@@ -33,6 +34,40 @@ pub const EXIT_REFUSED: u8 = 2;
 
 /// How `rlrun-policyc` says that the code is good and `init` still has to be called.
 pub const EXIT_PLAIN: u8 = 3;
+
+/// What `rlrun-policyc` is asked for; its only argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Machine code, with the state after `init` where that can be kept.
+    Code,
+    /// Machine code of the policy as its author's compiler left it.
+    Plain,
+    /// The policy as a component.
+    Component,
+    /// A component that holds the state after `init` with these settings.
+    SetUp,
+}
+
+impl Work {
+    const ALL: [Work; 4] = [Work::Code, Work::Plain, Work::Component, Work::SetUp];
+
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Work::Code => "code",
+            Work::Plain => "plain",
+            Work::Component => "component",
+            Work::SetUp => "set-up",
+        }
+    }
+
+    /// The reverse.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Self> {
+        Work::ALL.into_iter().find(|work| work.word() == word)
+    }
+}
 
 /// What stands on the compiler's standard input: the length of the settings in eight bytes, little end first, the
 /// settings as JSON, the policy.

@@ -190,6 +190,15 @@ impl<'p> Session<'p> {
         (self.store, self.instance)
     }
 
+    pub(crate) fn policy_id(&self) -> &PolicyId {
+        &self.policy.id
+    }
+
+    /// For asking without knowing the hook.
+    pub(crate) fn with_store<R>(&mut self, call: impl FnOnce(&mut Store<State>, &Instance) -> R) -> R {
+        call(&mut self.store, &self.instance)
+    }
+
     /// Fuel that instantiation and settings have used.
     pub(crate) fn init_fuel(&self) -> u64 {
         limits::INIT_FUEL - self.store.get_fuel().unwrap_or(limits::INIT_FUEL)
@@ -257,7 +266,7 @@ pub(crate) fn denial(refusal: Refusal) -> Answer {
 }
 
 /// What went wrong inside, by its type, never by its text.
-fn refusal(policy: &PolicyId, error: &wasmtime::Error) -> Refusal {
+pub(crate) fn refusal(policy: &PolicyId, error: &wasmtime::Error) -> Refusal {
     let synthetic = |code, message: String, help: Option<&str>| {
         Refusal::synthetic(policy.clone(), code, message, help.map(str::to_owned))
     };

@@ -1,7 +1,7 @@
 //! The policies that have to be asked, and the asking.
 
 use crate::bindings::rlrun::policy::types as wit;
-use crate::code::{Cache, Digest, State, TrustedCode, compile, load};
+use crate::code::{Cache, Digest, State, TrustedCode, Work, compile, load};
 use crate::error::LoadError;
 use crate::evaluate::{self, Session, abstention, denial};
 use crate::host::HostSide;
@@ -274,7 +274,7 @@ impl Loader {
                 return Ok((component, state.settings(&found.settings)?));
             }
         }
-        let (mut code, state) = self.compile(found, digest)?;
+        let (mut code, state) = self.compile(found, digest, Work::Code)?;
         if let Some(cache) = &mut self.cache
             && let Err(error) = cache.store(&state.named(&key), &mut code)
         {
@@ -284,19 +284,40 @@ impl Loader {
         Ok((component, state.settings(&found.settings)?))
     }
 
-    fn compile(&self, found: &Found, digest: &Digest) -> Result<(TrustedCode, State), LoadError> {
+    fn compile(&self, found: &Found, digest: &Digest, work: Work) -> Result<(TrustedCode, State), LoadError> {
         let settings = found.settings.json()?;
         match &found.wasm {
-            Origin::Builtin(builtin) => compile(&self.policyc, &found.name, builtin.wasm, &settings),
+            Origin::Builtin(builtin) => compile(&self.policyc, &found.name, builtin.wasm, &settings, work),
             Origin::File { path, checked } => {
                 let bytes = reread(path, checked)?;
                 // The bytes that are compiled are the bytes that were hashed: a file can be written in between.
                 if Digest::of(&bytes) != *digest {
                     return Err(LoadError::not_a_policy(&found.name, "the file is changing"));
                 }
-                compile(&self.policyc, &found.name, &bytes, &settings)
+                compile(&self.policyc, &found.name, &bytes, &settings, work)
             }
         }
+    }
+
+    /// The policy as its author's compiler left it, with settings that it is given each time it is asked: for tests
+    /// with many settings, which one compilation serves.
+    pub(crate) fn load_plain(&mut self, found: Found, settings: &str) -> Result<Policy, LoadError> {
+        let digest = self.digest(&found)?;
+        let key = format!("{digest}-plain-{}", self.target);
+        let cached = self.cache.as_mut().and_then(|cache| cache.find(&key));
+        let component = match cached.and_then(|code| load(&self.engine, code).ok()) {
+            Some(component) => component,
+            None => {
+                let mut code = self.compile(&found, &digest, Work::Plain)?.0;
+                if let Some(cache) = &mut self.cache {
+                    // Without a place to keep it the next test compiles again.
+                    cache.store(&key, &mut code).unwrap_or_default();
+                }
+                load(&self.engine, code).map_err(|e| LoadError::not_a_policy(&found.name, format!("{e:#}")))?
+            }
+        };
+        let id = PolicyId { name: found.name, digest: format!("sha256:{digest}"), tier: found.tier };
+        Policy::link(&self.linker, &component, id, Some(settings.to_owned()), found.data)
     }
 
     /// Saves what was learned and tells what the user should know.

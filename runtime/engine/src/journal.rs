@@ -84,6 +84,8 @@ pub fn denied(denied: &Denied) {
         let mut verdict = policy(&r.policy);
         verdict["decision"] = json!("deny");
         verdict["findings"] = json!(r.diagnostics.iter().map(|d| d.code.as_str()).collect::<Vec<_>>());
+        // For `policy explain`: which field, and what to do about it.
+        verdict["diagnostics"] = json!(r.diagnostics);
         verdict
     };
     note("verdicts", || Value::Array(denied.refusals().iter().map(refusal).collect()));

@@ -131,6 +131,21 @@ pub fn own_program(name: &str) -> Result<PathBuf, Failure> {
     })
 }
 
+/// A directory that rlrun was installed with: `../share/rlrun/NAME` of the program.
+///
+/// # Errors
+/// When it is not there.
+pub fn own_share(name: &str) -> Result<PathBuf, Failure> {
+    let failure = || Failure::new(Stage::Cli, Kind::Host, "own-share", "find what rlrun was installed with", name);
+    let running = env::current_exe().map_err(|e| failure().why(e.to_string()))?;
+    let prefix = running.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+    let path = prefix.join("share/rlrun").join(name);
+    if path.is_dir() {
+        return Ok(path);
+    }
+    Err(failure().why(format!("there is no {}", path.display())).hint("run `make install` again"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,15 +1,19 @@
 //! Which policies are asked: the built-in one, the user's, the administrator's.
 
+pub mod case;
+pub mod project;
+pub mod schema;
+
 use crate::host::probe;
 use crate::images::caller;
 use crate::place::{Place, own_program};
 use crate::request::{Baseline, Launching};
-use rlrun_admission::{Builtin, LoadError, PolicySet, Sources, Switch};
+use rlrun_admission::{Builtin, Given, LoadError, PolicySet, Sources, Switch};
 use rlrun_spec::policy::{Admitted, Denied, PolicyId};
 use rlrun_spec::{ContainerSpec, Failure, Kind, SpecParts, Stage};
 use std::path::{Path, PathBuf};
 
-pub use rlrun_admission::{Inspection, Listed, MANDATORY_DIR};
+pub use rlrun_admission::{Function, Inspection, Listed, MANDATORY_DIR, Reply, Workbench};
 
 /// Made by the build script.
 static BUILTINS: &[Builtin] = include!(concat!(env!("OUT_DIR"), "/builtins.rs"));
@@ -127,4 +131,98 @@ pub fn evaluate(place: &Place, choice: Choice, path: &str, text: &[u8]) -> Resul
     let spec = ContainerSpec::new(parts).map_err(|e| unreadable(e.to_string()))?;
     let asking = caller(&probe(&place.data));
     Ok(Evaluation { object, verdict: load(place, choice)?.evaluate(spec, &asking) })
+}
+
+/// Takes what a policy logs: who, how grave, what.
+pub use rlrun_admission::LogLine;
+
+/// One policy on the bench, with `settings` given anew each time it is asked, or those beside it.
+///
+/// # Errors
+/// When it is not a policy that can be asked.
+pub fn bench(
+    place: &Place,
+    file: &Path,
+    settings: Option<&serde_json::Value>,
+    log: Option<LogLine>,
+) -> Result<Workbench, Failure> {
+    let sources = Sources { log, ..sources(place, Choice { baseline: Baseline::Off, ..Choice::default() })? };
+    let text = settings.map(serde_json::Value::to_string);
+    let given = text.as_deref().map_or(Given::Beside, Given::Anew);
+    Workbench::open(file, given, &sources).map_err(|e| with_path(&e, &[file.to_owned()]))
+}
+
+/// Every policy that would be asked, on the bench.
+///
+/// # Errors
+/// When one of them cannot be loaded.
+pub fn benches(place: &Place, choice: Choice) -> Result<Vec<Workbench>, Failure> {
+    let files = choice.files.clone();
+    Workbench::all(&sources(place, choice)?).map_err(|e| with_path(&e, &files))
+}
+
+/// What one file says of itself: a JSON object, empty when it says nothing.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn described(file: &Path) -> Result<serde_json::Map<String, serde_json::Value>, Failure> {
+    let wasm = std::fs::read(file).map_err(|e| {
+        Failure::new(Stage::Cli, Kind::Usage, "read-policy", "read the policy", file.display().to_string())
+            .why(e.to_string())
+    })?;
+    Ok(project::described(&wasm))
+}
+
+/// The settings beside a policy, or others, as JSON; None when there are none.
+///
+/// # Errors
+/// When they are not TOML.
+pub fn settings_of(path: &Path) -> Result<Option<serde_json::Value>, Failure> {
+    let wrong = |why: String| {
+        Failure::new(Stage::Cli, Kind::Usage, "read-settings", "read the settings", path.display().to_string()).why(why)
+    };
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(wrong(e.to_string())),
+    };
+    let table: toml::Table = toml::from_str(&text).map_err(|e: toml::de::Error| wrong(e.to_string()))?;
+    serde_json::to_value(table).map(Some).map_err(|e| wrong(e.to_string()))
+}
+
+/// Settings that a policy refuses, in its own words.
+fn accepts(file: &Path, settings: &serde_json::Value) -> Result<(), Failure> {
+    let policy = bench(&Place::of_caller()?, file, Some(settings), None)?;
+    policy.accepts().map_err(|refusal| {
+        let words: Vec<&str> = refusal.diagnostics.iter().map(|d| d.message.as_str()).collect();
+        Failure::new(Stage::Cli, Kind::Usage, "build-policy", "set up the policy", refusal.policy.name.as_str())
+            .why(words.join("; "))
+    })
+}
+
+/// What an author's own file is at fault for is no denial.
+fn denied_as_usage(error: &LoadError) -> Failure {
+    Failure { kind: Kind::Usage, ..error.failure() }
+}
+
+/// The name that somebody may have meant: at most two letters apart, or a third of a long one.
+fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let (distance, name) = names.map(|name| (distance(word, name), name)).min()?;
+    (distance <= (word.len() / 3).max(2)).then_some(name)
+}
+
+/// Levenshtein's.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut before = i;
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let changed = before + usize::from(x != *y);
+            before = row[j + 1];
+            row[j + 1] = changed.min(before + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
 }

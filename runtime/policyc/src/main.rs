@@ -1,4 +1,5 @@
-//! `rlrun-policyc`: a policy and its settings on standard input, machine code on standard output.
+//! `rlrun-policyc`: a policy and its settings on standard input, machine code on standard output, or a component
+//! where the only argument asks for one (`Work`).
 //!
 //! Its input is untrusted and a compiler is a large program, so the process gives everything up before it reads the
 //! first byte: it can open no file and no socket, start no process, use a bounded amount of memory and time. Of the
@@ -10,7 +11,7 @@ mod confine;
 mod encode;
 mod snapshot;
 
-use rlrun_admission::code::{EXIT_PLAIN, EXIT_REFUSED, split_frame};
+use rlrun_admission::code::{EXIT_PLAIN, EXIT_REFUSED, Work, split_frame};
 use std::borrow::Cow;
 use std::io::{Read as _, Write as _};
 use std::process::ExitCode;
@@ -52,6 +53,8 @@ fn main() -> ExitCode {
 
 fn run() -> Result<Compiled, Error> {
     let own = |what: &str, why: &dyn std::fmt::Display| Error::Own(format!("{what}: {why}"));
+    let word = std::env::args().nth(1).unwrap_or_default();
+    let work = Work::named(&word).ok_or_else(|| Error::Own(format!("`{word}` is nothing that can be asked for")))?;
     confine::confine().map_err(|e| own("confine the compiler", &e))?;
     let mut input = Vec::new();
     std::io::stdin().take(INPUT_BYTES + 1).read_to_end(&mut input).map_err(|e| own("read the policy", &e))?;
@@ -60,14 +63,27 @@ fn run() -> Result<Compiled, Error> {
     }
     let (settings, wasm) = split_frame(&input).ok_or_else(|| Error::Own("the input is cut off".to_owned()))?;
     let component = encode::component(wasm).map_err(Error::Refused)?;
-    let (component, compiled) = match snapshot::after_init(&component, settings) {
-        Some(after) => (Cow::Owned(after), Compiled::SetUp),
-        None => (component, Compiled::Plain),
+    let set_up = || snapshot::after_init(&component, settings).map(Cow::Owned);
+    let (component, compiled) = match work {
+        Work::Component => return put(&component, Compiled::Plain),
+        Work::SetUp => {
+            let refused = || Error::Refused("its state with these settings cannot be kept".to_owned());
+            return put(&set_up().ok_or_else(refused)?, Compiled::SetUp);
+        }
+        Work::Plain => (component, Compiled::Plain),
+        Work::Code => match set_up() {
+            Some(after) => (after, Compiled::SetUp),
+            None => (component, Compiled::Plain),
+        },
     };
     let code = engine(Purpose::Keep)?
         .precompile_component(&component)
         .map_err(|e| Error::Refused(format!("is not valid: {}", one_line(&e))))?;
-    std::io::stdout().write_all(&code).map_err(|e| own("write the code", &e))?;
+    put(&code, compiled)
+}
+
+fn put(bytes: &[u8], compiled: Compiled) -> Result<Compiled, Error> {
+    std::io::stdout().write_all(bytes).map_err(|e| Error::Own(format!("write the output: {e}")))?;
     Ok(compiled)
 }
 

@@ -66,11 +66,6 @@ fn least_privilege() {
     run("least-privilege");
 }
 
-#[test]
-fn cel() {
-    run("cel");
-}
-
 /// The case with the home directory and rlrun's directories of its story where they are here.
 fn moved(mut case: Case, place: &Place) -> Case {
     let root = place.path("").canonicalize().unwrap();

@@ -2,11 +2,11 @@
 
 use super::load::TrustedCode;
 use super::state::State;
-use super::{EXIT_PLAIN, EXIT_REFUSED, input_frame};
+use super::{EXIT_PLAIN, EXIT_REFUSED, Work, input_frame};
 use crate::error::LoadError;
 use rustix::fs::{MemfdFlags, SealFlags};
 use std::fs::File;
-use std::io::{Seek as _, Write as _};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -20,12 +20,35 @@ pub(crate) fn compile(
     name: &str,
     wasm: &[u8],
     settings: &str,
+    work: Work,
 ) -> Result<(TrustedCode, State), LoadError> {
     let broken = |why: String| LoadError::Compiler { path: policyc.to_owned(), why };
-    let input = input(&input_frame(settings, wasm)).map_err(|e| broken(e.to_string()))?;
+    let (output, state) = run(policyc, name, &input_frame(settings, wasm), work)?;
+    // The child is gone; from here on nobody can write it, this process included.
+    rustix::fs::fcntl_add_seals(&output, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)
+        .map_err(|e| broken(e.to_string()))?;
+    Ok((TrustedCode::vouch_for(output), state))
+}
+
+/// Makes a component of a core module, or, for [`Work::SetUp`], one that holds its settings already.
+///
+/// # Errors
+/// As a compilation.
+pub fn component(policyc: &Path, name: &str, wasm: &[u8], settings: &str, work: Work) -> Result<Vec<u8>, LoadError> {
+    let (mut output, _) = run(policyc, name, &input_frame(settings, wasm), work)?;
+    let mut bytes = Vec::new();
+    let read = output.rewind().and_then(|()| output.read_to_end(&mut bytes));
+    read.map_err(|e| LoadError::Compiler { path: policyc.to_owned(), why: e.to_string() })?;
+    Ok(bytes)
+}
+
+fn run(policyc: &Path, name: &str, frame: &[u8], work: Work) -> Result<(File, State), LoadError> {
+    let broken = |why: String| LoadError::Compiler { path: policyc.to_owned(), why };
+    let input = input(frame).map_err(|e| broken(e.to_string()))?;
     let output = memfd("rlrun-policy-code").map_err(|e| broken(e.to_string()))?;
     let to_child = output.try_clone().map_err(|e| broken(e.to_string()))?;
     let run = Command::new(policyc)
+        .arg(work.word())
         .env_clear()
         .stdin(input)
         .stdout(Stdio::from(to_child))
@@ -33,15 +56,11 @@ pub(crate) fn compile(
         .spawn()
         .and_then(std::process::Child::wait_with_output)
         .map_err(|e| broken(format!("cannot be started: {e}")))?;
-    let state = match run.status.code() {
-        Some(0) => State::SetUp,
-        Some(code) if code == i32::from(EXIT_PLAIN) => State::Plain,
-        _ => return Err(failed(policyc, name, &run)),
-    };
-    // The child is gone; from here on nobody can write it, this process included.
-    rustix::fs::fcntl_add_seals(&output, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)
-        .map_err(|e| broken(e.to_string()))?;
-    Ok((TrustedCode::vouch_for(output), state))
+    match run.status.code() {
+        Some(0) => Ok((output, State::SetUp)),
+        Some(code) if code == i32::from(EXIT_PLAIN) => Ok((output, State::Plain)),
+        _ => Err(failed(policyc, name, &run)),
+    }
 }
 
 fn failed(policyc: &Path, name: &str, run: &Output) -> LoadError {

@@ -2,14 +2,19 @@
 
 mod check;
 mod eval;
+mod explain;
+mod inspect;
 mod list;
+mod measure;
+mod project;
+mod test;
 
 use super::{Verb, verb, with};
 use rlrun_engine::policies::Inspection;
 use rlrun_spec::policy::Tier;
 use rlrun_spec::{Failure, Kind, Stage};
 
-pub(super) const VERBS: [Verb; 3] = [
+pub(super) const VERBS: [Verb; 11] = [
     verb("ls", "List the policies that are asked", |c| c, list::list),
     verb(
         "check",
@@ -19,10 +24,18 @@ pub(super) const VERBS: [Verb; 3] = [
     ),
     verb(
         "eval",
-        "Ask the policies about a configuration that `rlrun plan` printed; start nothing",
+        "Ask the policies about what `rlrun plan` printed, or about a case; start nothing",
         with::<eval::EvalArgs>,
         eval::eval,
     ),
+    verb("new", "Make a project for a policy of your own", with::<project::NewArgs>, project::new),
+    verb("build", "Build a policy of a project, or of a text", with::<project::BuildArgs>, project::build),
+    verb("test", "Build a policy and ask it its cases", with::<test::TestArgs>, test::test),
+    verb("inspect", "Print what a policy says of itself", with::<inspect::InspectArgs>, inspect::inspect),
+    verb("fmt", "Check settings against their policy, and tidy them", with::<inspect::FmtArgs>, inspect::fmt),
+    verb("trace", "Print what a policy is asked and answers", with::<measure::TraceArgs>, measure::trace),
+    verb("explain", "Tell why something was refused", with::<explain::ExplainArgs>, explain::explain),
+    verb("bench", "Measure a policy", with::<measure::BenchArgs>, measure::bench),
 ];
 
 fn tier(tier: Tier) -> &'static str {

@@ -1,11 +1,13 @@
 //! `policy eval`.
 
 use super::super::{Outcome, place, read};
+use super::test::question;
 use super::tier;
 use crate::arguments::run::Switch;
 use crate::format::{Format, Heading, Row};
 use crate::report;
 use clap::{ArgMatches, Args};
+use rlrun_engine::policies::case::{Case, Told};
 use rlrun_engine::policies::{self, Choice};
 use rlrun_engine::trace::Marks;
 use rlrun_spec::policy::{Admitted, Diagnostic, PolicyId, Refusal};
@@ -16,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 #[derive(Args, Debug)]
 pub(super) struct EvalArgs {
-    /// The configuration; `-` reads standard input
+    /// The configuration, or a case with its hook; `-` reads standard input
     #[arg(long, value_name = "FILE", default_value = "-")]
     request: PathBuf,
     /// Ask this policy too
@@ -39,6 +41,9 @@ pub(super) fn eval(matches: &mut ArgMatches, _: Marks) -> Outcome {
         Failure::new(Stage::Cli, Kind::Usage, "read-request", "read the request", &*path).why(e.to_string())
     })?;
     let choice = Choice { files: args.policy.clone(), baseline: args.policy_baseline.into() };
+    if let Some(case) = question(&args.request, &text) {
+        return ask(&case?, choice, &format);
+    }
     let evaluation = policies::evaluate(&place()?, choice, &path, &text)?;
     let (rows, refused) = match &evaluation.verdict {
         Ok(admitted) => (answers(admitted), None),
@@ -46,6 +51,38 @@ pub(super) fn eval(matches: &mut ArgMatches, _: Marks) -> Outcome {
     };
     let printed = report::print(&format.list(&rows, &[], Heading::Shown)?)?;
     refused.map_or(Ok(printed), Err)
+}
+
+/// One question of one hook, to all that have it. Their answers are told, not merged.
+fn ask(case: &Case, choice: Choice, format: &Format) -> Outcome {
+    let mut rows = Vec::new();
+    let mut denied = Vec::new();
+    for policy in policies::benches(&place()?, choice)? {
+        if !policy.functions().any(|f| f.hook == case.hook) {
+            continue;
+        }
+        let reply = case.ask(&policy).map_err(|why| {
+            let object = case.path.display().to_string();
+            Failure::new(Stage::Cli, Kind::Usage, "read-request", "ask the policies", object).why(why)
+        })?;
+        let told = Told::of(&reply);
+        if told.decision == "deny" {
+            denied.push(policy.id().name.clone());
+        }
+        rows.push(line(policy.id(), &told.decision, &told.codes, &told.diagnostics, &told.restrictions));
+    }
+    let printed = report::print(&format.list(&rows, &[], Heading::Shown)?)?;
+    if denied.is_empty() {
+        return Ok(printed);
+    }
+    Err(Failure::new(
+        Stage::Cli,
+        Kind::Denied,
+        "policy",
+        "be admitted by the policies",
+        case.path.display().to_string(),
+    )
+    .why(format!("refused by {}", denied.join(", "))))
 }
 
 const EVAL_COLUMNS: &str = "{{.Policy}}\t{{.Tier}}\t{{.Decision}}\t{{.Codes}}\t{{.Tightens}}";
@@ -74,7 +111,11 @@ fn refusal(refusal: &Refusal) -> Row {
 }
 
 fn answer(policy: &PolicyId, decision: &str, diagnostics: &[&Diagnostic], restrictions: &Value) -> Row {
-    let codes: Vec<&str> = diagnostics.iter().map(|d| d.code.as_str()).collect();
+    let codes: Vec<String> = diagnostics.iter().map(|d| d.code.clone()).collect();
+    line(policy, decision, &codes, &json!(diagnostics), restrictions)
+}
+
+fn line(policy: &PolicyId, decision: &str, codes: &[String], diagnostics: &Value, restrictions: &Value) -> Row {
     // A restriction is its name alone, or an object with its name as the only key.
     let names = restrictions.as_array().into_iter().flatten().filter_map(|restriction| match restriction {
         Value::String(name) => Some(name.as_str()),
