@@ -20,7 +20,7 @@ export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="--remap-path-prefix=$cargo
 cd "$here"
 # Separate from the host's: flags and compiler differ.
 CARGO_TARGET_DIR=$target/wasm cargo build --locked --quiet --release --target wasm32-unknown-unknown
-for policy in baseline cel image-source least-privilege rego; do
+for policy in baseline cel cis guardrails house-rules image-hygiene image-source least-privilege rego; do
     built=$target/wasm/wasm32-unknown-unknown/release/rlrun_policy_$(echo "$policy" | tr - _).wasm
     # Unchanged files keep their time, so nothing that embeds them is built again.
     if ! cmp -s "$built" "$target/policies/$policy.wasm"; then

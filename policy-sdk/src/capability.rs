@@ -2,12 +2,12 @@
 
 /// Messages for whoever debugs the policy.
 pub mod log {
-    pub use crate::bindings::capabilities::rlrun::policy::log::Level;
+    pub use crate::bindings::capabilities::rlrun::policy0_1_0::log::Level;
 
     /// Logs one line.
     pub fn log(level: Level, message: &str) {
         #[cfg(target_arch = "wasm32")]
-        crate::bindings::capabilities::rlrun::policy::log::log(level, message);
+        crate::bindings::capabilities::rlrun::policy0_1_0::log::log(level, message);
         #[cfg(not(target_arch = "wasm32"))]
         eprintln!("{level:?}: {message}");
     }
@@ -19,7 +19,7 @@ pub mod data {
     #[must_use]
     pub fn get(key: &str) -> Option<String> {
         #[cfg(target_arch = "wasm32")]
-        return crate::bindings::capabilities::rlrun::policy::data::get(key);
+        return crate::bindings::capabilities::rlrun::policy0_1_0::data::get(key);
         #[cfg(not(target_arch = "wasm32"))]
         {
             let _ = key;
@@ -31,7 +31,7 @@ pub mod data {
     #[must_use]
     pub fn keys() -> Vec<String> {
         #[cfg(target_arch = "wasm32")]
-        return crate::bindings::capabilities::rlrun::policy::data::keys();
+        return crate::bindings::capabilities::rlrun::policy0_1_0::data::keys();
         #[cfg(not(target_arch = "wasm32"))]
         Vec::new()
     }
@@ -43,8 +43,31 @@ pub mod oci {
     #[must_use]
     pub fn config() -> Option<String> {
         #[cfg(target_arch = "wasm32")]
-        return crate::bindings::capabilities::rlrun::policy::oci::config();
+        return crate::bindings::capabilities::rlrun::policy0_1_0::oci::config();
         #[cfg(not(target_arch = "wasm32"))]
         None
+    }
+}
+
+/// The time. Using it makes the policy one that somebody has to grant the clock to.
+pub mod clock {
+    /// Milliseconds since 1970, the same for a whole command. On the host what [`set`] was told.
+    #[must_use]
+    pub fn now_unix_ms() -> u64 {
+        #[cfg(target_arch = "wasm32")]
+        return crate::bindings::capabilities::rlrun::policy0_1_0::clock::now_unix_ms();
+        #[cfg(not(target_arch = "wasm32"))]
+        NOW.with(std::cell::Cell::get)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    thread_local! {
+        static NOW: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    }
+
+    /// For tests: the time from here on, in this thread.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn set(unix_ms: u64) {
+        NOW.with(|now| now.set(unix_ms));
     }
 }

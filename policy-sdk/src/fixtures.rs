@@ -10,9 +10,13 @@
 //! ```
 //!
 //! `request`, `container` and `caller` hold what differs from `fixtures/defaults.json`, an ordinary interactive
-//! busybox. Objects are merged, lists replaced. `restrictions` in `expect` is compared when it is there.
+//! busybox. Objects are merged, lists replaced. `restrictions` and `narrowings` in `expect` are compared when they are
+//! there. `now` is what the clock says, in milliseconds since 1970.
 
-use crate::{Caller, Container, Decision, Diagnostic, ExecRequest, ImageInfo, Pull, Restriction, Verdict};
+use crate::{
+    Caller, Container, CopyOutRequest, Decision, Diagnostic, ExecRequest, ExitEvent, ImageInfo, MountRequest, Narrowed,
+    Port, Pull, Restriction, SecretRequest, Subject, Verdict,
+};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -32,6 +36,42 @@ pub enum Ask {
     Validate(Container, Caller),
     /// `exec`
     Exec(ExecRequest, Container, Caller),
+    /// `publish`
+    Publish(Port, Subject, Caller),
+    /// `mount`
+    Mount(MountRequest, Subject, Caller),
+    /// `secret`
+    Secret(SecretRequest, Subject, Caller),
+    /// `copy-out`
+    CopyOut(CopyOutRequest, Subject, Caller),
+    /// `exit`
+    Exit(ExitEvent),
+}
+
+/// What a policy says natively.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// Its verdict.
+    pub verdict: Verdict,
+    /// How it narrows a port or a mount, in the words of the ABI.
+    pub narrowings: Vec<String>,
+}
+
+impl From<Verdict> for Reply {
+    fn from(verdict: Verdict) -> Self {
+        Reply { verdict, narrowings: Vec::new() }
+    }
+}
+
+impl Reply {
+    /// Of a port or a mount.
+    pub fn narrowed<T: serde::Serialize>(narrowed: Narrowed<T>) -> Self {
+        let word = |narrowing: &T| match serde_json::to_value(narrowing) {
+            Ok(Value::String(word)) => word,
+            other => format!("{other:?}"),
+        };
+        Reply { narrowings: narrowed.narrowings.iter().map(word).collect(), verdict: narrowed.verdict }
+    }
 }
 
 /// What the policy has to say.
@@ -45,6 +85,8 @@ pub struct Expect {
     pub codes: Vec<String>,
     /// What it tightens, if that matters.
     pub restrictions: Option<Vec<Restriction>>,
+    /// How it narrows a port or a mount, if that matters.
+    pub narrowings: Option<Vec<String>>,
 }
 
 /// One case.
@@ -58,6 +100,8 @@ pub struct Case {
     pub ask: Ask,
     /// The answer.
     pub expect: Expect,
+    /// The time of it.
+    pub now: u64,
 }
 
 #[derive(Deserialize)]
@@ -72,6 +116,8 @@ struct Raw {
     container: Value,
     #[serde(default)]
     caller: Value,
+    #[serde(default)]
+    now: u64,
     expect: Expect,
 }
 
@@ -88,7 +134,7 @@ pub enum Unasked {
 pub trait Asked {
     /// # Errors
     /// When the settings are wrong or the policy does not have the hook.
-    fn ask(settings: &str, ask: &Ask) -> Result<Verdict, Unasked>;
+    fn ask(settings: &str, ask: &Ask) -> Result<Reply, Unasked>;
 }
 
 impl Case {
@@ -108,10 +154,19 @@ impl Case {
             "create" => Ask::Create(filled("container", raw.request)?, caller),
             "validate" => Ask::Validate(filled("container", raw.request)?, caller),
             "exec" => Ask::Exec(filled("exec", raw.request)?, filled("container", raw.container)?, caller),
-            other => return Err(format!("`{other}` is not a hook: pull, image, create, validate or exec")),
+            "publish" => Ask::Publish(filled("port", raw.request)?, filled("subject", raw.container)?, caller),
+            "mount" => Ask::Mount(filled("mount", raw.request)?, filled("subject", raw.container)?, caller),
+            "secret" => Ask::Secret(filled("secret", raw.request)?, filled("subject", raw.container)?, caller),
+            "copy-out" => Ask::CopyOut(filled("copy-out", raw.request)?, filled("subject", raw.container)?, caller),
+            "exit" => Ask::Exit(filled("exit", raw.request)?),
+            other => {
+                return Err(format!(
+                    "`{other}` is not a hook: pull, image, create, validate, exec, publish, mount, secret, copy-out or exit"
+                ));
+            }
         };
         let settings = raw.settings.map_or_else(|| "{}".to_owned(), |s| s.to_string());
-        Ok(Case { path: path.to_owned(), settings, ask, expect: raw.expect })
+        Ok(Case { path: path.to_owned(), settings, ask, expect: raw.expect, now: raw.now })
     }
 
     /// All cases of a directory, by name.
@@ -187,11 +242,15 @@ pub fn check<P: Asked>(dir: &str) {
 }
 
 fn outcome<P: Asked>(case: &Case) -> Result<(), String> {
-    let verdict = match P::ask(&case.settings, &case.ask) {
-        Ok(verdict) => verdict,
-        Err(Unasked::Settings(why)) => Verdict::deny(crate::finding("SETTINGS", crate::Severity::High, why)),
+    crate::clock::set(case.now);
+    let Reply { verdict, narrowings } = match P::ask(&case.settings, &case.ask) {
+        Ok(reply) => reply,
+        Err(Unasked::Settings(why)) => Verdict::deny(crate::finding("SETTINGS", crate::Severity::High, why)).into(),
         Err(Unasked::NoSuchHook) => return Err(format!("{}: the policy does not have this hook", case.path.display())),
     };
+    if let Some(expected) = case.expect.narrowings.as_ref().filter(|expected| **expected != narrowings) {
+        return Err(format!("{}: expected {expected:?}, not {narrowings:?}", case.path.display()));
+    }
     let codes: Vec<&str> = verdict.diagnostics.iter().map(|d: &Diagnostic| d.code.as_str()).collect();
     case.compare(verdict.decision, &codes, &verdict.restrictions)
 }

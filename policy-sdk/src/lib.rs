@@ -22,8 +22,8 @@
 //! ```
 //!
 //! with `crate-type = ["cdylib", "rlib"]`, built for `wasm32-unknown-unknown` with the linker `wasm-component-ld`.
-//! What a policy exports is what [`policy!`] lists; what it can reach is what it uses of [`log`], [`data`] and
-//! [`oci`]. Everything is plain Rust on the host too, so `cargo test` needs no WebAssembly.
+//! What a policy exports is what [`policy!`] lists; what it can reach is what it uses of [`log`], [`data`],
+//! [`oci`] and [`clock`]. Everything is plain Rust on the host too, so `cargo test` needs no WebAssembly.
 
 #[allow(missing_docs, clippy::all, reason = "generated from wit/, documented there")]
 #[doc(hidden)]
@@ -31,13 +31,23 @@ pub mod bindings {
     #[rustfmt::skip]
     pub mod capabilities;
     #[rustfmt::skip]
+    pub mod copy_out;
+    #[rustfmt::skip]
     pub mod create;
     #[rustfmt::skip]
     pub mod exec;
     #[rustfmt::skip]
+    pub mod exit;
+    #[rustfmt::skip]
     pub mod image;
     #[rustfmt::skip]
     pub mod lifecycle;
+    #[rustfmt::skip]
+    pub mod mount;
+    #[rustfmt::skip]
+    pub mod publish;
+    #[rustfmt::skip]
+    pub mod secret;
     #[rustfmt::skip]
     pub mod validate;
 }
@@ -49,21 +59,33 @@ pub mod rt {
 }
 
 pub mod capability;
+mod facts;
 #[cfg(feature = "fixtures")]
 pub mod fixtures;
 #[doc(hidden)]
 pub mod glue;
 pub mod pattern;
+pub mod secret_scan;
 mod verdict;
 
-pub use bindings::capabilities::rlrun::policy::types::{
-    Caller, Container, Control, Decision, Diagnostic, EgressRule, Enforced, ImageRef, Limits, Mount, MountTighten,
-    Pair, Port, Restriction, SeccompAction, SeccompRule, SeccompSummary, Severity, Signature, Verdict,
+pub use bindings::capabilities::rlrun::policy0_1_0::types::{
+    Caller, Control, Decision, Diagnostic, EgressRule, Enforced, ImageRef, Limits, Mount, MountTighten, Pair, Port,
+    Restriction, SeccompAction, SeccompRule, SeccompSummary, Severity, Signature, Verdict,
 };
-pub use bindings::exec::exports::rlrun::policy::exec::Request as ExecRequest;
-pub use bindings::image::exports::rlrun::policy::image::{Info as ImageInfo, Pull};
-pub use capability::{data, log, oci};
-pub use verdict::{Finding, finding};
+pub use bindings::capabilities::rlrun::policy0_2_0::facts::{
+    Attestation, ContainerFacts, HistoryEntry, ImageConfig, ImageFacts, Layer, Rlimit,
+};
+pub use bindings::capabilities::rlrun::policy0_2_0::subject::Subject;
+pub use bindings::copy_out::exports::rlrun::policy0_2_0::copy_out::{Operation, Request as CopyOutRequest};
+pub use bindings::exec::exports::rlrun::policy0_2_0::exec::Request as ExecRequest;
+pub use bindings::exit::exports::rlrun::policy0_2_0::exit::Event as ExitEvent;
+pub use bindings::image::exports::rlrun::policy0_2_0::image::Pull;
+pub use bindings::mount::exports::rlrun::policy0_2_0::mount::{Narrowing as MountNarrowing, Request as MountRequest};
+pub use bindings::publish::exports::rlrun::policy0_2_0::publish::Narrowing as PortNarrowing;
+pub use bindings::secret::exports::rlrun::policy0_2_0::secret::{Form as SecretForm, Request as SecretRequest};
+pub use capability::{clock, data, log, oci};
+pub use facts::{Container, ImageInfo};
+pub use verdict::{Finding, Narrowed, finding};
 
 /// A policy; which hooks it has is said by the traits it implements and by [`policy!`].
 pub trait Policy {
@@ -136,4 +158,40 @@ pub trait Validate: Policy {
 pub trait Exec: Policy {
     /// The container as it was admitted. Restrictions are refused here.
     fn exec(settings: &Self::Settings, request: &ExecRequest, container: &Container, caller: &Caller) -> Verdict;
+}
+
+/// Once for each port that is to be published.
+pub trait Publish: Policy {
+    /// Say `Verdict::allow().narrow(PortNarrowing::LoopbackOnly)` to let it be published to this host alone.
+    fn publish(settings: &Self::Settings, port: &Port, container: &Subject, caller: &Caller)
+    -> Narrowed<PortNarrowing>;
+}
+
+/// Once for each bind mount, volume and tmpfs that somebody asked for.
+pub trait Mounting: Policy {
+    /// Say `Verdict::allow().narrow(MountNarrowing::ReadOnly)` to let it be read only.
+    fn mount(
+        settings: &Self::Settings,
+        request: &MountRequest,
+        container: &Subject,
+        caller: &Caller,
+    ) -> Narrowed<MountNarrowing>;
+}
+
+/// Once for each secret that a container is to be given.
+pub trait Secret: Policy {
+    /// Restrictions are refused here.
+    fn secret(settings: &Self::Settings, request: &SecretRequest, container: &Subject, caller: &Caller) -> Verdict;
+}
+
+/// Before something leaves a container by `cp`, `export` or `commit`.
+pub trait CopyOut: Policy {
+    /// Restrictions are refused here.
+    fn copy_out(settings: &Self::Settings, request: &CopyOutRequest, container: &Subject, caller: &Caller) -> Verdict;
+}
+
+/// After a container has ended: the next command that asks policies tells of it.
+pub trait Exit: Policy {
+    /// What is logged here goes into the audit log.
+    fn exit(settings: &Self::Settings, event: &ExitEvent);
 }

@@ -39,6 +39,12 @@ impl Verdict {
         self
     }
 
+    /// And one narrowing, of a port or a mount.
+    #[must_use]
+    pub fn narrow<T>(self, narrowing: T) -> Narrowed<T> {
+        Narrowed::from(self).narrow(narrowing)
+    }
+
     /// And a warning for the user.
     #[must_use]
     pub fn warn(mut self, finding: impl Into<Diagnostic>) -> Self {
@@ -50,6 +56,30 @@ impl Verdict {
     #[must_use]
     pub fn note(mut self, name: &str, value: &str) -> Self {
         self.audit.push(Pair { name: name.to_owned(), value: value.to_owned() });
+        self
+    }
+}
+
+/// A verdict on one port or mount, and what is to be narrowed about it.
+#[derive(Clone, Debug)]
+pub struct Narrowed<T> {
+    /// The verdict; it holds no restrictions.
+    pub verdict: Verdict,
+    /// What holds of the port or mount if it is let pass.
+    pub narrowings: Vec<T>,
+}
+
+impl<T> From<Verdict> for Narrowed<T> {
+    fn from(verdict: Verdict) -> Self {
+        Narrowed { verdict, narrowings: Vec::new() }
+    }
+}
+
+impl<T> Narrowed<T> {
+    /// And one narrowing more.
+    #[must_use]
+    pub fn narrow(mut self, narrowing: T) -> Self {
+        self.narrowings.push(narrowing);
         self
     }
 }

@@ -25,6 +25,7 @@ mod named_volumes;
 mod network;
 mod policy;
 mod policy_author;
+mod policy_distribution;
 mod pull;
 mod rootfs;
 mod round_trip;

@@ -4,7 +4,7 @@ use rlrun_tests::{BASE, Case, case, eventually};
 use std::path::{Path, PathBuf};
 
 /// A first-party policy of the installation.
-fn shipped(case: &Case, name: &str) -> PathBuf {
+pub(crate) fn shipped(case: &Case, name: &str) -> PathBuf {
     let share = case.program().parent().unwrap().parent().unwrap().join("share/rlrun/policies");
     let path = share.join(format!("{name}.wasm"));
     assert!(path.exists(), "{} is not installed", path.display());
@@ -12,7 +12,7 @@ fn shipped(case: &Case, name: &str) -> PathBuf {
 }
 
 /// Installs policies for the user, each with its settings beside it.
-fn install(case: &Case, policies: &[(&Path, Option<&str>)]) {
+pub(crate) fn install(case: &Case, policies: &[(&Path, Option<&str>)]) {
     case.user().private_directory(&case.home().join(".config"));
     case.user().private_directory(&case.home().join(".config/rlrun"));
     let directory = case.user().private_directory(&case.home().join(".config/rlrun/policy.d"));
@@ -176,7 +176,7 @@ fn a_policy_cannot_forge_lines_or_control_the_terminal() {
 }
 
 /// rlrun on a host where the administrator has installed this.
-fn with_mandatory(case: &Case, install: &str, args: &[&str]) -> rlrun_tests::Output {
+pub(crate) fn with_mandatory(case: &Case, install: &str, args: &[&str]) -> rlrun_tests::Output {
     let prepare = format!(
         "mount -t tmpfs none /mnt; mkdir /mnt/upper /mnt/work
          mount -t overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work none /etc

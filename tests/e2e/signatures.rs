@@ -17,7 +17,7 @@ fn openssl(words: &[&str]) -> Vec<u8> {
 }
 
 /// A pair of keys as cosign makes them: ECDSA on P-256.
-fn make_key(case: &Case, name: &str) -> (String, String) {
+pub(crate) fn make_key(case: &Case, name: &str) -> (String, String) {
     let private = case.directory().join(format!("{name}.pem")).to_str().unwrap().to_owned();
     let public = case.directory().join(format!("{name}.pub")).to_str().unwrap().to_owned();
     openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", &private]);
@@ -26,7 +26,7 @@ fn make_key(case: &Case, name: &str) -> (String, String) {
 }
 
 /// Signs an image of a registry as `cosign sign --key` does.
-fn sign(case: &Case, registry: &Registry, repository: &str, manifest: &str, (key, said): (&str, &str)) {
+pub(crate) fn sign(case: &Case, registry: &Registry, repository: &str, manifest: &str, (key, said): (&str, &str)) {
     let payload = json!({
         "critical": {
             "identity": {"docker-reference": said},

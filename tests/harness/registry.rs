@@ -16,7 +16,8 @@ pub struct Registry {
     pub address: SocketAddr,
     /// The certificate authority, when it speaks TLS.
     pub authority: Option<PathBuf>,
-    storage: PathBuf,
+    /// Its directory.
+    pub storage: PathBuf,
     child: Child,
 }
 

@@ -8,7 +8,7 @@
 #[rustfmt::skip]
 #[allow(dead_code, clippy::all)]
 pub mod rlrun {
-    pub mod policy {
+    pub mod policy0_1_0 {
         /// What hooks and capabilities have in common.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
         pub mod types {
@@ -930,6 +930,289 @@ pub mod rlrun {
                 }
             }
         }
+        /// The time of the request, the same for a whole command. A policy has it only where it was granted.
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod clock {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            #[allow(unused_unsafe, clippy::all)]
+            #[allow(async_fn_in_trait)]
+            pub fn now_unix_ms() -> u64 {
+                unsafe {
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "rlrun:policy/clock@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "now-unix-ms"]
+                        fn wit_import0() -> i64;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import0() -> i64 {
+                        unreachable!()
+                    }
+                    let ret = wit_import0();
+                    ret as u64
+                }
+            }
+        }
+    }
+    pub mod policy0_2_0 {
+        /// What `types` of 0.1 does not say.
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod facts {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            use super::super::super::_rt;
+            pub type Pair = super::super::super::rlrun::policy0_1_0::types::Pair;
+            /// What the image asks for of a container, of its configuration: the image's word, for judging only.
+            #[derive(Clone)]
+            #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+            pub struct ImageConfig {
+                pub user: _rt::String,
+                pub env: _rt::Vec<Pair>,
+                pub labels: _rt::Vec<Pair>,
+                pub entrypoint: _rt::Vec<_rt::String>,
+                /// "8080/tcp"
+                pub exposed_ports: _rt::Vec<_rt::String>,
+                pub volumes: _rt::Vec<_rt::String>,
+                pub created: ::core::option::Option<_rt::String>,
+            }
+            impl ::core::fmt::Debug for ImageConfig {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("ImageConfig")
+                        .field("user", &self.user)
+                        .field("env", &self.env)
+                        .field("labels", &self.labels)
+                        .field("entrypoint", &self.entrypoint)
+                        .field("exposed-ports", &self.exposed_ports)
+                        .field("volumes", &self.volumes)
+                        .field("created", &self.created)
+                        .finish()
+                }
+            }
+            /// "RLIMIT_NOFILE"
+            #[derive(Clone)]
+            #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+            pub struct Rlimit {
+                pub kind: _rt::String,
+                pub hard: u64,
+                pub soft: u64,
+            }
+            impl ::core::fmt::Debug for Rlimit {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Rlimit")
+                        .field("kind", &self.kind)
+                        .field("hard", &self.hard)
+                        .field("soft", &self.soft)
+                        .finish()
+                }
+            }
+            /// About a container, beside what `container` says.
+            #[derive(Clone)]
+            #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+            pub struct ContainerFacts {
+                /// Absent for a foreign root file system.
+                pub image_config: ::core::option::Option<ImageConfig>,
+                /// "no", "on-failure", "always" or "unless-stopped"
+                pub restart: _rt::String,
+                /// With "on-failure"; 0: without end.
+                pub max_restarts: u32,
+                /// The container goes with its end.
+                pub remove: bool,
+                pub detached: bool,
+                /// A command tells whether it is well.
+                pub healthcheck: bool,
+                /// The size of the writable layer; absent: no bound but the disk.
+                pub disk_bytes: ::core::option::Option<u64>,
+                /// The size of /dev/shm.
+                pub shm_bytes: ::core::option::Option<u64>,
+                /// cgroup v1's shares.
+                pub cpu_shares: ::core::option::Option<u64>,
+                pub cpuset: ::core::option::Option<_rt::String>,
+                pub cgroup_parent: ::core::option::Option<_rt::String>,
+                pub apparmor_profile: ::core::option::Option<_rt::String>,
+                pub selinux_label: ::core::option::Option<_rt::String>,
+                pub rlimits: _rt::Vec<Rlimit>,
+                /// Names of the secrets that it is given.
+                pub secrets: _rt::Vec<_rt::String>,
+            }
+            impl ::core::fmt::Debug for ContainerFacts {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("ContainerFacts")
+                        .field("image-config", &self.image_config)
+                        .field("restart", &self.restart)
+                        .field("max-restarts", &self.max_restarts)
+                        .field("remove", &self.remove)
+                        .field("detached", &self.detached)
+                        .field("healthcheck", &self.healthcheck)
+                        .field("disk-bytes", &self.disk_bytes)
+                        .field("shm-bytes", &self.shm_bytes)
+                        .field("cpu-shares", &self.cpu_shares)
+                        .field("cpuset", &self.cpuset)
+                        .field("cgroup-parent", &self.cgroup_parent)
+                        .field("apparmor-profile", &self.apparmor_profile)
+                        .field("selinux-label", &self.selinux_label)
+                        .field("rlimits", &self.rlimits)
+                        .field("secrets", &self.secrets)
+                        .finish()
+                }
+            }
+            #[derive(Clone)]
+            #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+            pub struct Layer {
+                pub digest: _rt::String,
+                pub media_type: _rt::String,
+                pub size_bytes: u64,
+            }
+            impl ::core::fmt::Debug for Layer {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Layer")
+                        .field("digest", &self.digest)
+                        .field("media-type", &self.media_type)
+                        .field("size-bytes", &self.size_bytes)
+                        .finish()
+                }
+            }
+            #[derive(Clone)]
+            #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+            pub struct HistoryEntry {
+                pub created_by: _rt::String,
+                pub comment: _rt::String,
+                pub created: ::core::option::Option<_rt::String>,
+                pub empty_layer: bool,
+            }
+            impl ::core::fmt::Debug for HistoryEntry {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("HistoryEntry")
+                        .field("created-by", &self.created_by)
+                        .field("comment", &self.comment)
+                        .field("created", &self.created)
+                        .field("empty-layer", &self.empty_layer)
+                        .finish()
+                }
+            }
+            /// A statement about an image that came with its index. Nobody has verified it.
+            #[derive(Clone)]
+            #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+            pub struct Attestation {
+                pub digest: _rt::String,
+                pub media_type: _rt::String,
+            }
+            impl ::core::fmt::Debug for Attestation {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Attestation")
+                        .field("digest", &self.digest)
+                        .field("media-type", &self.media_type)
+                        .finish()
+                }
+            }
+            /// About an image, beside what `info` says.
+            #[derive(Clone)]
+            #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+            pub struct ImageFacts {
+                /// As they came: JSON.
+                pub manifest: _rt::String,
+                pub config: _rt::String,
+                pub media_type: _rt::String,
+                pub annotations: _rt::Vec<Pair>,
+                pub layers: _rt::Vec<Layer>,
+                pub history: _rt::Vec<HistoryEntry>,
+                pub attestations: _rt::Vec<Attestation>,
+            }
+            impl ::core::fmt::Debug for ImageFacts {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("ImageFacts")
+                        .field("manifest", &self.manifest)
+                        .field("config", &self.config)
+                        .field("media-type", &self.media_type)
+                        .field("annotations", &self.annotations)
+                        .field("layers", &self.layers)
+                        .field("history", &self.history)
+                        .field("attestations", &self.attestations)
+                        .finish()
+                }
+            }
+        }
+        /// The answer of a hook where there is nothing to tighten.
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod answers {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            use super::super::super::_rt;
+            pub type Decision = super::super::super::rlrun::policy0_1_0::types::Decision;
+            pub type Diagnostic = super::super::super::rlrun::policy0_1_0::types::Diagnostic;
+            pub type Pair = super::super::super::rlrun::policy0_1_0::types::Pair;
+            #[derive(Clone)]
+            #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+            pub struct Judgement {
+                pub decision: Decision,
+                pub diagnostics: _rt::Vec<Diagnostic>,
+                pub audit: _rt::Vec<Pair>,
+            }
+            impl ::core::fmt::Debug for Judgement {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Judgement")
+                        .field("decision", &self.decision)
+                        .field("diagnostics", &self.diagnostics)
+                        .field("audit", &self.audit)
+                        .finish()
+                }
+            }
+        }
+        /// Which container a part belongs to.
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod subject {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            use super::super::super::_rt;
+            pub type ImageRef = super::super::super::rlrun::policy0_1_0::types::ImageRef;
+            #[derive(Clone)]
+            #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+            pub struct Subject {
+                pub id: _rt::String,
+                pub name: _rt::String,
+                pub image: ::core::option::Option<ImageRef>,
+            }
+            impl ::core::fmt::Debug for Subject {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Subject")
+                        .field("id", &self.id)
+                        .field("name", &self.name)
+                        .field("image", &self.image)
+                        .finish()
+                }
+            }
+        }
     }
 }
 #[rustfmt::skip]
@@ -966,13 +1249,13 @@ mod _rt {
 #[rustfmt::skip]
 #[cfg(target_arch = "wasm32")]
 #[unsafe(
-    link_section = "component-type:wit-bindgen:0.61.1:rlrun:policy@0.1.0:capabilities-with-all-of-its-exports-removed:encoded world"
+    link_section = "component-type:wit-bindgen:0.61.1:rlrun:policy@0.2.0:capabilities-with-all-of-its-exports-removed:encoded world"
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 2089] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x86\x0f\x01A\x02\x01\
-A\x08\x01B7\x01m\x05\x04info\x03low\x06medium\x04high\x08critical\x04\0\x08sever\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 3064] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xd5\x16\x01A\x02\x01\
+A\x14\x01B7\x01m\x05\x04info\x03low\x06medium\x04high\x08critical\x04\0\x08sever\
 ity\x03\0\0\x01ks\x01r\x05\x04codes\x08severity\x01\x07messages\x04path\x02\x04h\
 elp\x02\x04\0\x0adiagnostic\x03\0\x03\x01r\x02\x04names\x05values\x04\0\x04pair\x03\
 \0\x05\x01r\x03\x09references\x06digests\x08platforms\x04\0\x09image-ref\x03\0\x07\
@@ -1010,9 +1293,31 @@ m\x05\x05trace\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\x01@\x02
 .1.0\x05\x01\x01B\x06\x01ks\x01@\x01\x03keys\0\0\x04\0\x03get\x01\x01\x01ps\x01@\
 \0\0\x02\x04\0\x04keys\x01\x03\x03\0\x17rlrun:policy/data@0.1.0\x05\x02\x01B\x03\
 \x01ks\x01@\0\0\0\x04\0\x06config\x01\x01\x03\0\x16rlrun:policy/oci@0.1.0\x05\x03\
-\x04\0?rlrun:policy/capabilities-with-all-of-its-exports-removed@0.1.0\x04\0\x0b\
-2\x01\0,capabilities-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\
-\x0cprocessed-by\x02\x0dwit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
+\x01B\x02\x01@\0\0w\x04\0\x0bnow-unix-ms\x01\0\x03\0\x18rlrun:policy/clock@0.1.0\
+\x05\x04\x02\x03\0\0\x04pair\x01B\x19\x02\x03\x02\x01\x05\x04\0\x04pair\x03\0\0\x01\
+p\x01\x01ps\x01ks\x01r\x07\x04users\x03env\x02\x06labels\x02\x0aentrypoint\x03\x0d\
+exposed-ports\x03\x07volumes\x03\x07created\x04\x04\0\x0cimage-config\x03\0\x05\x01\
+r\x03\x04kinds\x04hardw\x04softw\x04\0\x06rlimit\x03\0\x07\x01k\x06\x01kw\x01p\x08\
+\x01r\x0f\x0cimage-config\x09\x07restarts\x0cmax-restartsy\x06remove\x7f\x08deta\
+ched\x7f\x0bhealthcheck\x7f\x0adisk-bytes\x0a\x09shm-bytes\x0a\x0acpu-shares\x0a\
+\x06cpuset\x04\x0dcgroup-parent\x04\x10apparmor-profile\x04\x0dselinux-label\x04\
+\x07rlimits\x0b\x07secrets\x03\x04\0\x0fcontainer-facts\x03\0\x0c\x01r\x03\x06di\
+gests\x0amedia-types\x0asize-bytesw\x04\0\x05layer\x03\0\x0e\x01r\x04\x0acreated\
+-bys\x07comments\x07created\x04\x0bempty-layer\x7f\x04\0\x0dhistory-entry\x03\0\x10\
+\x01r\x02\x06digests\x0amedia-types\x04\0\x0battestation\x03\0\x12\x01p\x0f\x01p\
+\x11\x01p\x13\x01r\x07\x08manifests\x06configs\x0amedia-types\x0bannotations\x02\
+\x06layers\x14\x07history\x15\x0cattestations\x16\x04\0\x0bimage-facts\x03\0\x17\
+\x03\0\x18rlrun:policy/facts@0.2.0\x05\x06\x02\x03\0\0\x08decision\x02\x03\0\0\x0a\
+diagnostic\x01B\x0a\x02\x03\x02\x01\x07\x04\0\x08decision\x03\0\0\x02\x03\x02\x01\
+\x08\x04\0\x0adiagnostic\x03\0\x02\x02\x03\x02\x01\x05\x04\0\x04pair\x03\0\x04\x01\
+p\x03\x01p\x05\x01r\x03\x08decision\x01\x0bdiagnostics\x06\x05audit\x07\x04\0\x09\
+judgement\x03\0\x08\x03\0\x1arlrun:policy/answers@0.2.0\x05\x09\x02\x03\0\0\x09i\
+mage-ref\x01B\x05\x02\x03\x02\x01\x0a\x04\0\x09image-ref\x03\0\0\x01k\x01\x01r\x03\
+\x02ids\x04names\x05image\x02\x04\0\x07subject\x03\0\x03\x03\0\x1arlrun:policy/s\
+ubject@0.2.0\x05\x0b\x04\0?rlrun:policy/capabilities-with-all-of-its-exports-rem\
+oved@0.2.0\x04\0\x0b2\x01\0,capabilities-with-all-of-its-exports-removed\x03\0\0\
+\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.258.3\x10wit-bind\
+gen-rust\x060.61.1";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

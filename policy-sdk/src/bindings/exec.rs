@@ -2,27 +2,34 @@
 // Options used:
 //   * runtime_path: "crate::rt"
 //   * additional derives [""]
-//   * with "rlrun:policy/types@0.1.0" = "crate::bindings::capabilities::rlrun::policy::types"
+//   * with "rlrun:policy/types@0.1.0" = "crate::bindings::capabilities::rlrun::policy0_1_0::types"
+//   * with "rlrun:policy/facts@0.2.0" = "crate::bindings::capabilities::rlrun::policy0_2_0::facts"
+//   * with "rlrun:policy/answers@0.2.0" = "crate::bindings::capabilities::rlrun::policy0_2_0::answers"
 //   * default-bindings-module: "$crate::bindings::exec"
 //   * export-macro-name: export_exec
 //   * pub-export-macro
 #[allow(unfulfilled_lint_expectations, unused_imports)]
-use crate::bindings::capabilities::rlrun::policy::types as __with_name0;
+use crate::bindings::capabilities::rlrun::policy0_1_0::types as __with_name0;
+#[allow(unfulfilled_lint_expectations, unused_imports)]
+use crate::bindings::capabilities::rlrun::policy0_2_0::facts as __with_name1;
+#[allow(unfulfilled_lint_expectations, unused_imports)]
+use crate::bindings::capabilities::rlrun::policy0_2_0::answers as __with_name2;
 #[rustfmt::skip]
 #[allow(dead_code, clippy::all)]
 pub mod exports {
     pub mod rlrun {
-        pub mod policy {
+        pub mod policy0_2_0 {
             #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
             pub mod exec {
                 #[used]
                 #[doc(hidden)]
                 static __FORCE_SECTION_REF: fn() = super::super::super::super::__link_custom_section_describing_imports;
                 use super::super::super::super::_rt;
-                pub type Verdict = super::super::super::super::__with_name0::Verdict;
                 pub type Container = super::super::super::super::__with_name0::Container;
                 pub type Caller = super::super::super::super::__with_name0::Caller;
                 pub type Pair = super::super::super::super::__with_name0::Pair;
+                pub type ContainerFacts = super::super::super::super::__with_name1::ContainerFacts;
+                pub type Judgement = super::super::super::super::__with_name2::Judgement;
                 #[derive(Clone)]
                 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
                 pub struct Request {
@@ -53,7 +60,7 @@ pub mod exports {
                 pub unsafe fn _export_on_exec_cabi<T_: Guest>(arg0: *mut u8) -> *mut u8 {
                     unsafe {
                         #[cfg(target_arch = "wasm32")] _rt::run_ctors_once();
-                        let result242 = {
+                        let result329 = {
                             let l0 = *arg0.add(0).cast::<*mut u8>();
                             let l1 = *arg0
                                 .add(::core::mem::size_of::<*const u8>())
@@ -1104,56 +1111,200 @@ pub mod exports {
                                     .add(58 + 64 * ::core::mem::size_of::<*const u8>())
                                     .cast::<u8>(),
                             );
-                            let l229 = *arg0
-                                .add(64 + 64 * ::core::mem::size_of::<*const u8>())
-                                .cast::<i32>();
-                            let l230 = *arg0
-                                .add(68 + 64 * ::core::mem::size_of::<*const u8>())
-                                .cast::<i32>();
-                            let l231 = *arg0
-                                .add(72 + 64 * ::core::mem::size_of::<*const u8>())
-                                .cast::<*mut u8>();
-                            let l232 = *arg0
-                                .add(72 + 65 * ::core::mem::size_of::<*const u8>())
-                                .cast::<usize>();
-                            let len233 = l232;
-                            let bytes233 = _rt::Vec::from_raw_parts(
-                                l231.cast(),
-                                len233,
-                                len233,
-                            );
-                            let l234 = *arg0
-                                .add(72 + 66 * ::core::mem::size_of::<*const u8>())
-                                .cast::<*mut u8>();
-                            let l235 = *arg0
-                                .add(72 + 67 * ::core::mem::size_of::<*const u8>())
-                                .cast::<usize>();
-                            let len236 = l235;
-                            let bytes236 = _rt::Vec::from_raw_parts(
-                                l234.cast(),
-                                len236,
-                                len236,
-                            );
-                            let l237 = *arg0
-                                .add(72 + 68 * ::core::mem::size_of::<*const u8>())
-                                .cast::<*mut u8>();
-                            let l238 = *arg0
-                                .add(72 + 69 * ::core::mem::size_of::<*const u8>())
-                                .cast::<usize>();
-                            let len239 = l238;
-                            let bytes239 = _rt::Vec::from_raw_parts(
-                                l237.cast(),
-                                len239,
-                                len239,
-                            );
-                            let l240 = i32::from(
+                            let l229 = i32::from(
                                 *arg0
-                                    .add(72 + 70 * ::core::mem::size_of::<*const u8>())
+                                    .add(64 + 64 * ::core::mem::size_of::<*const u8>())
                                     .cast::<u8>(),
                             );
-                            let l241 = i32::from(
+                            let l273 = *arg0
+                                .add(64 + 80 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l274 = *arg0
+                                .add(64 + 81 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len275 = l274;
+                            let bytes275 = _rt::Vec::from_raw_parts(
+                                l273.cast(),
+                                len275,
+                                len275,
+                            );
+                            let l276 = *arg0
+                                .add(64 + 82 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l277 = i32::from(
                                 *arg0
-                                    .add(73 + 70 * ::core::mem::size_of::<*const u8>())
+                                    .add(68 + 82 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l278 = i32::from(
+                                *arg0
+                                    .add(69 + 82 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l279 = i32::from(
+                                *arg0
+                                    .add(70 + 82 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l280 = i32::from(
+                                *arg0
+                                    .add(72 + 82 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l282 = i32::from(
+                                *arg0
+                                    .add(88 + 82 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l284 = i32::from(
+                                *arg0
+                                    .add(104 + 82 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l286 = i32::from(
+                                *arg0
+                                    .add(120 + 82 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l290 = i32::from(
+                                *arg0
+                                    .add(120 + 85 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l294 = i32::from(
+                                *arg0
+                                    .add(120 + 88 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l298 = i32::from(
+                                *arg0
+                                    .add(120 + 91 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l302 = *arg0
+                                .add(120 + 94 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l303 = *arg0
+                                .add(120 + 95 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let base309 = l302;
+                            let len309 = l303;
+                            let mut result309 = _rt::Vec::with_capacity(len309);
+                            for i in 0..len309 {
+                                let base = base309
+                                    .add(i * (16 + 2 * ::core::mem::size_of::<*const u8>()));
+                                let e309 = {
+                                    let l304 = *base.add(0).cast::<*mut u8>();
+                                    let l305 = *base
+                                        .add(::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len306 = l305;
+                                    let bytes306 = _rt::Vec::from_raw_parts(
+                                        l304.cast(),
+                                        len306,
+                                        len306,
+                                    );
+                                    let l307 = *base
+                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<i64>();
+                                    let l308 = *base
+                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<i64>();
+                                    super::super::super::super::__with_name1::Rlimit {
+                                        kind: _rt::string_lift(bytes306),
+                                        hard: l307 as u64,
+                                        soft: l308 as u64,
+                                    }
+                                };
+                                result309.push(e309);
+                            }
+                            _rt::cabi_dealloc(
+                                base309,
+                                len309 * (16 + 2 * ::core::mem::size_of::<*const u8>()),
+                                8,
+                            );
+                            let l310 = *arg0
+                                .add(120 + 96 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l311 = *arg0
+                                .add(120 + 97 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let base315 = l310;
+                            let len315 = l311;
+                            let mut result315 = _rt::Vec::with_capacity(len315);
+                            for i in 0..len315 {
+                                let base = base315
+                                    .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                                let e315 = {
+                                    let l312 = *base.add(0).cast::<*mut u8>();
+                                    let l313 = *base
+                                        .add(::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len314 = l313;
+                                    let bytes314 = _rt::Vec::from_raw_parts(
+                                        l312.cast(),
+                                        len314,
+                                        len314,
+                                    );
+                                    _rt::string_lift(bytes314)
+                                };
+                                result315.push(e315);
+                            }
+                            _rt::cabi_dealloc(
+                                base315,
+                                len315 * (2 * ::core::mem::size_of::<*const u8>()),
+                                ::core::mem::size_of::<*const u8>(),
+                            );
+                            let l316 = *arg0
+                                .add(120 + 98 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l317 = *arg0
+                                .add(124 + 98 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l318 = *arg0
+                                .add(128 + 98 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l319 = *arg0
+                                .add(128 + 99 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len320 = l319;
+                            let bytes320 = _rt::Vec::from_raw_parts(
+                                l318.cast(),
+                                len320,
+                                len320,
+                            );
+                            let l321 = *arg0
+                                .add(128 + 100 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l322 = *arg0
+                                .add(128 + 101 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len323 = l322;
+                            let bytes323 = _rt::Vec::from_raw_parts(
+                                l321.cast(),
+                                len323,
+                                len323,
+                            );
+                            let l324 = *arg0
+                                .add(128 + 102 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l325 = *arg0
+                                .add(128 + 103 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len326 = l325;
+                            let bytes326 = _rt::Vec::from_raw_parts(
+                                l324.cast(),
+                                len326,
+                                len326,
+                            );
+                            let l327 = i32::from(
+                                *arg0
+                                    .add(128 + 104 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l328 = i32::from(
+                                *arg0
+                                    .add(129 + 104 * ::core::mem::size_of::<*const u8>())
                                     .cast::<u8>(),
                             );
                             T_::on_exec(
@@ -1373,90 +1524,471 @@ pub mod exports {
                                     terminal: _rt::bool_lift(l227 as u8),
                                     interactive: _rt::bool_lift(l228 as u8),
                                 },
+                                super::super::super::super::__with_name1::ContainerFacts {
+                                    image_config: match l229 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l230 = *arg0
+                                                    .add(64 + 65 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l231 = *arg0
+                                                    .add(64 + 66 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len232 = l231;
+                                                let bytes232 = _rt::Vec::from_raw_parts(
+                                                    l230.cast(),
+                                                    len232,
+                                                    len232,
+                                                );
+                                                let l233 = *arg0
+                                                    .add(64 + 67 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l234 = *arg0
+                                                    .add(64 + 68 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let base241 = l233;
+                                                let len241 = l234;
+                                                let mut result241 = _rt::Vec::with_capacity(len241);
+                                                for i in 0..len241 {
+                                                    let base = base241
+                                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                                    let e241 = {
+                                                        let l235 = *base.add(0).cast::<*mut u8>();
+                                                        let l236 = *base
+                                                            .add(::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len237 = l236;
+                                                        let bytes237 = _rt::Vec::from_raw_parts(
+                                                            l235.cast(),
+                                                            len237,
+                                                            len237,
+                                                        );
+                                                        let l238 = *base
+                                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<*mut u8>();
+                                                        let l239 = *base
+                                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len240 = l239;
+                                                        let bytes240 = _rt::Vec::from_raw_parts(
+                                                            l238.cast(),
+                                                            len240,
+                                                            len240,
+                                                        );
+                                                        super::super::super::super::__with_name0::Pair {
+                                                            name: _rt::string_lift(bytes237),
+                                                            value: _rt::string_lift(bytes240),
+                                                        }
+                                                    };
+                                                    result241.push(e241);
+                                                }
+                                                _rt::cabi_dealloc(
+                                                    base241,
+                                                    len241 * (4 * ::core::mem::size_of::<*const u8>()),
+                                                    ::core::mem::size_of::<*const u8>(),
+                                                );
+                                                let l242 = *arg0
+                                                    .add(64 + 69 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l243 = *arg0
+                                                    .add(64 + 70 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let base250 = l242;
+                                                let len250 = l243;
+                                                let mut result250 = _rt::Vec::with_capacity(len250);
+                                                for i in 0..len250 {
+                                                    let base = base250
+                                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                                    let e250 = {
+                                                        let l244 = *base.add(0).cast::<*mut u8>();
+                                                        let l245 = *base
+                                                            .add(::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len246 = l245;
+                                                        let bytes246 = _rt::Vec::from_raw_parts(
+                                                            l244.cast(),
+                                                            len246,
+                                                            len246,
+                                                        );
+                                                        let l247 = *base
+                                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<*mut u8>();
+                                                        let l248 = *base
+                                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len249 = l248;
+                                                        let bytes249 = _rt::Vec::from_raw_parts(
+                                                            l247.cast(),
+                                                            len249,
+                                                            len249,
+                                                        );
+                                                        super::super::super::super::__with_name0::Pair {
+                                                            name: _rt::string_lift(bytes246),
+                                                            value: _rt::string_lift(bytes249),
+                                                        }
+                                                    };
+                                                    result250.push(e250);
+                                                }
+                                                _rt::cabi_dealloc(
+                                                    base250,
+                                                    len250 * (4 * ::core::mem::size_of::<*const u8>()),
+                                                    ::core::mem::size_of::<*const u8>(),
+                                                );
+                                                let l251 = *arg0
+                                                    .add(64 + 71 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l252 = *arg0
+                                                    .add(64 + 72 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let base256 = l251;
+                                                let len256 = l252;
+                                                let mut result256 = _rt::Vec::with_capacity(len256);
+                                                for i in 0..len256 {
+                                                    let base = base256
+                                                        .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                                                    let e256 = {
+                                                        let l253 = *base.add(0).cast::<*mut u8>();
+                                                        let l254 = *base
+                                                            .add(::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len255 = l254;
+                                                        let bytes255 = _rt::Vec::from_raw_parts(
+                                                            l253.cast(),
+                                                            len255,
+                                                            len255,
+                                                        );
+                                                        _rt::string_lift(bytes255)
+                                                    };
+                                                    result256.push(e256);
+                                                }
+                                                _rt::cabi_dealloc(
+                                                    base256,
+                                                    len256 * (2 * ::core::mem::size_of::<*const u8>()),
+                                                    ::core::mem::size_of::<*const u8>(),
+                                                );
+                                                let l257 = *arg0
+                                                    .add(64 + 73 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l258 = *arg0
+                                                    .add(64 + 74 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let base262 = l257;
+                                                let len262 = l258;
+                                                let mut result262 = _rt::Vec::with_capacity(len262);
+                                                for i in 0..len262 {
+                                                    let base = base262
+                                                        .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                                                    let e262 = {
+                                                        let l259 = *base.add(0).cast::<*mut u8>();
+                                                        let l260 = *base
+                                                            .add(::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len261 = l260;
+                                                        let bytes261 = _rt::Vec::from_raw_parts(
+                                                            l259.cast(),
+                                                            len261,
+                                                            len261,
+                                                        );
+                                                        _rt::string_lift(bytes261)
+                                                    };
+                                                    result262.push(e262);
+                                                }
+                                                _rt::cabi_dealloc(
+                                                    base262,
+                                                    len262 * (2 * ::core::mem::size_of::<*const u8>()),
+                                                    ::core::mem::size_of::<*const u8>(),
+                                                );
+                                                let l263 = *arg0
+                                                    .add(64 + 75 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l264 = *arg0
+                                                    .add(64 + 76 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let base268 = l263;
+                                                let len268 = l264;
+                                                let mut result268 = _rt::Vec::with_capacity(len268);
+                                                for i in 0..len268 {
+                                                    let base = base268
+                                                        .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                                                    let e268 = {
+                                                        let l265 = *base.add(0).cast::<*mut u8>();
+                                                        let l266 = *base
+                                                            .add(::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len267 = l266;
+                                                        let bytes267 = _rt::Vec::from_raw_parts(
+                                                            l265.cast(),
+                                                            len267,
+                                                            len267,
+                                                        );
+                                                        _rt::string_lift(bytes267)
+                                                    };
+                                                    result268.push(e268);
+                                                }
+                                                _rt::cabi_dealloc(
+                                                    base268,
+                                                    len268 * (2 * ::core::mem::size_of::<*const u8>()),
+                                                    ::core::mem::size_of::<*const u8>(),
+                                                );
+                                                let l269 = i32::from(
+                                                    *arg0
+                                                        .add(64 + 77 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::super::__with_name1::ImageConfig {
+                                                    user: _rt::string_lift(bytes232),
+                                                    env: result241,
+                                                    labels: result250,
+                                                    entrypoint: result256,
+                                                    exposed_ports: result262,
+                                                    volumes: result268,
+                                                    created: match l269 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l270 = *arg0
+                                                                    .add(64 + 78 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<*mut u8>();
+                                                                let l271 = *arg0
+                                                                    .add(64 + 79 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<usize>();
+                                                                let len272 = l271;
+                                                                let bytes272 = _rt::Vec::from_raw_parts(
+                                                                    l270.cast(),
+                                                                    len272,
+                                                                    len272,
+                                                                );
+                                                                _rt::string_lift(bytes272)
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    restart: _rt::string_lift(bytes275),
+                                    max_restarts: l276 as u32,
+                                    remove: _rt::bool_lift(l277 as u8),
+                                    detached: _rt::bool_lift(l278 as u8),
+                                    healthcheck: _rt::bool_lift(l279 as u8),
+                                    disk_bytes: match l280 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l281 = *arg0
+                                                    .add(80 + 82 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<i64>();
+                                                l281 as u64
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    shm_bytes: match l282 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l283 = *arg0
+                                                    .add(96 + 82 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<i64>();
+                                                l283 as u64
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    cpu_shares: match l284 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l285 = *arg0
+                                                    .add(112 + 82 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<i64>();
+                                                l285 as u64
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    cpuset: match l286 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l287 = *arg0
+                                                    .add(120 + 83 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l288 = *arg0
+                                                    .add(120 + 84 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len289 = l288;
+                                                let bytes289 = _rt::Vec::from_raw_parts(
+                                                    l287.cast(),
+                                                    len289,
+                                                    len289,
+                                                );
+                                                _rt::string_lift(bytes289)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    cgroup_parent: match l290 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l291 = *arg0
+                                                    .add(120 + 86 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l292 = *arg0
+                                                    .add(120 + 87 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len293 = l292;
+                                                let bytes293 = _rt::Vec::from_raw_parts(
+                                                    l291.cast(),
+                                                    len293,
+                                                    len293,
+                                                );
+                                                _rt::string_lift(bytes293)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    apparmor_profile: match l294 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l295 = *arg0
+                                                    .add(120 + 89 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l296 = *arg0
+                                                    .add(120 + 90 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len297 = l296;
+                                                let bytes297 = _rt::Vec::from_raw_parts(
+                                                    l295.cast(),
+                                                    len297,
+                                                    len297,
+                                                );
+                                                _rt::string_lift(bytes297)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    selinux_label: match l298 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l299 = *arg0
+                                                    .add(120 + 92 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l300 = *arg0
+                                                    .add(120 + 93 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len301 = l300;
+                                                let bytes301 = _rt::Vec::from_raw_parts(
+                                                    l299.cast(),
+                                                    len301,
+                                                    len301,
+                                                );
+                                                _rt::string_lift(bytes301)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    rlimits: result309,
+                                    secrets: result315,
+                                },
                                 super::super::super::super::__with_name0::Caller {
-                                    uid: l229 as u32,
-                                    gid: l230 as u32,
-                                    user: _rt::string_lift(bytes233),
-                                    home: _rt::string_lift(bytes236),
-                                    origin: _rt::string_lift(bytes239),
-                                    tty: _rt::bool_lift(l240 as u8),
-                                    ci: _rt::bool_lift(l241 as u8),
+                                    uid: l316 as u32,
+                                    gid: l317 as u32,
+                                    user: _rt::string_lift(bytes320),
+                                    home: _rt::string_lift(bytes323),
+                                    origin: _rt::string_lift(bytes326),
+                                    tty: _rt::bool_lift(l327 as u8),
+                                    ci: _rt::bool_lift(l328 as u8),
                                 },
                             )
                         };
                         _rt::cabi_dealloc(
                             arg0,
-                            80 + 70 * ::core::mem::size_of::<*const u8>(),
+                            136 + 104 * ::core::mem::size_of::<*const u8>(),
                             8,
                         );
-                        let ptr243 = (&raw mut _RET_AREA.0).cast::<u8>();
-                        let super::super::super::super::__with_name0::Verdict {
-                            decision: decision244,
-                            diagnostics: diagnostics244,
-                            restrictions: restrictions244,
-                            audit: audit244,
-                        } = result242;
-                        *ptr243.add(0).cast::<u8>() = (decision244.clone() as i32) as u8;
-                        let vec250 = diagnostics244;
-                        let len250 = vec250.len();
-                        let layout250 = _rt::alloc::Layout::from_size_align(
-                                vec250.len() * (11 * ::core::mem::size_of::<*const u8>()),
+                        let ptr330 = (&raw mut _RET_AREA.0).cast::<u8>();
+                        let super::super::super::super::__with_name2::Judgement {
+                            decision: decision331,
+                            diagnostics: diagnostics331,
+                            audit: audit331,
+                        } = result329;
+                        *ptr330.add(0).cast::<u8>() = (decision331.clone() as i32) as u8;
+                        let vec337 = diagnostics331;
+                        let len337 = vec337.len();
+                        let layout337 = _rt::alloc::Layout::from_size_align(
+                                vec337.len() * (11 * ::core::mem::size_of::<*const u8>()),
                                 ::core::mem::size_of::<*const u8>(),
                             )
                             .unwrap();
-                        let (result250, _cleanup250) = crate::rt::Cleanup::new(
-                            layout250,
+                        let (result337, _cleanup337) = crate::rt::Cleanup::new(
+                            layout337,
                         );
-                        if let Some(cleanup) = _cleanup250 {
+                        if let Some(cleanup) = _cleanup337 {
                             cleanup.forget();
                         }
-                        for (i, e) in vec250.into_iter().enumerate() {
-                            let base = result250
+                        for (i, e) in vec337.into_iter().enumerate() {
+                            let base = result337
                                 .add(i * (11 * ::core::mem::size_of::<*const u8>()));
                             {
                                 let super::super::super::super::__with_name0::Diagnostic {
-                                    code: code245,
-                                    severity: severity245,
-                                    message: message245,
-                                    path: path245,
-                                    help: help245,
+                                    code: code332,
+                                    severity: severity332,
+                                    message: message332,
+                                    path: path332,
+                                    help: help332,
                                 } = e;
-                                let vec246 = (code245.into_bytes()).into_boxed_slice();
-                                let ptr246 = vec246.as_ptr().cast::<u8>();
-                                let len246 = vec246.len();
-                                ::core::mem::forget(vec246);
+                                let vec333 = (code332.into_bytes()).into_boxed_slice();
+                                let ptr333 = vec333.as_ptr().cast::<u8>();
+                                let len333 = vec333.len();
+                                ::core::mem::forget(vec333);
                                 *base
                                     .add(::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len246;
-                                *base.add(0).cast::<*mut u8>() = ptr246.cast_mut();
+                                    .cast::<usize>() = len333;
+                                *base.add(0).cast::<*mut u8>() = ptr333.cast_mut();
                                 *base
                                     .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<u8>() = (severity245.clone() as i32) as u8;
-                                let vec247 = (message245.into_bytes()).into_boxed_slice();
-                                let ptr247 = vec247.as_ptr().cast::<u8>();
-                                let len247 = vec247.len();
-                                ::core::mem::forget(vec247);
+                                    .cast::<u8>() = (severity332.clone() as i32) as u8;
+                                let vec334 = (message332.into_bytes()).into_boxed_slice();
+                                let ptr334 = vec334.as_ptr().cast::<u8>();
+                                let len334 = vec334.len();
+                                ::core::mem::forget(vec334);
                                 *base
                                     .add(4 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len247;
+                                    .cast::<usize>() = len334;
                                 *base
                                     .add(3 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>() = ptr247.cast_mut();
-                                match path245 {
+                                    .cast::<*mut u8>() = ptr334.cast_mut();
+                                match path332 {
                                     Some(e) => {
                                         *base
                                             .add(5 * ::core::mem::size_of::<*const u8>())
                                             .cast::<u8>() = (1i32) as u8;
-                                        let vec248 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr248 = vec248.as_ptr().cast::<u8>();
-                                        let len248 = vec248.len();
-                                        ::core::mem::forget(vec248);
+                                        let vec335 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr335 = vec335.as_ptr().cast::<u8>();
+                                        let len335 = vec335.len();
+                                        ::core::mem::forget(vec335);
                                         *base
                                             .add(7 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len248;
+                                            .cast::<usize>() = len335;
                                         *base
                                             .add(6 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = ptr248.cast_mut();
+                                            .cast::<*mut u8>() = ptr335.cast_mut();
                                     }
                                     None => {
                                         *base
@@ -1464,21 +1996,21 @@ pub mod exports {
                                             .cast::<u8>() = (0i32) as u8;
                                     }
                                 };
-                                match help245 {
+                                match help332 {
                                     Some(e) => {
                                         *base
                                             .add(8 * ::core::mem::size_of::<*const u8>())
                                             .cast::<u8>() = (1i32) as u8;
-                                        let vec249 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr249 = vec249.as_ptr().cast::<u8>();
-                                        let len249 = vec249.len();
-                                        ::core::mem::forget(vec249);
+                                        let vec336 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr336 = vec336.as_ptr().cast::<u8>();
+                                        let len336 = vec336.len();
+                                        ::core::mem::forget(vec336);
                                         *base
                                             .add(10 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len249;
+                                            .cast::<usize>() = len336;
                                         *base
                                             .add(9 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = ptr249.cast_mut();
+                                            .cast::<*mut u8>() = ptr336.cast_mut();
                                     }
                                     None => {
                                         *base
@@ -1488,475 +2020,60 @@ pub mod exports {
                                 };
                             }
                         }
-                        *ptr243
+                        *ptr330
                             .add(2 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>() = len250;
-                        *ptr243
+                            .cast::<usize>() = len337;
+                        *ptr330
                             .add(::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>() = result250;
-                        let vec277 = restrictions244;
-                        let len277 = vec277.len();
-                        let layout277 = _rt::alloc::Layout::from_size_align(
-                                vec277.len() * 48,
-                                8,
-                            )
-                            .unwrap();
-                        let (result277, _cleanup277) = crate::rt::Cleanup::new(
-                            layout277,
-                        );
-                        if let Some(cleanup) = _cleanup277 {
-                            cleanup.forget();
-                        }
-                        for (i, e) in vec277.into_iter().enumerate() {
-                            let base = result277.add(i * 48);
-                            {
-                                use super::super::super::super::__with_name0::Restriction as V276;
-                                match e {
-                                    V276::DropCapabilities(e) => {
-                                        *base.add(0).cast::<u8>() = (0i32) as u8;
-                                        let vec252 = e;
-                                        let len252 = vec252.len();
-                                        let layout252 = _rt::alloc::Layout::from_size_align(
-                                                vec252.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result252, _cleanup252) = crate::rt::Cleanup::new(
-                                            layout252,
-                                        );
-                                        if let Some(cleanup) = _cleanup252 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec252.into_iter().enumerate() {
-                                            let base = result252
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec251 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr251 = vec251.as_ptr().cast::<u8>();
-                                                let len251 = vec251.len();
-                                                ::core::mem::forget(vec251);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len251;
-                                                *base.add(0).cast::<*mut u8>() = ptr251.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len252;
-                                        *base.add(8).cast::<*mut u8>() = result252;
-                                    }
-                                    V276::KeepOnlyCapabilities(e) => {
-                                        *base.add(0).cast::<u8>() = (1i32) as u8;
-                                        let vec254 = e;
-                                        let len254 = vec254.len();
-                                        let layout254 = _rt::alloc::Layout::from_size_align(
-                                                vec254.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result254, _cleanup254) = crate::rt::Cleanup::new(
-                                            layout254,
-                                        );
-                                        if let Some(cleanup) = _cleanup254 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec254.into_iter().enumerate() {
-                                            let base = result254
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec253 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr253 = vec253.as_ptr().cast::<u8>();
-                                                let len253 = vec253.len();
-                                                ::core::mem::forget(vec253);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len253;
-                                                *base.add(0).cast::<*mut u8>() = ptr253.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len254;
-                                        *base.add(8).cast::<*mut u8>() = result254;
-                                    }
-                                    V276::NoNewPrivileges => {
-                                        *base.add(0).cast::<u8>() = (2i32) as u8;
-                                    }
-                                    V276::ReadOnlyRootfs => {
-                                        *base.add(0).cast::<u8>() = (3i32) as u8;
-                                    }
-                                    V276::TightenMount(e) => {
-                                        *base.add(0).cast::<u8>() = (4i32) as u8;
-                                        let super::super::super::super::__with_name0::MountTighten {
-                                            destination: destination255,
-                                            add_options: add_options255,
-                                        } = e;
-                                        let vec256 = (destination255.into_bytes())
-                                            .into_boxed_slice();
-                                        let ptr256 = vec256.as_ptr().cast::<u8>();
-                                        let len256 = vec256.len();
-                                        ::core::mem::forget(vec256);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len256;
-                                        *base.add(8).cast::<*mut u8>() = ptr256.cast_mut();
-                                        let vec258 = add_options255;
-                                        let len258 = vec258.len();
-                                        let layout258 = _rt::alloc::Layout::from_size_align(
-                                                vec258.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result258, _cleanup258) = crate::rt::Cleanup::new(
-                                            layout258,
-                                        );
-                                        if let Some(cleanup) = _cleanup258 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec258.into_iter().enumerate() {
-                                            let base = result258
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec257 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr257 = vec257.as_ptr().cast::<u8>();
-                                                let len257 = vec257.len();
-                                                ::core::mem::forget(vec257);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len257;
-                                                *base.add(0).cast::<*mut u8>() = ptr257.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 3 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len258;
-                                        *base
-                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = result258;
-                                    }
-                                    V276::RemoveMount(e) => {
-                                        *base.add(0).cast::<u8>() = (5i32) as u8;
-                                        let vec259 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr259 = vec259.as_ptr().cast::<u8>();
-                                        let len259 = vec259.len();
-                                        ::core::mem::forget(vec259);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len259;
-                                        *base.add(8).cast::<*mut u8>() = ptr259.cast_mut();
-                                    }
-                                    V276::MaskPath(e) => {
-                                        *base.add(0).cast::<u8>() = (6i32) as u8;
-                                        let vec260 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr260 = vec260.as_ptr().cast::<u8>();
-                                        let len260 = vec260.len();
-                                        ::core::mem::forget(vec260);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len260;
-                                        *base.add(8).cast::<*mut u8>() = ptr260.cast_mut();
-                                    }
-                                    V276::ReadOnlyPath(e) => {
-                                        *base.add(0).cast::<u8>() = (7i32) as u8;
-                                        let vec261 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr261 = vec261.as_ptr().cast::<u8>();
-                                        let len261 = vec261.len();
-                                        ::core::mem::forget(vec261);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len261;
-                                        *base.add(8).cast::<*mut u8>() = ptr261.cast_mut();
-                                    }
-                                    V276::RemoveDevice(e) => {
-                                        *base.add(0).cast::<u8>() = (8i32) as u8;
-                                        let vec262 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr262 = vec262.as_ptr().cast::<u8>();
-                                        let len262 = vec262.len();
-                                        ::core::mem::forget(vec262);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len262;
-                                        *base.add(8).cast::<*mut u8>() = ptr262.cast_mut();
-                                    }
-                                    V276::SeccompDeny(e) => {
-                                        *base.add(0).cast::<u8>() = (9i32) as u8;
-                                        let super::super::super::super::__with_name0::SeccompRule {
-                                            syscalls: syscalls263,
-                                            action: action263,
-                                            errno: errno263,
-                                        } = e;
-                                        let vec265 = syscalls263;
-                                        let len265 = vec265.len();
-                                        let layout265 = _rt::alloc::Layout::from_size_align(
-                                                vec265.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result265, _cleanup265) = crate::rt::Cleanup::new(
-                                            layout265,
-                                        );
-                                        if let Some(cleanup) = _cleanup265 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec265.into_iter().enumerate() {
-                                            let base = result265
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec264 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr264 = vec264.as_ptr().cast::<u8>();
-                                                let len264 = vec264.len();
-                                                ::core::mem::forget(vec264);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len264;
-                                                *base.add(0).cast::<*mut u8>() = ptr264.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len265;
-                                        *base.add(8).cast::<*mut u8>() = result265;
-                                        *base
-                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<u8>() = (action263.clone() as i32) as u8;
-                                        match errno263 {
-                                            Some(e) => {
-                                                *base
-                                                    .add(12 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<u8>() = (1i32) as u8;
-                                                *base
-                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<i32>() = _rt::as_i32(e);
-                                            }
-                                            None => {
-                                                *base
-                                                    .add(12 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<u8>() = (0i32) as u8;
-                                            }
-                                        };
-                                    }
-                                    V276::SeccompKeepOnly(e) => {
-                                        *base.add(0).cast::<u8>() = (10i32) as u8;
-                                        let vec267 = e;
-                                        let len267 = vec267.len();
-                                        let layout267 = _rt::alloc::Layout::from_size_align(
-                                                vec267.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result267, _cleanup267) = crate::rt::Cleanup::new(
-                                            layout267,
-                                        );
-                                        if let Some(cleanup) = _cleanup267 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec267.into_iter().enumerate() {
-                                            let base = result267
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec266 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr266 = vec266.as_ptr().cast::<u8>();
-                                                let len266 = vec266.len();
-                                                ::core::mem::forget(vec266);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len266;
-                                                *base.add(0).cast::<*mut u8>() = ptr266.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len267;
-                                        *base.add(8).cast::<*mut u8>() = result267;
-                                    }
-                                    V276::EgressOnly(e) => {
-                                        *base.add(0).cast::<u8>() = (11i32) as u8;
-                                        let vec272 = e;
-                                        let len272 = vec272.len();
-                                        let layout272 = _rt::alloc::Layout::from_size_align(
-                                                vec272.len() * (6 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result272, _cleanup272) = crate::rt::Cleanup::new(
-                                            layout272,
-                                        );
-                                        if let Some(cleanup) = _cleanup272 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec272.into_iter().enumerate() {
-                                            let base = result272
-                                                .add(i * (6 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let super::super::super::super::__with_name0::EgressRule {
-                                                    cidr: cidr268,
-                                                    ports: ports268,
-                                                    protocol: protocol268,
-                                                } = e;
-                                                let vec269 = (cidr268.into_bytes()).into_boxed_slice();
-                                                let ptr269 = vec269.as_ptr().cast::<u8>();
-                                                let len269 = vec269.len();
-                                                ::core::mem::forget(vec269);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len269;
-                                                *base.add(0).cast::<*mut u8>() = ptr269.cast_mut();
-                                                let vec270 = <_ as Into<_rt::Vec<_>>>::into(ports268)
-                                                    .into_boxed_slice();
-                                                let ptr270 = vec270.as_ptr().cast::<u8>();
-                                                let len270 = vec270.len();
-                                                ::core::mem::forget(vec270);
-                                                *base
-                                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len270;
-                                                *base
-                                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>() = ptr270.cast_mut();
-                                                let vec271 = (protocol268.into_bytes()).into_boxed_slice();
-                                                let ptr271 = vec271.as_ptr().cast::<u8>();
-                                                let len271 = vec271.len();
-                                                ::core::mem::forget(vec271);
-                                                *base
-                                                    .add(5 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len271;
-                                                *base
-                                                    .add(4 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>() = ptr271.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len272;
-                                        *base.add(8).cast::<*mut u8>() = result272;
-                                    }
-                                    V276::NoNetwork => {
-                                        *base.add(0).cast::<u8>() = (12i32) as u8;
-                                    }
-                                    V276::Limit(e) => {
-                                        *base.add(0).cast::<u8>() = (13i32) as u8;
-                                        let super::super::super::super::__with_name0::Limits {
-                                            memory_bytes: memory_bytes273,
-                                            pids: pids273,
-                                            cpu_millis: cpu_millis273,
-                                            nofile: nofile273,
-                                        } = e;
-                                        match memory_bytes273 {
-                                            Some(e) => {
-                                                *base.add(8).cast::<u8>() = (1i32) as u8;
-                                                *base.add(16).cast::<i64>() = _rt::as_i64(e);
-                                            }
-                                            None => {
-                                                *base.add(8).cast::<u8>() = (0i32) as u8;
-                                            }
-                                        };
-                                        match pids273 {
-                                            Some(e) => {
-                                                *base.add(24).cast::<u8>() = (1i32) as u8;
-                                                *base.add(28).cast::<i32>() = _rt::as_i32(e);
-                                            }
-                                            None => {
-                                                *base.add(24).cast::<u8>() = (0i32) as u8;
-                                            }
-                                        };
-                                        match cpu_millis273 {
-                                            Some(e) => {
-                                                *base.add(32).cast::<u8>() = (1i32) as u8;
-                                                *base.add(36).cast::<i32>() = _rt::as_i32(e);
-                                            }
-                                            None => {
-                                                *base.add(32).cast::<u8>() = (0i32) as u8;
-                                            }
-                                        };
-                                        match nofile273 {
-                                            Some(e) => {
-                                                *base.add(40).cast::<u8>() = (1i32) as u8;
-                                                *base.add(44).cast::<i32>() = _rt::as_i32(e);
-                                            }
-                                            None => {
-                                                *base.add(40).cast::<u8>() = (0i32) as u8;
-                                            }
-                                        };
-                                    }
-                                    V276::UnsetEnv(e) => {
-                                        *base.add(0).cast::<u8>() = (14i32) as u8;
-                                        let vec274 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr274 = vec274.as_ptr().cast::<u8>();
-                                        let len274 = vec274.len();
-                                        ::core::mem::forget(vec274);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len274;
-                                        *base.add(8).cast::<*mut u8>() = ptr274.cast_mut();
-                                    }
-                                    V276::RequireDigest(e) => {
-                                        *base.add(0).cast::<u8>() = (15i32) as u8;
-                                        let vec275 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr275 = vec275.as_ptr().cast::<u8>();
-                                        let len275 = vec275.len();
-                                        ::core::mem::forget(vec275);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len275;
-                                        *base.add(8).cast::<*mut u8>() = ptr275.cast_mut();
-                                    }
-                                }
-                            }
-                        }
-                        *ptr243
-                            .add(4 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>() = len277;
-                        *ptr243
-                            .add(3 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>() = result277;
-                        let vec281 = audit244;
-                        let len281 = vec281.len();
-                        let layout281 = _rt::alloc::Layout::from_size_align(
-                                vec281.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            .cast::<*mut u8>() = result337;
+                        let vec341 = audit331;
+                        let len341 = vec341.len();
+                        let layout341 = _rt::alloc::Layout::from_size_align(
+                                vec341.len() * (4 * ::core::mem::size_of::<*const u8>()),
                                 ::core::mem::size_of::<*const u8>(),
                             )
                             .unwrap();
-                        let (result281, _cleanup281) = crate::rt::Cleanup::new(
-                            layout281,
+                        let (result341, _cleanup341) = crate::rt::Cleanup::new(
+                            layout341,
                         );
-                        if let Some(cleanup) = _cleanup281 {
+                        if let Some(cleanup) = _cleanup341 {
                             cleanup.forget();
                         }
-                        for (i, e) in vec281.into_iter().enumerate() {
-                            let base = result281
+                        for (i, e) in vec341.into_iter().enumerate() {
+                            let base = result341
                                 .add(i * (4 * ::core::mem::size_of::<*const u8>()));
                             {
                                 let super::super::super::super::__with_name0::Pair {
-                                    name: name278,
-                                    value: value278,
+                                    name: name338,
+                                    value: value338,
                                 } = e;
-                                let vec279 = (name278.into_bytes()).into_boxed_slice();
-                                let ptr279 = vec279.as_ptr().cast::<u8>();
-                                let len279 = vec279.len();
-                                ::core::mem::forget(vec279);
+                                let vec339 = (name338.into_bytes()).into_boxed_slice();
+                                let ptr339 = vec339.as_ptr().cast::<u8>();
+                                let len339 = vec339.len();
+                                ::core::mem::forget(vec339);
                                 *base
                                     .add(::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len279;
-                                *base.add(0).cast::<*mut u8>() = ptr279.cast_mut();
-                                let vec280 = (value278.into_bytes()).into_boxed_slice();
-                                let ptr280 = vec280.as_ptr().cast::<u8>();
-                                let len280 = vec280.len();
-                                ::core::mem::forget(vec280);
+                                    .cast::<usize>() = len339;
+                                *base.add(0).cast::<*mut u8>() = ptr339.cast_mut();
+                                let vec340 = (value338.into_bytes()).into_boxed_slice();
+                                let ptr340 = vec340.as_ptr().cast::<u8>();
+                                let len340 = vec340.len();
+                                ::core::mem::forget(vec340);
                                 *base
                                     .add(3 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len280;
+                                    .cast::<usize>() = len340;
                                 *base
                                     .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>() = ptr280.cast_mut();
+                                    .cast::<*mut u8>() = ptr340.cast_mut();
                             }
                         }
-                        *ptr243
-                            .add(6 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>() = len281;
-                        *ptr243
-                            .add(5 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>() = result281;
-                        ptr243
+                        *ptr330
+                            .add(4 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>() = len341;
+                        *ptr330
+                            .add(3 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>() = result341;
+                        ptr330
                     }
                 }
                 #[doc(hidden)]
@@ -2034,297 +2151,67 @@ pub mod exports {
                         let l14 = *arg0
                             .add(4 * ::core::mem::size_of::<*const u8>())
                             .cast::<usize>();
-                        let base65 = l13;
-                        let len65 = l14;
-                        for i in 0..len65 {
-                            let base = base65.add(i * 48);
-                            {
-                                let l15 = i32::from(*base.add(0).cast::<u8>());
-                                match l15 {
-                                    0 => {
-                                        let l16 = *base.add(8).cast::<*mut u8>();
-                                        let l17 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let base20 = l16;
-                                        let len20 = l17;
-                                        for i in 0..len20 {
-                                            let base = base20
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let l18 = *base.add(0).cast::<*mut u8>();
-                                                let l19 = *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l18, l19, 1);
-                                            }
-                                        }
-                                        _rt::cabi_dealloc(
-                                            base20,
-                                            len20 * (2 * ::core::mem::size_of::<*const u8>()),
-                                            ::core::mem::size_of::<*const u8>(),
-                                        );
-                                    }
-                                    1 => {
-                                        let l21 = *base.add(8).cast::<*mut u8>();
-                                        let l22 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let base25 = l21;
-                                        let len25 = l22;
-                                        for i in 0..len25 {
-                                            let base = base25
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let l23 = *base.add(0).cast::<*mut u8>();
-                                                let l24 = *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l23, l24, 1);
-                                            }
-                                        }
-                                        _rt::cabi_dealloc(
-                                            base25,
-                                            len25 * (2 * ::core::mem::size_of::<*const u8>()),
-                                            ::core::mem::size_of::<*const u8>(),
-                                        );
-                                    }
-                                    2 => {}
-                                    3 => {}
-                                    4 => {
-                                        let l26 = *base.add(8).cast::<*mut u8>();
-                                        let l27 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l26, l27, 1);
-                                        let l28 = *base
-                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>();
-                                        let l29 = *base
-                                            .add(8 + 3 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let base32 = l28;
-                                        let len32 = l29;
-                                        for i in 0..len32 {
-                                            let base = base32
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let l30 = *base.add(0).cast::<*mut u8>();
-                                                let l31 = *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l30, l31, 1);
-                                            }
-                                        }
-                                        _rt::cabi_dealloc(
-                                            base32,
-                                            len32 * (2 * ::core::mem::size_of::<*const u8>()),
-                                            ::core::mem::size_of::<*const u8>(),
-                                        );
-                                    }
-                                    5 => {
-                                        let l33 = *base.add(8).cast::<*mut u8>();
-                                        let l34 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l33, l34, 1);
-                                    }
-                                    6 => {
-                                        let l35 = *base.add(8).cast::<*mut u8>();
-                                        let l36 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l35, l36, 1);
-                                    }
-                                    7 => {
-                                        let l37 = *base.add(8).cast::<*mut u8>();
-                                        let l38 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l37, l38, 1);
-                                    }
-                                    8 => {
-                                        let l39 = *base.add(8).cast::<*mut u8>();
-                                        let l40 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l39, l40, 1);
-                                    }
-                                    9 => {
-                                        let l41 = *base.add(8).cast::<*mut u8>();
-                                        let l42 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let base45 = l41;
-                                        let len45 = l42;
-                                        for i in 0..len45 {
-                                            let base = base45
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let l43 = *base.add(0).cast::<*mut u8>();
-                                                let l44 = *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l43, l44, 1);
-                                            }
-                                        }
-                                        _rt::cabi_dealloc(
-                                            base45,
-                                            len45 * (2 * ::core::mem::size_of::<*const u8>()),
-                                            ::core::mem::size_of::<*const u8>(),
-                                        );
-                                    }
-                                    10 => {
-                                        let l46 = *base.add(8).cast::<*mut u8>();
-                                        let l47 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let base50 = l46;
-                                        let len50 = l47;
-                                        for i in 0..len50 {
-                                            let base = base50
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let l48 = *base.add(0).cast::<*mut u8>();
-                                                let l49 = *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l48, l49, 1);
-                                            }
-                                        }
-                                        _rt::cabi_dealloc(
-                                            base50,
-                                            len50 * (2 * ::core::mem::size_of::<*const u8>()),
-                                            ::core::mem::size_of::<*const u8>(),
-                                        );
-                                    }
-                                    11 => {
-                                        let l51 = *base.add(8).cast::<*mut u8>();
-                                        let l52 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let base60 = l51;
-                                        let len60 = l52;
-                                        for i in 0..len60 {
-                                            let base = base60
-                                                .add(i * (6 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let l53 = *base.add(0).cast::<*mut u8>();
-                                                let l54 = *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l53, l54, 1);
-                                                let l55 = *base
-                                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l56 = *base
-                                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let base57 = l55;
-                                                let len57 = l56;
-                                                _rt::cabi_dealloc(base57, len57 * 2, 2);
-                                                let l58 = *base
-                                                    .add(4 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l59 = *base
-                                                    .add(5 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l58, l59, 1);
-                                            }
-                                        }
-                                        _rt::cabi_dealloc(
-                                            base60,
-                                            len60 * (6 * ::core::mem::size_of::<*const u8>()),
-                                            ::core::mem::size_of::<*const u8>(),
-                                        );
-                                    }
-                                    12 => {}
-                                    13 => {}
-                                    14 => {
-                                        let l61 = *base.add(8).cast::<*mut u8>();
-                                        let l62 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l61, l62, 1);
-                                    }
-                                    _ => {
-                                        let l63 = *base.add(8).cast::<*mut u8>();
-                                        let l64 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l63, l64, 1);
-                                    }
-                                }
-                            }
-                        }
-                        _rt::cabi_dealloc(base65, len65 * 48, 8);
-                        let l66 = *arg0
-                            .add(5 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>();
-                        let l67 = *arg0
-                            .add(6 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
-                        let base72 = l66;
-                        let len72 = l67;
-                        for i in 0..len72 {
-                            let base = base72
+                        let base19 = l13;
+                        let len19 = l14;
+                        for i in 0..len19 {
+                            let base = base19
                                 .add(i * (4 * ::core::mem::size_of::<*const u8>()));
                             {
-                                let l68 = *base.add(0).cast::<*mut u8>();
-                                let l69 = *base
+                                let l15 = *base.add(0).cast::<*mut u8>();
+                                let l16 = *base
                                     .add(::core::mem::size_of::<*const u8>())
                                     .cast::<usize>();
-                                _rt::cabi_dealloc(l68, l69, 1);
-                                let l70 = *base
+                                _rt::cabi_dealloc(l15, l16, 1);
+                                let l17 = *base
                                     .add(2 * ::core::mem::size_of::<*const u8>())
                                     .cast::<*mut u8>();
-                                let l71 = *base
+                                let l18 = *base
                                     .add(3 * ::core::mem::size_of::<*const u8>())
                                     .cast::<usize>();
-                                _rt::cabi_dealloc(l70, l71, 1);
+                                _rt::cabi_dealloc(l17, l18, 1);
                             }
                         }
                         _rt::cabi_dealloc(
-                            base72,
-                            len72 * (4 * ::core::mem::size_of::<*const u8>()),
+                            base19,
+                            len19 * (4 * ::core::mem::size_of::<*const u8>()),
                             ::core::mem::size_of::<*const u8>(),
                         );
                     }
                 }
                 pub trait Guest {
-                    /// Before a process joins a running container, given as it was admitted. Allow or deny.
                     #[allow(async_fn_in_trait)]
                     fn on_exec(
                         request: Request,
                         container: Container,
+                        facts: ContainerFacts,
                         caller: Caller,
-                    ) -> Verdict;
+                    ) -> Judgement;
                 }
                 #[doc(hidden)]
                 #[macro_export]
-                macro_rules! __export_rlrun_policy_exec_0_1_0_cabi {
+                macro_rules! __export_rlrun_policy_exec_0_2_0_cabi {
                     ($ty:ident with_types_in $($path_to_types:tt)*) => {
                         const _ : () = { #[unsafe (export_name =
-                        "rlrun:policy/exec@0.1.0#on-exec")] unsafe extern "C" fn
+                        "rlrun:policy/exec@0.2.0#on-exec")] unsafe extern "C" fn
                         export_on_exec(arg0 : * mut u8,) -> * mut u8 { unsafe {
                         $($path_to_types)*:: _export_on_exec_cabi::<$ty > (arg0) } }
                         #[unsafe (export_name =
-                        "cabi_post_rlrun:policy/exec@0.1.0#on-exec")] unsafe extern "C"
+                        "cabi_post_rlrun:policy/exec@0.2.0#on-exec")] unsafe extern "C"
                         fn _post_return_on_exec(arg0 : * mut u8,) { unsafe {
                         $($path_to_types)*:: __post_return_on_exec::<$ty > (arg0) } } };
                     };
                 }
                 #[doc(hidden)]
-                pub use __export_rlrun_policy_exec_0_1_0_cabi;
+                pub use __export_rlrun_policy_exec_0_2_0_cabi;
                 #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                 #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
                 struct _RetArea(
                     [::core::mem::MaybeUninit<
                         u8,
-                    >; 7 * ::core::mem::size_of::<*const u8>()],
+                    >; 5 * ::core::mem::size_of::<*const u8>()],
                 );
                 static mut _RET_AREA: _RetArea = _RetArea(
-                    [::core::mem::MaybeUninit::uninit(); 7
+                    [::core::mem::MaybeUninit::uninit(); 5
                         * ::core::mem::size_of::<*const u8>()],
                 );
             }
@@ -2375,88 +2262,6 @@ mod _rt {
         }
     }
     pub use alloc_crate::alloc;
-    pub fn as_i32<T: AsI32>(t: T) -> i32 {
-        t.as_i32()
-    }
-    pub trait AsI32 {
-        fn as_i32(self) -> i32;
-    }
-    impl<'a, T: Copy + AsI32> AsI32 for &'a T {
-        fn as_i32(self) -> i32 {
-            (*self).as_i32()
-        }
-    }
-    impl AsI32 for i32 {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-    impl AsI32 for u32 {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-    impl AsI32 for i16 {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-    impl AsI32 for u16 {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-    impl AsI32 for i8 {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-    impl AsI32 for u8 {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-    impl AsI32 for char {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-    impl AsI32 for usize {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-    pub fn as_i64<T: AsI64>(t: T) -> i64 {
-        t.as_i64()
-    }
-    pub trait AsI64 {
-        fn as_i64(self) -> i64;
-    }
-    impl<'a, T: Copy + AsI64> AsI64 for &'a T {
-        fn as_i64(self) -> i64 {
-            (*self).as_i64()
-        }
-    }
-    impl AsI64 for i64 {
-        #[inline]
-        fn as_i64(self) -> i64 {
-            self as i64
-        }
-    }
-    impl AsI64 for u64 {
-        #[inline]
-        fn as_i64(self) -> i64 {
-            self as i64
-        }
-    }
     extern crate alloc as alloc_crate;
 }
 /// Generates `#[unsafe(no_mangle)]` functions to export the specified type as
@@ -2484,15 +2289,16 @@ macro_rules! __export_exec_hook_impl {
     };
     ($ty:ident with_types_in $($path_to_types_root:tt)*) => {
         $($path_to_types_root)*::
-        exports::rlrun::policy::exec::__export_rlrun_policy_exec_0_1_0_cabi!($ty
-        with_types_in $($path_to_types_root)*:: exports::rlrun::policy::exec); const _ :
-        () = { #[rustfmt::skip] #[cfg(target_arch = "wasm32")] #[unsafe (link_section =
-        "component-type:wit-bindgen:0.61.1:rlrun:policy@0.1.0:exec-hook:imports and exports")]
+        exports::rlrun::policy0_2_0::exec::__export_rlrun_policy_exec_0_2_0_cabi!($ty
+        with_types_in $($path_to_types_root)*:: exports::rlrun::policy0_2_0::exec); const
+        _ : () = { #[rustfmt::skip] #[cfg(target_arch = "wasm32")] #[unsafe (link_section
+        =
+        "component-type:wit-bindgen:0.61.1:rlrun:policy@0.2.0:exec-hook:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 2061] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 2927] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x8d\x0f\x01A\x02\x01\
-A\x08\x01B7\x01m\x05\x04info\x03low\x06medium\x04high\x08critical\x04\0\x08sever\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xef\x15\x01A\x02\x01\
+A\x0f\x01B7\x01m\x05\x04info\x03low\x06medium\x04high\x08critical\x04\0\x08sever\
 ity\x03\0\0\x01ks\x01r\x05\x04codes\x08severity\x01\x07messages\x04path\x02\x04h\
 elp\x02\x04\0\x0adiagnostic\x03\0\x03\x01r\x02\x04names\x05values\x04\0\x04pair\x03\
 \0\x05\x01r\x03\x09references\x06digests\x08platforms\x04\0\x09image-ref\x03\0\x07\
@@ -2524,16 +2330,35 @@ mount\x01s\0\x09mask-path\x01s\0\x0eread-only-path\x01s\0\x0dremove-device\x01s\
 no-network\0\0\x05limit\x01\x15\0\x09unset-env\x01s\0\x0erequire-digest\x01s\0\x04\
 \0\x0brestriction\x03\0/\x01m\x03\x05allow\x04deny\x07abstain\x04\0\x08decision\x03\
 \01\x01p\x04\x01p0\x01r\x04\x08decision2\x0bdiagnostics3\x0crestrictions4\x05aud\
-it!\x04\0\x07verdict\x03\05\x03\0\x18rlrun:policy/types@0.1.0\x05\0\x02\x03\0\0\x07\
-verdict\x02\x03\0\0\x09container\x02\x03\0\0\x06caller\x02\x03\0\0\x04pair\x01B\x0e\
-\x02\x03\x02\x01\x01\x04\0\x07verdict\x03\0\0\x02\x03\x02\x01\x02\x04\0\x09conta\
-iner\x03\0\x02\x02\x03\x02\x01\x03\x04\0\x06caller\x03\0\x04\x02\x03\x02\x01\x04\
-\x04\0\x04pair\x03\0\x06\x01ps\x01p\x07\x01r\x06\x0ccontainer-ids\x04args\x08\x03\
-env\x09\x03uidy\x03tty\x7f\x0aprivileged\x7f\x04\0\x07request\x03\0\x0a\x01@\x03\
-\x07request\x0b\x09container\x03\x06caller\x05\0\x01\x04\0\x07on-exec\x01\x0c\x04\
-\0\x17rlrun:policy/exec@0.1.0\x05\x05\x04\0\x1crlrun:policy/exec-hook@0.1.0\x04\0\
-\x0b\x0f\x01\0\x09exec-hook\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dw\
-it-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
+it!\x04\0\x07verdict\x03\05\x03\0\x18rlrun:policy/types@0.1.0\x05\0\x02\x03\0\0\x04\
+pair\x01B\x19\x02\x03\x02\x01\x01\x04\0\x04pair\x03\0\0\x01p\x01\x01ps\x01ks\x01\
+r\x07\x04users\x03env\x02\x06labels\x02\x0aentrypoint\x03\x0dexposed-ports\x03\x07\
+volumes\x03\x07created\x04\x04\0\x0cimage-config\x03\0\x05\x01r\x03\x04kinds\x04\
+hardw\x04softw\x04\0\x06rlimit\x03\0\x07\x01k\x06\x01kw\x01p\x08\x01r\x0f\x0cima\
+ge-config\x09\x07restarts\x0cmax-restartsy\x06remove\x7f\x08detached\x7f\x0bheal\
+thcheck\x7f\x0adisk-bytes\x0a\x09shm-bytes\x0a\x0acpu-shares\x0a\x06cpuset\x04\x0d\
+cgroup-parent\x04\x10apparmor-profile\x04\x0dselinux-label\x04\x07rlimits\x0b\x07\
+secrets\x03\x04\0\x0fcontainer-facts\x03\0\x0c\x01r\x03\x06digests\x0amedia-type\
+s\x0asize-bytesw\x04\0\x05layer\x03\0\x0e\x01r\x04\x0acreated-bys\x07comments\x07\
+created\x04\x0bempty-layer\x7f\x04\0\x0dhistory-entry\x03\0\x10\x01r\x02\x06dige\
+sts\x0amedia-types\x04\0\x0battestation\x03\0\x12\x01p\x0f\x01p\x11\x01p\x13\x01\
+r\x07\x08manifests\x06configs\x0amedia-types\x0bannotations\x02\x06layers\x14\x07\
+history\x15\x0cattestations\x16\x04\0\x0bimage-facts\x03\0\x17\x03\0\x18rlrun:po\
+licy/facts@0.2.0\x05\x02\x02\x03\0\0\x08decision\x02\x03\0\0\x0adiagnostic\x01B\x0a\
+\x02\x03\x02\x01\x03\x04\0\x08decision\x03\0\0\x02\x03\x02\x01\x04\x04\0\x0adiag\
+nostic\x03\0\x02\x02\x03\x02\x01\x01\x04\0\x04pair\x03\0\x04\x01p\x03\x01p\x05\x01\
+r\x03\x08decision\x01\x0bdiagnostics\x06\x05audit\x07\x04\0\x09judgement\x03\0\x08\
+\x03\0\x1arlrun:policy/answers@0.2.0\x05\x05\x02\x03\0\0\x09container\x02\x03\0\0\
+\x06caller\x02\x03\0\x01\x0fcontainer-facts\x02\x03\0\x02\x09judgement\x01B\x10\x02\
+\x03\x02\x01\x06\x04\0\x09container\x03\0\0\x02\x03\x02\x01\x07\x04\0\x06caller\x03\
+\0\x02\x02\x03\x02\x01\x01\x04\0\x04pair\x03\0\x04\x02\x03\x02\x01\x08\x04\0\x0f\
+container-facts\x03\0\x06\x02\x03\x02\x01\x09\x04\0\x09judgement\x03\0\x08\x01ps\
+\x01p\x05\x01r\x06\x0ccontainer-ids\x04args\x0a\x03env\x0b\x03uidy\x03tty\x7f\x0a\
+privileged\x7f\x04\0\x07request\x03\0\x0c\x01@\x04\x07request\x0d\x09container\x01\
+\x05facts\x07\x06caller\x03\0\x09\x04\0\x07on-exec\x01\x0e\x04\0\x17rlrun:policy\
+/exec@0.2.0\x05\x0a\x04\0\x1crlrun:policy/exec-hook@0.2.0\x04\0\x0b\x0f\x01\0\x09\
+exec-hook\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.\
+258.3\x10wit-bindgen-rust\x060.61.1";
         };
     };
 }
@@ -2542,13 +2367,13 @@ pub use __export_exec_hook_impl as export_exec;
 #[rustfmt::skip]
 #[cfg(target_arch = "wasm32")]
 #[unsafe(
-    link_section = "component-type:wit-bindgen:0.61.1:rlrun:policy@0.1.0:exec-hook-with-all-of-its-exports-removed:encoded world"
+    link_section = "component-type:wit-bindgen:0.61.1:rlrun:policy@0.2.0:exec-hook-with-all-of-its-exports-removed:encoded world"
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1864] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xa8\x0d\x01A\x02\x01\
-A\x02\x01B7\x01m\x05\x04info\x03low\x06medium\x04high\x08critical\x04\0\x08sever\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 2682] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xda\x13\x01A\x02\x01\
+A\x09\x01B7\x01m\x05\x04info\x03low\x06medium\x04high\x08critical\x04\0\x08sever\
 ity\x03\0\0\x01ks\x01r\x05\x04codes\x08severity\x01\x07messages\x04path\x02\x04h\
 elp\x02\x04\0\x0adiagnostic\x03\0\x03\x01r\x02\x04names\x05values\x04\0\x04pair\x03\
 \0\x05\x01r\x03\x09references\x06digests\x08platforms\x04\0\x09image-ref\x03\0\x07\
@@ -2580,10 +2405,28 @@ mount\x01s\0\x09mask-path\x01s\0\x0eread-only-path\x01s\0\x0dremove-device\x01s\
 no-network\0\0\x05limit\x01\x15\0\x09unset-env\x01s\0\x0erequire-digest\x01s\0\x04\
 \0\x0brestriction\x03\0/\x01m\x03\x05allow\x04deny\x07abstain\x04\0\x08decision\x03\
 \01\x01p\x04\x01p0\x01r\x04\x08decision2\x0bdiagnostics3\x0crestrictions4\x05aud\
-it!\x04\0\x07verdict\x03\05\x03\0\x18rlrun:policy/types@0.1.0\x05\0\x04\0<rlrun:\
-policy/exec-hook-with-all-of-its-exports-removed@0.1.0\x04\0\x0b/\x01\0)exec-hoo\
-k-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\
-\x0dwit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
+it!\x04\0\x07verdict\x03\05\x03\0\x18rlrun:policy/types@0.1.0\x05\0\x02\x03\0\0\x04\
+pair\x01B\x19\x02\x03\x02\x01\x01\x04\0\x04pair\x03\0\0\x01p\x01\x01ps\x01ks\x01\
+r\x07\x04users\x03env\x02\x06labels\x02\x0aentrypoint\x03\x0dexposed-ports\x03\x07\
+volumes\x03\x07created\x04\x04\0\x0cimage-config\x03\0\x05\x01r\x03\x04kinds\x04\
+hardw\x04softw\x04\0\x06rlimit\x03\0\x07\x01k\x06\x01kw\x01p\x08\x01r\x0f\x0cima\
+ge-config\x09\x07restarts\x0cmax-restartsy\x06remove\x7f\x08detached\x7f\x0bheal\
+thcheck\x7f\x0adisk-bytes\x0a\x09shm-bytes\x0a\x0acpu-shares\x0a\x06cpuset\x04\x0d\
+cgroup-parent\x04\x10apparmor-profile\x04\x0dselinux-label\x04\x07rlimits\x0b\x07\
+secrets\x03\x04\0\x0fcontainer-facts\x03\0\x0c\x01r\x03\x06digests\x0amedia-type\
+s\x0asize-bytesw\x04\0\x05layer\x03\0\x0e\x01r\x04\x0acreated-bys\x07comments\x07\
+created\x04\x0bempty-layer\x7f\x04\0\x0dhistory-entry\x03\0\x10\x01r\x02\x06dige\
+sts\x0amedia-types\x04\0\x0battestation\x03\0\x12\x01p\x0f\x01p\x11\x01p\x13\x01\
+r\x07\x08manifests\x06configs\x0amedia-types\x0bannotations\x02\x06layers\x14\x07\
+history\x15\x0cattestations\x16\x04\0\x0bimage-facts\x03\0\x17\x03\0\x18rlrun:po\
+licy/facts@0.2.0\x05\x02\x02\x03\0\0\x08decision\x02\x03\0\0\x0adiagnostic\x01B\x0a\
+\x02\x03\x02\x01\x03\x04\0\x08decision\x03\0\0\x02\x03\x02\x01\x04\x04\0\x0adiag\
+nostic\x03\0\x02\x02\x03\x02\x01\x01\x04\0\x04pair\x03\0\x04\x01p\x03\x01p\x05\x01\
+r\x03\x08decision\x01\x0bdiagnostics\x06\x05audit\x07\x04\0\x09judgement\x03\0\x08\
+\x03\0\x1arlrun:policy/answers@0.2.0\x05\x05\x04\0<rlrun:policy/exec-hook-with-a\
+ll-of-its-exports-removed@0.2.0\x04\0\x0b/\x01\0)exec-hook-with-all-of-its-expor\
+ts-removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070\
+.258.3\x10wit-bindgen-rust\x060.61.1";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

@@ -2,36 +2,39 @@
 // Options used:
 //   * runtime_path: "crate::rt"
 //   * additional derives [""]
-//   * with "rlrun:policy/types@0.1.0" = "crate::bindings::capabilities::rlrun::policy::types"
+//   * with "rlrun:policy/types@0.1.0" = "crate::bindings::capabilities::rlrun::policy0_1_0::types"
+//   * with "rlrun:policy/facts@0.2.0" = "crate::bindings::capabilities::rlrun::policy0_2_0::facts"
+//   * with "rlrun:policy/answers@0.2.0" = "crate::bindings::capabilities::rlrun::policy0_2_0::answers"
 //   * default-bindings-module: "$crate::bindings::image"
 //   * export-macro-name: export_image
 //   * pub-export-macro
 #[allow(unfulfilled_lint_expectations, unused_imports)]
-use crate::bindings::capabilities::rlrun::policy::types as __with_name0;
+use crate::bindings::capabilities::rlrun::policy0_1_0::types as __with_name0;
+#[allow(unfulfilled_lint_expectations, unused_imports)]
+use crate::bindings::capabilities::rlrun::policy0_2_0::facts as __with_name1;
+#[allow(unfulfilled_lint_expectations, unused_imports)]
+use crate::bindings::capabilities::rlrun::policy0_2_0::answers as __with_name2;
 #[rustfmt::skip]
 #[allow(dead_code, clippy::all)]
 pub mod exports {
     pub mod rlrun {
-        pub mod policy {
-            /// Allow and deny only: there is nothing to tighten yet.
+        pub mod policy0_2_0 {
             #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
             pub mod image {
                 #[used]
                 #[doc(hidden)]
                 static __FORCE_SECTION_REF: fn() = super::super::super::super::__link_custom_section_describing_imports;
                 use super::super::super::super::_rt;
-                pub type Verdict = super::super::super::super::__with_name0::Verdict;
                 pub type ImageRef = super::super::super::super::__with_name0::ImageRef;
                 pub type Signature = super::super::super::super::__with_name0::Signature;
                 pub type Caller = super::super::super::super::__with_name0::Caller;
                 pub type Pair = super::super::super::super::__with_name0::Pair;
-                /// Before any byte is fetched.
+                pub type ImageFacts = super::super::super::super::__with_name1::ImageFacts;
+                pub type Judgement = super::super::super::super::__with_name2::Judgement;
                 #[derive(Clone)]
                 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
                 pub struct Pull {
-                    /// The digest is empty unless the user named one.
                     pub image: ImageRef,
-                    /// Plain http, or TLS without verification.
                     pub insecure: bool,
                     pub mirror: ::core::option::Option<_rt::String>,
                 }
@@ -223,10 +226,9 @@ pub mod exports {
                             ::core::mem::size_of::<*const u8>(),
                         );
                         let ptr28 = (&raw mut _RET_AREA.0).cast::<u8>();
-                        let super::super::super::super::__with_name0::Verdict {
+                        let super::super::super::super::__with_name2::Judgement {
                             decision: decision29,
                             diagnostics: diagnostics29,
-                            restrictions: restrictions29,
                             audit: audit29,
                         } = result27;
                         *ptr28.add(0).cast::<u8>() = (decision29.clone() as i32) as u8;
@@ -325,463 +327,51 @@ pub mod exports {
                         *ptr28
                             .add(::core::mem::size_of::<*const u8>())
                             .cast::<*mut u8>() = result35;
-                        let vec62 = restrictions29;
-                        let len62 = vec62.len();
-                        let layout62 = _rt::alloc::Layout::from_size_align(
-                                vec62.len() * 48,
-                                8,
+                        let vec39 = audit29;
+                        let len39 = vec39.len();
+                        let layout39 = _rt::alloc::Layout::from_size_align(
+                                vec39.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                                ::core::mem::size_of::<*const u8>(),
                             )
                             .unwrap();
-                        let (result62, _cleanup62) = crate::rt::Cleanup::new(layout62);
-                        if let Some(cleanup) = _cleanup62 {
+                        let (result39, _cleanup39) = crate::rt::Cleanup::new(layout39);
+                        if let Some(cleanup) = _cleanup39 {
                             cleanup.forget();
                         }
-                        for (i, e) in vec62.into_iter().enumerate() {
-                            let base = result62.add(i * 48);
+                        for (i, e) in vec39.into_iter().enumerate() {
+                            let base = result39
+                                .add(i * (4 * ::core::mem::size_of::<*const u8>()));
                             {
-                                use super::super::super::super::__with_name0::Restriction as V61;
-                                match e {
-                                    V61::DropCapabilities(e) => {
-                                        *base.add(0).cast::<u8>() = (0i32) as u8;
-                                        let vec37 = e;
-                                        let len37 = vec37.len();
-                                        let layout37 = _rt::alloc::Layout::from_size_align(
-                                                vec37.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result37, _cleanup37) = crate::rt::Cleanup::new(
-                                            layout37,
-                                        );
-                                        if let Some(cleanup) = _cleanup37 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec37.into_iter().enumerate() {
-                                            let base = result37
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec36 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr36 = vec36.as_ptr().cast::<u8>();
-                                                let len36 = vec36.len();
-                                                ::core::mem::forget(vec36);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len36;
-                                                *base.add(0).cast::<*mut u8>() = ptr36.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len37;
-                                        *base.add(8).cast::<*mut u8>() = result37;
-                                    }
-                                    V61::KeepOnlyCapabilities(e) => {
-                                        *base.add(0).cast::<u8>() = (1i32) as u8;
-                                        let vec39 = e;
-                                        let len39 = vec39.len();
-                                        let layout39 = _rt::alloc::Layout::from_size_align(
-                                                vec39.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result39, _cleanup39) = crate::rt::Cleanup::new(
-                                            layout39,
-                                        );
-                                        if let Some(cleanup) = _cleanup39 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec39.into_iter().enumerate() {
-                                            let base = result39
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec38 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr38 = vec38.as_ptr().cast::<u8>();
-                                                let len38 = vec38.len();
-                                                ::core::mem::forget(vec38);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len38;
-                                                *base.add(0).cast::<*mut u8>() = ptr38.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len39;
-                                        *base.add(8).cast::<*mut u8>() = result39;
-                                    }
-                                    V61::NoNewPrivileges => {
-                                        *base.add(0).cast::<u8>() = (2i32) as u8;
-                                    }
-                                    V61::ReadOnlyRootfs => {
-                                        *base.add(0).cast::<u8>() = (3i32) as u8;
-                                    }
-                                    V61::TightenMount(e) => {
-                                        *base.add(0).cast::<u8>() = (4i32) as u8;
-                                        let super::super::super::super::__with_name0::MountTighten {
-                                            destination: destination40,
-                                            add_options: add_options40,
-                                        } = e;
-                                        let vec41 = (destination40.into_bytes()).into_boxed_slice();
-                                        let ptr41 = vec41.as_ptr().cast::<u8>();
-                                        let len41 = vec41.len();
-                                        ::core::mem::forget(vec41);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len41;
-                                        *base.add(8).cast::<*mut u8>() = ptr41.cast_mut();
-                                        let vec43 = add_options40;
-                                        let len43 = vec43.len();
-                                        let layout43 = _rt::alloc::Layout::from_size_align(
-                                                vec43.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result43, _cleanup43) = crate::rt::Cleanup::new(
-                                            layout43,
-                                        );
-                                        if let Some(cleanup) = _cleanup43 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec43.into_iter().enumerate() {
-                                            let base = result43
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec42 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr42 = vec42.as_ptr().cast::<u8>();
-                                                let len42 = vec42.len();
-                                                ::core::mem::forget(vec42);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len42;
-                                                *base.add(0).cast::<*mut u8>() = ptr42.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 3 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len43;
-                                        *base
-                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = result43;
-                                    }
-                                    V61::RemoveMount(e) => {
-                                        *base.add(0).cast::<u8>() = (5i32) as u8;
-                                        let vec44 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr44 = vec44.as_ptr().cast::<u8>();
-                                        let len44 = vec44.len();
-                                        ::core::mem::forget(vec44);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len44;
-                                        *base.add(8).cast::<*mut u8>() = ptr44.cast_mut();
-                                    }
-                                    V61::MaskPath(e) => {
-                                        *base.add(0).cast::<u8>() = (6i32) as u8;
-                                        let vec45 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr45 = vec45.as_ptr().cast::<u8>();
-                                        let len45 = vec45.len();
-                                        ::core::mem::forget(vec45);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len45;
-                                        *base.add(8).cast::<*mut u8>() = ptr45.cast_mut();
-                                    }
-                                    V61::ReadOnlyPath(e) => {
-                                        *base.add(0).cast::<u8>() = (7i32) as u8;
-                                        let vec46 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr46 = vec46.as_ptr().cast::<u8>();
-                                        let len46 = vec46.len();
-                                        ::core::mem::forget(vec46);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len46;
-                                        *base.add(8).cast::<*mut u8>() = ptr46.cast_mut();
-                                    }
-                                    V61::RemoveDevice(e) => {
-                                        *base.add(0).cast::<u8>() = (8i32) as u8;
-                                        let vec47 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr47 = vec47.as_ptr().cast::<u8>();
-                                        let len47 = vec47.len();
-                                        ::core::mem::forget(vec47);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len47;
-                                        *base.add(8).cast::<*mut u8>() = ptr47.cast_mut();
-                                    }
-                                    V61::SeccompDeny(e) => {
-                                        *base.add(0).cast::<u8>() = (9i32) as u8;
-                                        let super::super::super::super::__with_name0::SeccompRule {
-                                            syscalls: syscalls48,
-                                            action: action48,
-                                            errno: errno48,
-                                        } = e;
-                                        let vec50 = syscalls48;
-                                        let len50 = vec50.len();
-                                        let layout50 = _rt::alloc::Layout::from_size_align(
-                                                vec50.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result50, _cleanup50) = crate::rt::Cleanup::new(
-                                            layout50,
-                                        );
-                                        if let Some(cleanup) = _cleanup50 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec50.into_iter().enumerate() {
-                                            let base = result50
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec49 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr49 = vec49.as_ptr().cast::<u8>();
-                                                let len49 = vec49.len();
-                                                ::core::mem::forget(vec49);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len49;
-                                                *base.add(0).cast::<*mut u8>() = ptr49.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len50;
-                                        *base.add(8).cast::<*mut u8>() = result50;
-                                        *base
-                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<u8>() = (action48.clone() as i32) as u8;
-                                        match errno48 {
-                                            Some(e) => {
-                                                *base
-                                                    .add(12 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<u8>() = (1i32) as u8;
-                                                *base
-                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<i32>() = _rt::as_i32(e);
-                                            }
-                                            None => {
-                                                *base
-                                                    .add(12 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<u8>() = (0i32) as u8;
-                                            }
-                                        };
-                                    }
-                                    V61::SeccompKeepOnly(e) => {
-                                        *base.add(0).cast::<u8>() = (10i32) as u8;
-                                        let vec52 = e;
-                                        let len52 = vec52.len();
-                                        let layout52 = _rt::alloc::Layout::from_size_align(
-                                                vec52.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result52, _cleanup52) = crate::rt::Cleanup::new(
-                                            layout52,
-                                        );
-                                        if let Some(cleanup) = _cleanup52 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec52.into_iter().enumerate() {
-                                            let base = result52
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec51 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr51 = vec51.as_ptr().cast::<u8>();
-                                                let len51 = vec51.len();
-                                                ::core::mem::forget(vec51);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len51;
-                                                *base.add(0).cast::<*mut u8>() = ptr51.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len52;
-                                        *base.add(8).cast::<*mut u8>() = result52;
-                                    }
-                                    V61::EgressOnly(e) => {
-                                        *base.add(0).cast::<u8>() = (11i32) as u8;
-                                        let vec57 = e;
-                                        let len57 = vec57.len();
-                                        let layout57 = _rt::alloc::Layout::from_size_align(
-                                                vec57.len() * (6 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result57, _cleanup57) = crate::rt::Cleanup::new(
-                                            layout57,
-                                        );
-                                        if let Some(cleanup) = _cleanup57 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec57.into_iter().enumerate() {
-                                            let base = result57
-                                                .add(i * (6 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let super::super::super::super::__with_name0::EgressRule {
-                                                    cidr: cidr53,
-                                                    ports: ports53,
-                                                    protocol: protocol53,
-                                                } = e;
-                                                let vec54 = (cidr53.into_bytes()).into_boxed_slice();
-                                                let ptr54 = vec54.as_ptr().cast::<u8>();
-                                                let len54 = vec54.len();
-                                                ::core::mem::forget(vec54);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len54;
-                                                *base.add(0).cast::<*mut u8>() = ptr54.cast_mut();
-                                                let vec55 = <_ as Into<_rt::Vec<_>>>::into(ports53)
-                                                    .into_boxed_slice();
-                                                let ptr55 = vec55.as_ptr().cast::<u8>();
-                                                let len55 = vec55.len();
-                                                ::core::mem::forget(vec55);
-                                                *base
-                                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len55;
-                                                *base
-                                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>() = ptr55.cast_mut();
-                                                let vec56 = (protocol53.into_bytes()).into_boxed_slice();
-                                                let ptr56 = vec56.as_ptr().cast::<u8>();
-                                                let len56 = vec56.len();
-                                                ::core::mem::forget(vec56);
-                                                *base
-                                                    .add(5 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len56;
-                                                *base
-                                                    .add(4 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>() = ptr56.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len57;
-                                        *base.add(8).cast::<*mut u8>() = result57;
-                                    }
-                                    V61::NoNetwork => {
-                                        *base.add(0).cast::<u8>() = (12i32) as u8;
-                                    }
-                                    V61::Limit(e) => {
-                                        *base.add(0).cast::<u8>() = (13i32) as u8;
-                                        let super::super::super::super::__with_name0::Limits {
-                                            memory_bytes: memory_bytes58,
-                                            pids: pids58,
-                                            cpu_millis: cpu_millis58,
-                                            nofile: nofile58,
-                                        } = e;
-                                        match memory_bytes58 {
-                                            Some(e) => {
-                                                *base.add(8).cast::<u8>() = (1i32) as u8;
-                                                *base.add(16).cast::<i64>() = _rt::as_i64(e);
-                                            }
-                                            None => {
-                                                *base.add(8).cast::<u8>() = (0i32) as u8;
-                                            }
-                                        };
-                                        match pids58 {
-                                            Some(e) => {
-                                                *base.add(24).cast::<u8>() = (1i32) as u8;
-                                                *base.add(28).cast::<i32>() = _rt::as_i32(e);
-                                            }
-                                            None => {
-                                                *base.add(24).cast::<u8>() = (0i32) as u8;
-                                            }
-                                        };
-                                        match cpu_millis58 {
-                                            Some(e) => {
-                                                *base.add(32).cast::<u8>() = (1i32) as u8;
-                                                *base.add(36).cast::<i32>() = _rt::as_i32(e);
-                                            }
-                                            None => {
-                                                *base.add(32).cast::<u8>() = (0i32) as u8;
-                                            }
-                                        };
-                                        match nofile58 {
-                                            Some(e) => {
-                                                *base.add(40).cast::<u8>() = (1i32) as u8;
-                                                *base.add(44).cast::<i32>() = _rt::as_i32(e);
-                                            }
-                                            None => {
-                                                *base.add(40).cast::<u8>() = (0i32) as u8;
-                                            }
-                                        };
-                                    }
-                                    V61::UnsetEnv(e) => {
-                                        *base.add(0).cast::<u8>() = (14i32) as u8;
-                                        let vec59 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr59 = vec59.as_ptr().cast::<u8>();
-                                        let len59 = vec59.len();
-                                        ::core::mem::forget(vec59);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len59;
-                                        *base.add(8).cast::<*mut u8>() = ptr59.cast_mut();
-                                    }
-                                    V61::RequireDigest(e) => {
-                                        *base.add(0).cast::<u8>() = (15i32) as u8;
-                                        let vec60 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr60 = vec60.as_ptr().cast::<u8>();
-                                        let len60 = vec60.len();
-                                        ::core::mem::forget(vec60);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len60;
-                                        *base.add(8).cast::<*mut u8>() = ptr60.cast_mut();
-                                    }
-                                }
+                                let super::super::super::super::__with_name0::Pair {
+                                    name: name36,
+                                    value: value36,
+                                } = e;
+                                let vec37 = (name36.into_bytes()).into_boxed_slice();
+                                let ptr37 = vec37.as_ptr().cast::<u8>();
+                                let len37 = vec37.len();
+                                ::core::mem::forget(vec37);
+                                *base
+                                    .add(::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>() = len37;
+                                *base.add(0).cast::<*mut u8>() = ptr37.cast_mut();
+                                let vec38 = (value36.into_bytes()).into_boxed_slice();
+                                let ptr38 = vec38.as_ptr().cast::<u8>();
+                                let len38 = vec38.len();
+                                ::core::mem::forget(vec38);
+                                *base
+                                    .add(3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>() = len38;
+                                *base
+                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>() = ptr38.cast_mut();
                             }
                         }
                         *ptr28
                             .add(4 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>() = len62;
+                            .cast::<usize>() = len39;
                         *ptr28
                             .add(3 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>() = result62;
-                        let vec66 = audit29;
-                        let len66 = vec66.len();
-                        let layout66 = _rt::alloc::Layout::from_size_align(
-                                vec66.len() * (4 * ::core::mem::size_of::<*const u8>()),
-                                ::core::mem::size_of::<*const u8>(),
-                            )
-                            .unwrap();
-                        let (result66, _cleanup66) = crate::rt::Cleanup::new(layout66);
-                        if let Some(cleanup) = _cleanup66 {
-                            cleanup.forget();
-                        }
-                        for (i, e) in vec66.into_iter().enumerate() {
-                            let base = result66
-                                .add(i * (4 * ::core::mem::size_of::<*const u8>()));
-                            {
-                                let super::super::super::super::__with_name0::Pair {
-                                    name: name63,
-                                    value: value63,
-                                } = e;
-                                let vec64 = (name63.into_bytes()).into_boxed_slice();
-                                let ptr64 = vec64.as_ptr().cast::<u8>();
-                                let len64 = vec64.len();
-                                ::core::mem::forget(vec64);
-                                *base
-                                    .add(::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len64;
-                                *base.add(0).cast::<*mut u8>() = ptr64.cast_mut();
-                                let vec65 = (value63.into_bytes()).into_boxed_slice();
-                                let ptr65 = vec65.as_ptr().cast::<u8>();
-                                let len65 = vec65.len();
-                                ::core::mem::forget(vec65);
-                                *base
-                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len65;
-                                *base
-                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>() = ptr65.cast_mut();
-                            }
-                        }
-                        *ptr28
-                            .add(6 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>() = len66;
-                        *ptr28
-                            .add(5 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>() = result66;
+                            .cast::<*mut u8>() = result39;
                         ptr28
                     }
                 }
@@ -860,259 +450,29 @@ pub mod exports {
                         let l14 = *arg0
                             .add(4 * ::core::mem::size_of::<*const u8>())
                             .cast::<usize>();
-                        let base65 = l13;
-                        let len65 = l14;
-                        for i in 0..len65 {
-                            let base = base65.add(i * 48);
-                            {
-                                let l15 = i32::from(*base.add(0).cast::<u8>());
-                                match l15 {
-                                    0 => {
-                                        let l16 = *base.add(8).cast::<*mut u8>();
-                                        let l17 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let base20 = l16;
-                                        let len20 = l17;
-                                        for i in 0..len20 {
-                                            let base = base20
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let l18 = *base.add(0).cast::<*mut u8>();
-                                                let l19 = *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l18, l19, 1);
-                                            }
-                                        }
-                                        _rt::cabi_dealloc(
-                                            base20,
-                                            len20 * (2 * ::core::mem::size_of::<*const u8>()),
-                                            ::core::mem::size_of::<*const u8>(),
-                                        );
-                                    }
-                                    1 => {
-                                        let l21 = *base.add(8).cast::<*mut u8>();
-                                        let l22 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let base25 = l21;
-                                        let len25 = l22;
-                                        for i in 0..len25 {
-                                            let base = base25
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let l23 = *base.add(0).cast::<*mut u8>();
-                                                let l24 = *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l23, l24, 1);
-                                            }
-                                        }
-                                        _rt::cabi_dealloc(
-                                            base25,
-                                            len25 * (2 * ::core::mem::size_of::<*const u8>()),
-                                            ::core::mem::size_of::<*const u8>(),
-                                        );
-                                    }
-                                    2 => {}
-                                    3 => {}
-                                    4 => {
-                                        let l26 = *base.add(8).cast::<*mut u8>();
-                                        let l27 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l26, l27, 1);
-                                        let l28 = *base
-                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>();
-                                        let l29 = *base
-                                            .add(8 + 3 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let base32 = l28;
-                                        let len32 = l29;
-                                        for i in 0..len32 {
-                                            let base = base32
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let l30 = *base.add(0).cast::<*mut u8>();
-                                                let l31 = *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l30, l31, 1);
-                                            }
-                                        }
-                                        _rt::cabi_dealloc(
-                                            base32,
-                                            len32 * (2 * ::core::mem::size_of::<*const u8>()),
-                                            ::core::mem::size_of::<*const u8>(),
-                                        );
-                                    }
-                                    5 => {
-                                        let l33 = *base.add(8).cast::<*mut u8>();
-                                        let l34 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l33, l34, 1);
-                                    }
-                                    6 => {
-                                        let l35 = *base.add(8).cast::<*mut u8>();
-                                        let l36 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l35, l36, 1);
-                                    }
-                                    7 => {
-                                        let l37 = *base.add(8).cast::<*mut u8>();
-                                        let l38 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l37, l38, 1);
-                                    }
-                                    8 => {
-                                        let l39 = *base.add(8).cast::<*mut u8>();
-                                        let l40 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l39, l40, 1);
-                                    }
-                                    9 => {
-                                        let l41 = *base.add(8).cast::<*mut u8>();
-                                        let l42 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let base45 = l41;
-                                        let len45 = l42;
-                                        for i in 0..len45 {
-                                            let base = base45
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let l43 = *base.add(0).cast::<*mut u8>();
-                                                let l44 = *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l43, l44, 1);
-                                            }
-                                        }
-                                        _rt::cabi_dealloc(
-                                            base45,
-                                            len45 * (2 * ::core::mem::size_of::<*const u8>()),
-                                            ::core::mem::size_of::<*const u8>(),
-                                        );
-                                    }
-                                    10 => {
-                                        let l46 = *base.add(8).cast::<*mut u8>();
-                                        let l47 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let base50 = l46;
-                                        let len50 = l47;
-                                        for i in 0..len50 {
-                                            let base = base50
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let l48 = *base.add(0).cast::<*mut u8>();
-                                                let l49 = *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l48, l49, 1);
-                                            }
-                                        }
-                                        _rt::cabi_dealloc(
-                                            base50,
-                                            len50 * (2 * ::core::mem::size_of::<*const u8>()),
-                                            ::core::mem::size_of::<*const u8>(),
-                                        );
-                                    }
-                                    11 => {
-                                        let l51 = *base.add(8).cast::<*mut u8>();
-                                        let l52 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let base60 = l51;
-                                        let len60 = l52;
-                                        for i in 0..len60 {
-                                            let base = base60
-                                                .add(i * (6 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let l53 = *base.add(0).cast::<*mut u8>();
-                                                let l54 = *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l53, l54, 1);
-                                                let l55 = *base
-                                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l56 = *base
-                                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let base57 = l55;
-                                                let len57 = l56;
-                                                _rt::cabi_dealloc(base57, len57 * 2, 2);
-                                                let l58 = *base
-                                                    .add(4 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l59 = *base
-                                                    .add(5 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l58, l59, 1);
-                                            }
-                                        }
-                                        _rt::cabi_dealloc(
-                                            base60,
-                                            len60 * (6 * ::core::mem::size_of::<*const u8>()),
-                                            ::core::mem::size_of::<*const u8>(),
-                                        );
-                                    }
-                                    12 => {}
-                                    13 => {}
-                                    14 => {
-                                        let l61 = *base.add(8).cast::<*mut u8>();
-                                        let l62 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l61, l62, 1);
-                                    }
-                                    _ => {
-                                        let l63 = *base.add(8).cast::<*mut u8>();
-                                        let l64 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l63, l64, 1);
-                                    }
-                                }
-                            }
-                        }
-                        _rt::cabi_dealloc(base65, len65 * 48, 8);
-                        let l66 = *arg0
-                            .add(5 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>();
-                        let l67 = *arg0
-                            .add(6 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
-                        let base72 = l66;
-                        let len72 = l67;
-                        for i in 0..len72 {
-                            let base = base72
+                        let base19 = l13;
+                        let len19 = l14;
+                        for i in 0..len19 {
+                            let base = base19
                                 .add(i * (4 * ::core::mem::size_of::<*const u8>()));
                             {
-                                let l68 = *base.add(0).cast::<*mut u8>();
-                                let l69 = *base
+                                let l15 = *base.add(0).cast::<*mut u8>();
+                                let l16 = *base
                                     .add(::core::mem::size_of::<*const u8>())
                                     .cast::<usize>();
-                                _rt::cabi_dealloc(l68, l69, 1);
-                                let l70 = *base
+                                _rt::cabi_dealloc(l15, l16, 1);
+                                let l17 = *base
                                     .add(2 * ::core::mem::size_of::<*const u8>())
                                     .cast::<*mut u8>();
-                                let l71 = *base
+                                let l18 = *base
                                     .add(3 * ::core::mem::size_of::<*const u8>())
                                     .cast::<usize>();
-                                _rt::cabi_dealloc(l70, l71, 1);
+                                _rt::cabi_dealloc(l17, l18, 1);
                             }
                         }
                         _rt::cabi_dealloc(
-                            base72,
-                            len72 * (4 * ::core::mem::size_of::<*const u8>()),
+                            base19,
+                            len19 * (4 * ::core::mem::size_of::<*const u8>()),
                             ::core::mem::size_of::<*const u8>(),
                         );
                     }
@@ -1124,7 +484,7 @@ pub mod exports {
                 ) -> *mut u8 {
                     unsafe {
                         #[cfg(target_arch = "wasm32")] _rt::run_ctors_once();
-                        let result92 = {
+                        let result143 = {
                             let l0 = *arg0.add(0).cast::<*mut u8>();
                             let l1 = *arg0
                                 .add(::core::mem::size_of::<*const u8>())
@@ -1515,54 +875,315 @@ pub mod exports {
                             );
                             let l79 = *arg0
                                 .add(8 + 26 * ::core::mem::size_of::<*const u8>())
-                                .cast::<i32>();
+                                .cast::<*mut u8>();
                             let l80 = *arg0
-                                .add(12 + 26 * ::core::mem::size_of::<*const u8>())
-                                .cast::<i32>();
-                            let l81 = *arg0
-                                .add(16 + 26 * ::core::mem::size_of::<*const u8>())
-                                .cast::<*mut u8>();
+                                .add(8 + 27 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len81 = l80;
+                            let bytes81 = _rt::Vec::from_raw_parts(
+                                l79.cast(),
+                                len81,
+                                len81,
+                            );
                             let l82 = *arg0
-                                .add(16 + 27 * ::core::mem::size_of::<*const u8>())
-                                .cast::<usize>();
-                            let len83 = l82;
-                            let bytes83 = _rt::Vec::from_raw_parts(
-                                l81.cast(),
-                                len83,
-                                len83,
-                            );
-                            let l84 = *arg0
-                                .add(16 + 28 * ::core::mem::size_of::<*const u8>())
+                                .add(8 + 28 * ::core::mem::size_of::<*const u8>())
                                 .cast::<*mut u8>();
+                            let l83 = *arg0
+                                .add(8 + 29 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len84 = l83;
+                            let bytes84 = _rt::Vec::from_raw_parts(
+                                l82.cast(),
+                                len84,
+                                len84,
+                            );
                             let l85 = *arg0
-                                .add(16 + 29 * ::core::mem::size_of::<*const u8>())
-                                .cast::<usize>();
-                            let len86 = l85;
-                            let bytes86 = _rt::Vec::from_raw_parts(
-                                l84.cast(),
-                                len86,
-                                len86,
-                            );
-                            let l87 = *arg0
-                                .add(16 + 30 * ::core::mem::size_of::<*const u8>())
+                                .add(8 + 30 * ::core::mem::size_of::<*const u8>())
                                 .cast::<*mut u8>();
-                            let l88 = *arg0
-                                .add(16 + 31 * ::core::mem::size_of::<*const u8>())
+                            let l86 = *arg0
+                                .add(8 + 31 * ::core::mem::size_of::<*const u8>())
                                 .cast::<usize>();
-                            let len89 = l88;
-                            let bytes89 = _rt::Vec::from_raw_parts(
-                                l87.cast(),
-                                len89,
-                                len89,
+                            let len87 = l86;
+                            let bytes87 = _rt::Vec::from_raw_parts(
+                                l85.cast(),
+                                len87,
+                                len87,
                             );
-                            let l90 = i32::from(
+                            let l88 = *arg0
+                                .add(8 + 32 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l89 = *arg0
+                                .add(8 + 33 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let base96 = l88;
+                            let len96 = l89;
+                            let mut result96 = _rt::Vec::with_capacity(len96);
+                            for i in 0..len96 {
+                                let base = base96
+                                    .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                let e96 = {
+                                    let l90 = *base.add(0).cast::<*mut u8>();
+                                    let l91 = *base
+                                        .add(::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len92 = l91;
+                                    let bytes92 = _rt::Vec::from_raw_parts(
+                                        l90.cast(),
+                                        len92,
+                                        len92,
+                                    );
+                                    let l93 = *base
+                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>();
+                                    let l94 = *base
+                                        .add(3 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len95 = l94;
+                                    let bytes95 = _rt::Vec::from_raw_parts(
+                                        l93.cast(),
+                                        len95,
+                                        len95,
+                                    );
+                                    super::super::super::super::__with_name0::Pair {
+                                        name: _rt::string_lift(bytes92),
+                                        value: _rt::string_lift(bytes95),
+                                    }
+                                };
+                                result96.push(e96);
+                            }
+                            _rt::cabi_dealloc(
+                                base96,
+                                len96 * (4 * ::core::mem::size_of::<*const u8>()),
+                                ::core::mem::size_of::<*const u8>(),
+                            );
+                            let l97 = *arg0
+                                .add(8 + 34 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l98 = *arg0
+                                .add(8 + 35 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let base106 = l97;
+                            let len106 = l98;
+                            let mut result106 = _rt::Vec::with_capacity(len106);
+                            for i in 0..len106 {
+                                let base = base106
+                                    .add(i * (8 + 4 * ::core::mem::size_of::<*const u8>()));
+                                let e106 = {
+                                    let l99 = *base.add(0).cast::<*mut u8>();
+                                    let l100 = *base
+                                        .add(::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len101 = l100;
+                                    let bytes101 = _rt::Vec::from_raw_parts(
+                                        l99.cast(),
+                                        len101,
+                                        len101,
+                                    );
+                                    let l102 = *base
+                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>();
+                                    let l103 = *base
+                                        .add(3 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len104 = l103;
+                                    let bytes104 = _rt::Vec::from_raw_parts(
+                                        l102.cast(),
+                                        len104,
+                                        len104,
+                                    );
+                                    let l105 = *base
+                                        .add(4 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<i64>();
+                                    super::super::super::super::__with_name1::Layer {
+                                        digest: _rt::string_lift(bytes101),
+                                        media_type: _rt::string_lift(bytes104),
+                                        size_bytes: l105 as u64,
+                                    }
+                                };
+                                result106.push(e106);
+                            }
+                            _rt::cabi_dealloc(
+                                base106,
+                                len106 * (8 + 4 * ::core::mem::size_of::<*const u8>()),
+                                8,
+                            );
+                            let l107 = *arg0
+                                .add(8 + 36 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l108 = *arg0
+                                .add(8 + 37 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let base120 = l107;
+                            let len120 = l108;
+                            let mut result120 = _rt::Vec::with_capacity(len120);
+                            for i in 0..len120 {
+                                let base = base120
+                                    .add(i * (8 * ::core::mem::size_of::<*const u8>()));
+                                let e120 = {
+                                    let l109 = *base.add(0).cast::<*mut u8>();
+                                    let l110 = *base
+                                        .add(::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len111 = l110;
+                                    let bytes111 = _rt::Vec::from_raw_parts(
+                                        l109.cast(),
+                                        len111,
+                                        len111,
+                                    );
+                                    let l112 = *base
+                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>();
+                                    let l113 = *base
+                                        .add(3 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len114 = l113;
+                                    let bytes114 = _rt::Vec::from_raw_parts(
+                                        l112.cast(),
+                                        len114,
+                                        len114,
+                                    );
+                                    let l115 = i32::from(
+                                        *base
+                                            .add(4 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>(),
+                                    );
+                                    let l119 = i32::from(
+                                        *base
+                                            .add(7 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<u8>(),
+                                    );
+                                    super::super::super::super::__with_name1::HistoryEntry {
+                                        created_by: _rt::string_lift(bytes111),
+                                        comment: _rt::string_lift(bytes114),
+                                        created: match l115 {
+                                            0 => None,
+                                            1 => {
+                                                let e = {
+                                                    let l116 = *base
+                                                        .add(5 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<*mut u8>();
+                                                    let l117 = *base
+                                                        .add(6 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<usize>();
+                                                    let len118 = l117;
+                                                    let bytes118 = _rt::Vec::from_raw_parts(
+                                                        l116.cast(),
+                                                        len118,
+                                                        len118,
+                                                    );
+                                                    _rt::string_lift(bytes118)
+                                                };
+                                                Some(e)
+                                            }
+                                            _ => _rt::invalid_enum_discriminant(),
+                                        },
+                                        empty_layer: _rt::bool_lift(l119 as u8),
+                                    }
+                                };
+                                result120.push(e120);
+                            }
+                            _rt::cabi_dealloc(
+                                base120,
+                                len120 * (8 * ::core::mem::size_of::<*const u8>()),
+                                ::core::mem::size_of::<*const u8>(),
+                            );
+                            let l121 = *arg0
+                                .add(8 + 38 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l122 = *arg0
+                                .add(8 + 39 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let base129 = l121;
+                            let len129 = l122;
+                            let mut result129 = _rt::Vec::with_capacity(len129);
+                            for i in 0..len129 {
+                                let base = base129
+                                    .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                let e129 = {
+                                    let l123 = *base.add(0).cast::<*mut u8>();
+                                    let l124 = *base
+                                        .add(::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len125 = l124;
+                                    let bytes125 = _rt::Vec::from_raw_parts(
+                                        l123.cast(),
+                                        len125,
+                                        len125,
+                                    );
+                                    let l126 = *base
+                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>();
+                                    let l127 = *base
+                                        .add(3 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len128 = l127;
+                                    let bytes128 = _rt::Vec::from_raw_parts(
+                                        l126.cast(),
+                                        len128,
+                                        len128,
+                                    );
+                                    super::super::super::super::__with_name1::Attestation {
+                                        digest: _rt::string_lift(bytes125),
+                                        media_type: _rt::string_lift(bytes128),
+                                    }
+                                };
+                                result129.push(e129);
+                            }
+                            _rt::cabi_dealloc(
+                                base129,
+                                len129 * (4 * ::core::mem::size_of::<*const u8>()),
+                                ::core::mem::size_of::<*const u8>(),
+                            );
+                            let l130 = *arg0
+                                .add(8 + 40 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l131 = *arg0
+                                .add(12 + 40 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l132 = *arg0
+                                .add(16 + 40 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l133 = *arg0
+                                .add(16 + 41 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len134 = l133;
+                            let bytes134 = _rt::Vec::from_raw_parts(
+                                l132.cast(),
+                                len134,
+                                len134,
+                            );
+                            let l135 = *arg0
+                                .add(16 + 42 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l136 = *arg0
+                                .add(16 + 43 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len137 = l136;
+                            let bytes137 = _rt::Vec::from_raw_parts(
+                                l135.cast(),
+                                len137,
+                                len137,
+                            );
+                            let l138 = *arg0
+                                .add(16 + 44 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l139 = *arg0
+                                .add(16 + 45 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len140 = l139;
+                            let bytes140 = _rt::Vec::from_raw_parts(
+                                l138.cast(),
+                                len140,
+                                len140,
+                            );
+                            let l141 = i32::from(
                                 *arg0
-                                    .add(16 + 32 * ::core::mem::size_of::<*const u8>())
+                                    .add(16 + 46 * ::core::mem::size_of::<*const u8>())
                                     .cast::<u8>(),
                             );
-                            let l91 = i32::from(
+                            let l142 = i32::from(
                                 *arg0
-                                    .add(17 + 32 * ::core::mem::size_of::<*const u8>())
+                                    .add(17 + 46 * ::core::mem::size_of::<*const u8>())
                                     .cast::<u8>(),
                             );
                             T_::on_image(
@@ -1605,90 +1226,98 @@ pub mod exports {
                                     size_bytes: l72 as u64,
                                     history: result78,
                                 },
+                                super::super::super::super::__with_name1::ImageFacts {
+                                    manifest: _rt::string_lift(bytes81),
+                                    config: _rt::string_lift(bytes84),
+                                    media_type: _rt::string_lift(bytes87),
+                                    annotations: result96,
+                                    layers: result106,
+                                    history: result120,
+                                    attestations: result129,
+                                },
                                 super::super::super::super::__with_name0::Caller {
-                                    uid: l79 as u32,
-                                    gid: l80 as u32,
-                                    user: _rt::string_lift(bytes83),
-                                    home: _rt::string_lift(bytes86),
-                                    origin: _rt::string_lift(bytes89),
-                                    tty: _rt::bool_lift(l90 as u8),
-                                    ci: _rt::bool_lift(l91 as u8),
+                                    uid: l130 as u32,
+                                    gid: l131 as u32,
+                                    user: _rt::string_lift(bytes134),
+                                    home: _rt::string_lift(bytes137),
+                                    origin: _rt::string_lift(bytes140),
+                                    tty: _rt::bool_lift(l141 as u8),
+                                    ci: _rt::bool_lift(l142 as u8),
                                 },
                             )
                         };
                         _rt::cabi_dealloc(
                             arg0,
-                            24 + 32 * ::core::mem::size_of::<*const u8>(),
+                            24 + 46 * ::core::mem::size_of::<*const u8>(),
                             8,
                         );
-                        let ptr93 = (&raw mut _RET_AREA.0).cast::<u8>();
-                        let super::super::super::super::__with_name0::Verdict {
-                            decision: decision94,
-                            diagnostics: diagnostics94,
-                            restrictions: restrictions94,
-                            audit: audit94,
-                        } = result92;
-                        *ptr93.add(0).cast::<u8>() = (decision94.clone() as i32) as u8;
-                        let vec100 = diagnostics94;
-                        let len100 = vec100.len();
-                        let layout100 = _rt::alloc::Layout::from_size_align(
-                                vec100.len() * (11 * ::core::mem::size_of::<*const u8>()),
+                        let ptr144 = (&raw mut _RET_AREA.0).cast::<u8>();
+                        let super::super::super::super::__with_name2::Judgement {
+                            decision: decision145,
+                            diagnostics: diagnostics145,
+                            audit: audit145,
+                        } = result143;
+                        *ptr144.add(0).cast::<u8>() = (decision145.clone() as i32) as u8;
+                        let vec151 = diagnostics145;
+                        let len151 = vec151.len();
+                        let layout151 = _rt::alloc::Layout::from_size_align(
+                                vec151.len() * (11 * ::core::mem::size_of::<*const u8>()),
                                 ::core::mem::size_of::<*const u8>(),
                             )
                             .unwrap();
-                        let (result100, _cleanup100) = crate::rt::Cleanup::new(
-                            layout100,
+                        let (result151, _cleanup151) = crate::rt::Cleanup::new(
+                            layout151,
                         );
-                        if let Some(cleanup) = _cleanup100 {
+                        if let Some(cleanup) = _cleanup151 {
                             cleanup.forget();
                         }
-                        for (i, e) in vec100.into_iter().enumerate() {
-                            let base = result100
+                        for (i, e) in vec151.into_iter().enumerate() {
+                            let base = result151
                                 .add(i * (11 * ::core::mem::size_of::<*const u8>()));
                             {
                                 let super::super::super::super::__with_name0::Diagnostic {
-                                    code: code95,
-                                    severity: severity95,
-                                    message: message95,
-                                    path: path95,
-                                    help: help95,
+                                    code: code146,
+                                    severity: severity146,
+                                    message: message146,
+                                    path: path146,
+                                    help: help146,
                                 } = e;
-                                let vec96 = (code95.into_bytes()).into_boxed_slice();
-                                let ptr96 = vec96.as_ptr().cast::<u8>();
-                                let len96 = vec96.len();
-                                ::core::mem::forget(vec96);
+                                let vec147 = (code146.into_bytes()).into_boxed_slice();
+                                let ptr147 = vec147.as_ptr().cast::<u8>();
+                                let len147 = vec147.len();
+                                ::core::mem::forget(vec147);
                                 *base
                                     .add(::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len96;
-                                *base.add(0).cast::<*mut u8>() = ptr96.cast_mut();
+                                    .cast::<usize>() = len147;
+                                *base.add(0).cast::<*mut u8>() = ptr147.cast_mut();
                                 *base
                                     .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<u8>() = (severity95.clone() as i32) as u8;
-                                let vec97 = (message95.into_bytes()).into_boxed_slice();
-                                let ptr97 = vec97.as_ptr().cast::<u8>();
-                                let len97 = vec97.len();
-                                ::core::mem::forget(vec97);
+                                    .cast::<u8>() = (severity146.clone() as i32) as u8;
+                                let vec148 = (message146.into_bytes()).into_boxed_slice();
+                                let ptr148 = vec148.as_ptr().cast::<u8>();
+                                let len148 = vec148.len();
+                                ::core::mem::forget(vec148);
                                 *base
                                     .add(4 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len97;
+                                    .cast::<usize>() = len148;
                                 *base
                                     .add(3 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>() = ptr97.cast_mut();
-                                match path95 {
+                                    .cast::<*mut u8>() = ptr148.cast_mut();
+                                match path146 {
                                     Some(e) => {
                                         *base
                                             .add(5 * ::core::mem::size_of::<*const u8>())
                                             .cast::<u8>() = (1i32) as u8;
-                                        let vec98 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr98 = vec98.as_ptr().cast::<u8>();
-                                        let len98 = vec98.len();
-                                        ::core::mem::forget(vec98);
+                                        let vec149 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr149 = vec149.as_ptr().cast::<u8>();
+                                        let len149 = vec149.len();
+                                        ::core::mem::forget(vec149);
                                         *base
                                             .add(7 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len98;
+                                            .cast::<usize>() = len149;
                                         *base
                                             .add(6 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = ptr98.cast_mut();
+                                            .cast::<*mut u8>() = ptr149.cast_mut();
                                     }
                                     None => {
                                         *base
@@ -1696,21 +1325,21 @@ pub mod exports {
                                             .cast::<u8>() = (0i32) as u8;
                                     }
                                 };
-                                match help95 {
+                                match help146 {
                                     Some(e) => {
                                         *base
                                             .add(8 * ::core::mem::size_of::<*const u8>())
                                             .cast::<u8>() = (1i32) as u8;
-                                        let vec99 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr99 = vec99.as_ptr().cast::<u8>();
-                                        let len99 = vec99.len();
-                                        ::core::mem::forget(vec99);
+                                        let vec150 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr150 = vec150.as_ptr().cast::<u8>();
+                                        let len150 = vec150.len();
+                                        ::core::mem::forget(vec150);
                                         *base
                                             .add(10 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len99;
+                                            .cast::<usize>() = len150;
                                         *base
                                             .add(9 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = ptr99.cast_mut();
+                                            .cast::<*mut u8>() = ptr150.cast_mut();
                                     }
                                     None => {
                                         *base
@@ -1720,475 +1349,60 @@ pub mod exports {
                                 };
                             }
                         }
-                        *ptr93
+                        *ptr144
                             .add(2 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>() = len100;
-                        *ptr93
+                            .cast::<usize>() = len151;
+                        *ptr144
                             .add(::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>() = result100;
-                        let vec127 = restrictions94;
-                        let len127 = vec127.len();
-                        let layout127 = _rt::alloc::Layout::from_size_align(
-                                vec127.len() * 48,
-                                8,
-                            )
-                            .unwrap();
-                        let (result127, _cleanup127) = crate::rt::Cleanup::new(
-                            layout127,
-                        );
-                        if let Some(cleanup) = _cleanup127 {
-                            cleanup.forget();
-                        }
-                        for (i, e) in vec127.into_iter().enumerate() {
-                            let base = result127.add(i * 48);
-                            {
-                                use super::super::super::super::__with_name0::Restriction as V126;
-                                match e {
-                                    V126::DropCapabilities(e) => {
-                                        *base.add(0).cast::<u8>() = (0i32) as u8;
-                                        let vec102 = e;
-                                        let len102 = vec102.len();
-                                        let layout102 = _rt::alloc::Layout::from_size_align(
-                                                vec102.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result102, _cleanup102) = crate::rt::Cleanup::new(
-                                            layout102,
-                                        );
-                                        if let Some(cleanup) = _cleanup102 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec102.into_iter().enumerate() {
-                                            let base = result102
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec101 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr101 = vec101.as_ptr().cast::<u8>();
-                                                let len101 = vec101.len();
-                                                ::core::mem::forget(vec101);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len101;
-                                                *base.add(0).cast::<*mut u8>() = ptr101.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len102;
-                                        *base.add(8).cast::<*mut u8>() = result102;
-                                    }
-                                    V126::KeepOnlyCapabilities(e) => {
-                                        *base.add(0).cast::<u8>() = (1i32) as u8;
-                                        let vec104 = e;
-                                        let len104 = vec104.len();
-                                        let layout104 = _rt::alloc::Layout::from_size_align(
-                                                vec104.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result104, _cleanup104) = crate::rt::Cleanup::new(
-                                            layout104,
-                                        );
-                                        if let Some(cleanup) = _cleanup104 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec104.into_iter().enumerate() {
-                                            let base = result104
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec103 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr103 = vec103.as_ptr().cast::<u8>();
-                                                let len103 = vec103.len();
-                                                ::core::mem::forget(vec103);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len103;
-                                                *base.add(0).cast::<*mut u8>() = ptr103.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len104;
-                                        *base.add(8).cast::<*mut u8>() = result104;
-                                    }
-                                    V126::NoNewPrivileges => {
-                                        *base.add(0).cast::<u8>() = (2i32) as u8;
-                                    }
-                                    V126::ReadOnlyRootfs => {
-                                        *base.add(0).cast::<u8>() = (3i32) as u8;
-                                    }
-                                    V126::TightenMount(e) => {
-                                        *base.add(0).cast::<u8>() = (4i32) as u8;
-                                        let super::super::super::super::__with_name0::MountTighten {
-                                            destination: destination105,
-                                            add_options: add_options105,
-                                        } = e;
-                                        let vec106 = (destination105.into_bytes())
-                                            .into_boxed_slice();
-                                        let ptr106 = vec106.as_ptr().cast::<u8>();
-                                        let len106 = vec106.len();
-                                        ::core::mem::forget(vec106);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len106;
-                                        *base.add(8).cast::<*mut u8>() = ptr106.cast_mut();
-                                        let vec108 = add_options105;
-                                        let len108 = vec108.len();
-                                        let layout108 = _rt::alloc::Layout::from_size_align(
-                                                vec108.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result108, _cleanup108) = crate::rt::Cleanup::new(
-                                            layout108,
-                                        );
-                                        if let Some(cleanup) = _cleanup108 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec108.into_iter().enumerate() {
-                                            let base = result108
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec107 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr107 = vec107.as_ptr().cast::<u8>();
-                                                let len107 = vec107.len();
-                                                ::core::mem::forget(vec107);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len107;
-                                                *base.add(0).cast::<*mut u8>() = ptr107.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 3 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len108;
-                                        *base
-                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = result108;
-                                    }
-                                    V126::RemoveMount(e) => {
-                                        *base.add(0).cast::<u8>() = (5i32) as u8;
-                                        let vec109 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr109 = vec109.as_ptr().cast::<u8>();
-                                        let len109 = vec109.len();
-                                        ::core::mem::forget(vec109);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len109;
-                                        *base.add(8).cast::<*mut u8>() = ptr109.cast_mut();
-                                    }
-                                    V126::MaskPath(e) => {
-                                        *base.add(0).cast::<u8>() = (6i32) as u8;
-                                        let vec110 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr110 = vec110.as_ptr().cast::<u8>();
-                                        let len110 = vec110.len();
-                                        ::core::mem::forget(vec110);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len110;
-                                        *base.add(8).cast::<*mut u8>() = ptr110.cast_mut();
-                                    }
-                                    V126::ReadOnlyPath(e) => {
-                                        *base.add(0).cast::<u8>() = (7i32) as u8;
-                                        let vec111 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr111 = vec111.as_ptr().cast::<u8>();
-                                        let len111 = vec111.len();
-                                        ::core::mem::forget(vec111);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len111;
-                                        *base.add(8).cast::<*mut u8>() = ptr111.cast_mut();
-                                    }
-                                    V126::RemoveDevice(e) => {
-                                        *base.add(0).cast::<u8>() = (8i32) as u8;
-                                        let vec112 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr112 = vec112.as_ptr().cast::<u8>();
-                                        let len112 = vec112.len();
-                                        ::core::mem::forget(vec112);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len112;
-                                        *base.add(8).cast::<*mut u8>() = ptr112.cast_mut();
-                                    }
-                                    V126::SeccompDeny(e) => {
-                                        *base.add(0).cast::<u8>() = (9i32) as u8;
-                                        let super::super::super::super::__with_name0::SeccompRule {
-                                            syscalls: syscalls113,
-                                            action: action113,
-                                            errno: errno113,
-                                        } = e;
-                                        let vec115 = syscalls113;
-                                        let len115 = vec115.len();
-                                        let layout115 = _rt::alloc::Layout::from_size_align(
-                                                vec115.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result115, _cleanup115) = crate::rt::Cleanup::new(
-                                            layout115,
-                                        );
-                                        if let Some(cleanup) = _cleanup115 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec115.into_iter().enumerate() {
-                                            let base = result115
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec114 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr114 = vec114.as_ptr().cast::<u8>();
-                                                let len114 = vec114.len();
-                                                ::core::mem::forget(vec114);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len114;
-                                                *base.add(0).cast::<*mut u8>() = ptr114.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len115;
-                                        *base.add(8).cast::<*mut u8>() = result115;
-                                        *base
-                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<u8>() = (action113.clone() as i32) as u8;
-                                        match errno113 {
-                                            Some(e) => {
-                                                *base
-                                                    .add(12 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<u8>() = (1i32) as u8;
-                                                *base
-                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<i32>() = _rt::as_i32(e);
-                                            }
-                                            None => {
-                                                *base
-                                                    .add(12 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<u8>() = (0i32) as u8;
-                                            }
-                                        };
-                                    }
-                                    V126::SeccompKeepOnly(e) => {
-                                        *base.add(0).cast::<u8>() = (10i32) as u8;
-                                        let vec117 = e;
-                                        let len117 = vec117.len();
-                                        let layout117 = _rt::alloc::Layout::from_size_align(
-                                                vec117.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result117, _cleanup117) = crate::rt::Cleanup::new(
-                                            layout117,
-                                        );
-                                        if let Some(cleanup) = _cleanup117 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec117.into_iter().enumerate() {
-                                            let base = result117
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec116 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr116 = vec116.as_ptr().cast::<u8>();
-                                                let len116 = vec116.len();
-                                                ::core::mem::forget(vec116);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len116;
-                                                *base.add(0).cast::<*mut u8>() = ptr116.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len117;
-                                        *base.add(8).cast::<*mut u8>() = result117;
-                                    }
-                                    V126::EgressOnly(e) => {
-                                        *base.add(0).cast::<u8>() = (11i32) as u8;
-                                        let vec122 = e;
-                                        let len122 = vec122.len();
-                                        let layout122 = _rt::alloc::Layout::from_size_align(
-                                                vec122.len() * (6 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result122, _cleanup122) = crate::rt::Cleanup::new(
-                                            layout122,
-                                        );
-                                        if let Some(cleanup) = _cleanup122 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec122.into_iter().enumerate() {
-                                            let base = result122
-                                                .add(i * (6 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let super::super::super::super::__with_name0::EgressRule {
-                                                    cidr: cidr118,
-                                                    ports: ports118,
-                                                    protocol: protocol118,
-                                                } = e;
-                                                let vec119 = (cidr118.into_bytes()).into_boxed_slice();
-                                                let ptr119 = vec119.as_ptr().cast::<u8>();
-                                                let len119 = vec119.len();
-                                                ::core::mem::forget(vec119);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len119;
-                                                *base.add(0).cast::<*mut u8>() = ptr119.cast_mut();
-                                                let vec120 = <_ as Into<_rt::Vec<_>>>::into(ports118)
-                                                    .into_boxed_slice();
-                                                let ptr120 = vec120.as_ptr().cast::<u8>();
-                                                let len120 = vec120.len();
-                                                ::core::mem::forget(vec120);
-                                                *base
-                                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len120;
-                                                *base
-                                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>() = ptr120.cast_mut();
-                                                let vec121 = (protocol118.into_bytes()).into_boxed_slice();
-                                                let ptr121 = vec121.as_ptr().cast::<u8>();
-                                                let len121 = vec121.len();
-                                                ::core::mem::forget(vec121);
-                                                *base
-                                                    .add(5 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len121;
-                                                *base
-                                                    .add(4 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>() = ptr121.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len122;
-                                        *base.add(8).cast::<*mut u8>() = result122;
-                                    }
-                                    V126::NoNetwork => {
-                                        *base.add(0).cast::<u8>() = (12i32) as u8;
-                                    }
-                                    V126::Limit(e) => {
-                                        *base.add(0).cast::<u8>() = (13i32) as u8;
-                                        let super::super::super::super::__with_name0::Limits {
-                                            memory_bytes: memory_bytes123,
-                                            pids: pids123,
-                                            cpu_millis: cpu_millis123,
-                                            nofile: nofile123,
-                                        } = e;
-                                        match memory_bytes123 {
-                                            Some(e) => {
-                                                *base.add(8).cast::<u8>() = (1i32) as u8;
-                                                *base.add(16).cast::<i64>() = _rt::as_i64(e);
-                                            }
-                                            None => {
-                                                *base.add(8).cast::<u8>() = (0i32) as u8;
-                                            }
-                                        };
-                                        match pids123 {
-                                            Some(e) => {
-                                                *base.add(24).cast::<u8>() = (1i32) as u8;
-                                                *base.add(28).cast::<i32>() = _rt::as_i32(e);
-                                            }
-                                            None => {
-                                                *base.add(24).cast::<u8>() = (0i32) as u8;
-                                            }
-                                        };
-                                        match cpu_millis123 {
-                                            Some(e) => {
-                                                *base.add(32).cast::<u8>() = (1i32) as u8;
-                                                *base.add(36).cast::<i32>() = _rt::as_i32(e);
-                                            }
-                                            None => {
-                                                *base.add(32).cast::<u8>() = (0i32) as u8;
-                                            }
-                                        };
-                                        match nofile123 {
-                                            Some(e) => {
-                                                *base.add(40).cast::<u8>() = (1i32) as u8;
-                                                *base.add(44).cast::<i32>() = _rt::as_i32(e);
-                                            }
-                                            None => {
-                                                *base.add(40).cast::<u8>() = (0i32) as u8;
-                                            }
-                                        };
-                                    }
-                                    V126::UnsetEnv(e) => {
-                                        *base.add(0).cast::<u8>() = (14i32) as u8;
-                                        let vec124 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr124 = vec124.as_ptr().cast::<u8>();
-                                        let len124 = vec124.len();
-                                        ::core::mem::forget(vec124);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len124;
-                                        *base.add(8).cast::<*mut u8>() = ptr124.cast_mut();
-                                    }
-                                    V126::RequireDigest(e) => {
-                                        *base.add(0).cast::<u8>() = (15i32) as u8;
-                                        let vec125 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr125 = vec125.as_ptr().cast::<u8>();
-                                        let len125 = vec125.len();
-                                        ::core::mem::forget(vec125);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len125;
-                                        *base.add(8).cast::<*mut u8>() = ptr125.cast_mut();
-                                    }
-                                }
-                            }
-                        }
-                        *ptr93
-                            .add(4 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>() = len127;
-                        *ptr93
-                            .add(3 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>() = result127;
-                        let vec131 = audit94;
-                        let len131 = vec131.len();
-                        let layout131 = _rt::alloc::Layout::from_size_align(
-                                vec131.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            .cast::<*mut u8>() = result151;
+                        let vec155 = audit145;
+                        let len155 = vec155.len();
+                        let layout155 = _rt::alloc::Layout::from_size_align(
+                                vec155.len() * (4 * ::core::mem::size_of::<*const u8>()),
                                 ::core::mem::size_of::<*const u8>(),
                             )
                             .unwrap();
-                        let (result131, _cleanup131) = crate::rt::Cleanup::new(
-                            layout131,
+                        let (result155, _cleanup155) = crate::rt::Cleanup::new(
+                            layout155,
                         );
-                        if let Some(cleanup) = _cleanup131 {
+                        if let Some(cleanup) = _cleanup155 {
                             cleanup.forget();
                         }
-                        for (i, e) in vec131.into_iter().enumerate() {
-                            let base = result131
+                        for (i, e) in vec155.into_iter().enumerate() {
+                            let base = result155
                                 .add(i * (4 * ::core::mem::size_of::<*const u8>()));
                             {
                                 let super::super::super::super::__with_name0::Pair {
-                                    name: name128,
-                                    value: value128,
+                                    name: name152,
+                                    value: value152,
                                 } = e;
-                                let vec129 = (name128.into_bytes()).into_boxed_slice();
-                                let ptr129 = vec129.as_ptr().cast::<u8>();
-                                let len129 = vec129.len();
-                                ::core::mem::forget(vec129);
+                                let vec153 = (name152.into_bytes()).into_boxed_slice();
+                                let ptr153 = vec153.as_ptr().cast::<u8>();
+                                let len153 = vec153.len();
+                                ::core::mem::forget(vec153);
                                 *base
                                     .add(::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len129;
-                                *base.add(0).cast::<*mut u8>() = ptr129.cast_mut();
-                                let vec130 = (value128.into_bytes()).into_boxed_slice();
-                                let ptr130 = vec130.as_ptr().cast::<u8>();
-                                let len130 = vec130.len();
-                                ::core::mem::forget(vec130);
+                                    .cast::<usize>() = len153;
+                                *base.add(0).cast::<*mut u8>() = ptr153.cast_mut();
+                                let vec154 = (value152.into_bytes()).into_boxed_slice();
+                                let ptr154 = vec154.as_ptr().cast::<u8>();
+                                let len154 = vec154.len();
+                                ::core::mem::forget(vec154);
                                 *base
                                     .add(3 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len130;
+                                    .cast::<usize>() = len154;
                                 *base
                                     .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>() = ptr130.cast_mut();
+                                    .cast::<*mut u8>() = ptr154.cast_mut();
                             }
                         }
-                        *ptr93
-                            .add(6 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>() = len131;
-                        *ptr93
-                            .add(5 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>() = result131;
-                        ptr93
+                        *ptr144
+                            .add(4 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>() = len155;
+                        *ptr144
+                            .add(3 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>() = result155;
+                        ptr144
                     }
                 }
                 #[doc(hidden)]
@@ -2266,302 +1480,77 @@ pub mod exports {
                         let l14 = *arg0
                             .add(4 * ::core::mem::size_of::<*const u8>())
                             .cast::<usize>();
-                        let base65 = l13;
-                        let len65 = l14;
-                        for i in 0..len65 {
-                            let base = base65.add(i * 48);
-                            {
-                                let l15 = i32::from(*base.add(0).cast::<u8>());
-                                match l15 {
-                                    0 => {
-                                        let l16 = *base.add(8).cast::<*mut u8>();
-                                        let l17 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let base20 = l16;
-                                        let len20 = l17;
-                                        for i in 0..len20 {
-                                            let base = base20
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let l18 = *base.add(0).cast::<*mut u8>();
-                                                let l19 = *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l18, l19, 1);
-                                            }
-                                        }
-                                        _rt::cabi_dealloc(
-                                            base20,
-                                            len20 * (2 * ::core::mem::size_of::<*const u8>()),
-                                            ::core::mem::size_of::<*const u8>(),
-                                        );
-                                    }
-                                    1 => {
-                                        let l21 = *base.add(8).cast::<*mut u8>();
-                                        let l22 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let base25 = l21;
-                                        let len25 = l22;
-                                        for i in 0..len25 {
-                                            let base = base25
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let l23 = *base.add(0).cast::<*mut u8>();
-                                                let l24 = *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l23, l24, 1);
-                                            }
-                                        }
-                                        _rt::cabi_dealloc(
-                                            base25,
-                                            len25 * (2 * ::core::mem::size_of::<*const u8>()),
-                                            ::core::mem::size_of::<*const u8>(),
-                                        );
-                                    }
-                                    2 => {}
-                                    3 => {}
-                                    4 => {
-                                        let l26 = *base.add(8).cast::<*mut u8>();
-                                        let l27 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l26, l27, 1);
-                                        let l28 = *base
-                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>();
-                                        let l29 = *base
-                                            .add(8 + 3 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let base32 = l28;
-                                        let len32 = l29;
-                                        for i in 0..len32 {
-                                            let base = base32
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let l30 = *base.add(0).cast::<*mut u8>();
-                                                let l31 = *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l30, l31, 1);
-                                            }
-                                        }
-                                        _rt::cabi_dealloc(
-                                            base32,
-                                            len32 * (2 * ::core::mem::size_of::<*const u8>()),
-                                            ::core::mem::size_of::<*const u8>(),
-                                        );
-                                    }
-                                    5 => {
-                                        let l33 = *base.add(8).cast::<*mut u8>();
-                                        let l34 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l33, l34, 1);
-                                    }
-                                    6 => {
-                                        let l35 = *base.add(8).cast::<*mut u8>();
-                                        let l36 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l35, l36, 1);
-                                    }
-                                    7 => {
-                                        let l37 = *base.add(8).cast::<*mut u8>();
-                                        let l38 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l37, l38, 1);
-                                    }
-                                    8 => {
-                                        let l39 = *base.add(8).cast::<*mut u8>();
-                                        let l40 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l39, l40, 1);
-                                    }
-                                    9 => {
-                                        let l41 = *base.add(8).cast::<*mut u8>();
-                                        let l42 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let base45 = l41;
-                                        let len45 = l42;
-                                        for i in 0..len45 {
-                                            let base = base45
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let l43 = *base.add(0).cast::<*mut u8>();
-                                                let l44 = *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l43, l44, 1);
-                                            }
-                                        }
-                                        _rt::cabi_dealloc(
-                                            base45,
-                                            len45 * (2 * ::core::mem::size_of::<*const u8>()),
-                                            ::core::mem::size_of::<*const u8>(),
-                                        );
-                                    }
-                                    10 => {
-                                        let l46 = *base.add(8).cast::<*mut u8>();
-                                        let l47 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let base50 = l46;
-                                        let len50 = l47;
-                                        for i in 0..len50 {
-                                            let base = base50
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let l48 = *base.add(0).cast::<*mut u8>();
-                                                let l49 = *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l48, l49, 1);
-                                            }
-                                        }
-                                        _rt::cabi_dealloc(
-                                            base50,
-                                            len50 * (2 * ::core::mem::size_of::<*const u8>()),
-                                            ::core::mem::size_of::<*const u8>(),
-                                        );
-                                    }
-                                    11 => {
-                                        let l51 = *base.add(8).cast::<*mut u8>();
-                                        let l52 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let base60 = l51;
-                                        let len60 = l52;
-                                        for i in 0..len60 {
-                                            let base = base60
-                                                .add(i * (6 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let l53 = *base.add(0).cast::<*mut u8>();
-                                                let l54 = *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l53, l54, 1);
-                                                let l55 = *base
-                                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l56 = *base
-                                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let base57 = l55;
-                                                let len57 = l56;
-                                                _rt::cabi_dealloc(base57, len57 * 2, 2);
-                                                let l58 = *base
-                                                    .add(4 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l59 = *base
-                                                    .add(5 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l58, l59, 1);
-                                            }
-                                        }
-                                        _rt::cabi_dealloc(
-                                            base60,
-                                            len60 * (6 * ::core::mem::size_of::<*const u8>()),
-                                            ::core::mem::size_of::<*const u8>(),
-                                        );
-                                    }
-                                    12 => {}
-                                    13 => {}
-                                    14 => {
-                                        let l61 = *base.add(8).cast::<*mut u8>();
-                                        let l62 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l61, l62, 1);
-                                    }
-                                    _ => {
-                                        let l63 = *base.add(8).cast::<*mut u8>();
-                                        let l64 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l63, l64, 1);
-                                    }
-                                }
-                            }
-                        }
-                        _rt::cabi_dealloc(base65, len65 * 48, 8);
-                        let l66 = *arg0
-                            .add(5 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>();
-                        let l67 = *arg0
-                            .add(6 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
-                        let base72 = l66;
-                        let len72 = l67;
-                        for i in 0..len72 {
-                            let base = base72
+                        let base19 = l13;
+                        let len19 = l14;
+                        for i in 0..len19 {
+                            let base = base19
                                 .add(i * (4 * ::core::mem::size_of::<*const u8>()));
                             {
-                                let l68 = *base.add(0).cast::<*mut u8>();
-                                let l69 = *base
+                                let l15 = *base.add(0).cast::<*mut u8>();
+                                let l16 = *base
                                     .add(::core::mem::size_of::<*const u8>())
                                     .cast::<usize>();
-                                _rt::cabi_dealloc(l68, l69, 1);
-                                let l70 = *base
+                                _rt::cabi_dealloc(l15, l16, 1);
+                                let l17 = *base
                                     .add(2 * ::core::mem::size_of::<*const u8>())
                                     .cast::<*mut u8>();
-                                let l71 = *base
+                                let l18 = *base
                                     .add(3 * ::core::mem::size_of::<*const u8>())
                                     .cast::<usize>();
-                                _rt::cabi_dealloc(l70, l71, 1);
+                                _rt::cabi_dealloc(l17, l18, 1);
                             }
                         }
                         _rt::cabi_dealloc(
-                            base72,
-                            len72 * (4 * ::core::mem::size_of::<*const u8>()),
+                            base19,
+                            len19 * (4 * ::core::mem::size_of::<*const u8>()),
                             ::core::mem::size_of::<*const u8>(),
                         );
                     }
                 }
                 pub trait Guest {
+                    /// Before any byte is fetched.
                     #[allow(async_fn_in_trait)]
-                    fn on_pull(request: Pull, caller: Caller) -> Verdict;
-                    /// After pull, load or import, before the image gets its name.
+                    fn on_pull(request: Pull, caller: Caller) -> Judgement;
+                    /// After pull, load or import, before a layer is unpacked or the image gets its name.
                     #[allow(async_fn_in_trait)]
-                    fn on_image(info: Info, caller: Caller) -> Verdict;
+                    fn on_image(
+                        info: Info,
+                        facts: ImageFacts,
+                        caller: Caller,
+                    ) -> Judgement;
                 }
                 #[doc(hidden)]
                 #[macro_export]
-                macro_rules! __export_rlrun_policy_image_0_1_0_cabi {
+                macro_rules! __export_rlrun_policy_image_0_2_0_cabi {
                     ($ty:ident with_types_in $($path_to_types:tt)*) => {
                         const _ : () = { #[unsafe (export_name =
-                        "rlrun:policy/image@0.1.0#on-pull")] unsafe extern "C" fn
+                        "rlrun:policy/image@0.2.0#on-pull")] unsafe extern "C" fn
                         export_on_pull(arg0 : * mut u8,) -> * mut u8 { unsafe {
                         $($path_to_types)*:: _export_on_pull_cabi::<$ty > (arg0) } }
                         #[unsafe (export_name =
-                        "cabi_post_rlrun:policy/image@0.1.0#on-pull")] unsafe extern "C"
+                        "cabi_post_rlrun:policy/image@0.2.0#on-pull")] unsafe extern "C"
                         fn _post_return_on_pull(arg0 : * mut u8,) { unsafe {
                         $($path_to_types)*:: __post_return_on_pull::<$ty > (arg0) } }
-                        #[unsafe (export_name = "rlrun:policy/image@0.1.0#on-image")]
+                        #[unsafe (export_name = "rlrun:policy/image@0.2.0#on-image")]
                         unsafe extern "C" fn export_on_image(arg0 : * mut u8,) -> * mut
                         u8 { unsafe { $($path_to_types)*:: _export_on_image_cabi::<$ty >
                         (arg0) } } #[unsafe (export_name =
-                        "cabi_post_rlrun:policy/image@0.1.0#on-image")] unsafe extern "C"
+                        "cabi_post_rlrun:policy/image@0.2.0#on-image")] unsafe extern "C"
                         fn _post_return_on_image(arg0 : * mut u8,) { unsafe {
                         $($path_to_types)*:: __post_return_on_image::<$ty > (arg0) } } };
                     };
                 }
                 #[doc(hidden)]
-                pub use __export_rlrun_policy_image_0_1_0_cabi;
+                pub use __export_rlrun_policy_image_0_2_0_cabi;
                 #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                 #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
                 struct _RetArea(
                     [::core::mem::MaybeUninit<
                         u8,
-                    >; 7 * ::core::mem::size_of::<*const u8>()],
+                    >; 5 * ::core::mem::size_of::<*const u8>()],
                 );
                 static mut _RET_AREA: _RetArea = _RetArea(
-                    [::core::mem::MaybeUninit::uninit(); 7
+                    [::core::mem::MaybeUninit::uninit(); 5
                         * ::core::mem::size_of::<*const u8>()],
                 );
             }
@@ -2612,88 +1601,6 @@ mod _rt {
         }
     }
     pub use alloc_crate::alloc;
-    pub fn as_i32<T: AsI32>(t: T) -> i32 {
-        t.as_i32()
-    }
-    pub trait AsI32 {
-        fn as_i32(self) -> i32;
-    }
-    impl<'a, T: Copy + AsI32> AsI32 for &'a T {
-        fn as_i32(self) -> i32 {
-            (*self).as_i32()
-        }
-    }
-    impl AsI32 for i32 {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-    impl AsI32 for u32 {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-    impl AsI32 for i16 {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-    impl AsI32 for u16 {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-    impl AsI32 for i8 {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-    impl AsI32 for u8 {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-    impl AsI32 for char {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-    impl AsI32 for usize {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-    pub fn as_i64<T: AsI64>(t: T) -> i64 {
-        t.as_i64()
-    }
-    pub trait AsI64 {
-        fn as_i64(self) -> i64;
-    }
-    impl<'a, T: Copy + AsI64> AsI64 for &'a T {
-        fn as_i64(self) -> i64 {
-            (*self).as_i64()
-        }
-    }
-    impl AsI64 for i64 {
-        #[inline]
-        fn as_i64(self) -> i64 {
-            self as i64
-        }
-    }
-    impl AsI64 for u64 {
-        #[inline]
-        fn as_i64(self) -> i64 {
-            self as i64
-        }
-    }
     extern crate alloc as alloc_crate;
 }
 /// Generates `#[unsafe(no_mangle)]` functions to export the specified type as
@@ -2722,14 +1629,94 @@ macro_rules! __export_image_hook_impl {
     };
     ($ty:ident with_types_in $($path_to_types_root:tt)*) => {
         $($path_to_types_root)*::
-        exports::rlrun::policy::image::__export_rlrun_policy_image_0_1_0_cabi!($ty
-        with_types_in $($path_to_types_root)*:: exports::rlrun::policy::image); const _ :
-        () = { #[rustfmt::skip] #[cfg(target_arch = "wasm32")] #[unsafe (link_section =
-        "component-type:wit-bindgen:0.61.1:rlrun:policy@0.1.0:image-hook:imports and exports")]
+        exports::rlrun::policy0_2_0::image::__export_rlrun_policy_image_0_2_0_cabi!($ty
+        with_types_in $($path_to_types_root)*:: exports::rlrun::policy0_2_0::image);
+        const _ : () = { #[rustfmt::skip] #[cfg(target_arch = "wasm32")] #[unsafe
+        (link_section =
+        "component-type:wit-bindgen:0.61.1:rlrun:policy@0.2.0:image-hook:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 2225] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 3083] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xb0\x10\x01A\x02\x01\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x8a\x17\x01A\x02\x01\
+A\x10\x01B7\x01m\x05\x04info\x03low\x06medium\x04high\x08critical\x04\0\x08sever\
+ity\x03\0\0\x01ks\x01r\x05\x04codes\x08severity\x01\x07messages\x04path\x02\x04h\
+elp\x02\x04\0\x0adiagnostic\x03\0\x03\x01r\x02\x04names\x05values\x04\0\x04pair\x03\
+\0\x05\x01r\x03\x09references\x06digests\x08platforms\x04\0\x09image-ref\x03\0\x07\
+\x01r\x05\x06schemes\x08verified\x7f\x08identity\x02\x06issuer\x02\x06key-id\x02\
+\x04\0\x09signature\x03\0\x09\x01r\x07\x03uidy\x03gidy\x04users\x04homes\x06orig\
+ins\x03tty\x7f\x02ci\x7f\x04\0\x06caller\x03\0\x0b\x01ps\x01r\x06\x04kinds\x06so\
+urces\x0bdestinations\x07options\x0d\x0fresolved-source\x02\x09read-only\x7f\x04\
+\0\x05mount\x03\0\x0e\x01r\x04\x07host-ips\x09host-port{\x0econtainer-port{\x08p\
+rotocols\x04\0\x04port\x03\0\x10\x01kw\x01ky\x01r\x04\x0cmemory-bytes\x12\x04pid\
+s\x13\x0acpu-millis\x13\x06nofile\x13\x04\0\x06limits\x03\0\x14\x01r\x02\x07prof\
+iles\x0edefault-actions\x04\0\x0fseccomp-summary\x03\0\x16\x01m\x03\x02no\x06par\
+tly\x03yes\x04\0\x08enforced\x03\0\x18\x01r\x06\x04names\x09requesteds\x09mechan\
+isms\x08enforced\x19\x08required\x7f\x03whys\x04\0\x07control\x03\0\x1a\x01p{\x01\
+r\x03\x04cidrs\x05ports\x1c\x08protocols\x04\0\x0begress-rule\x03\0\x1d\x01k\x08\
+\x01p\x0a\x01p\x06\x01p\x0f\x01p\x11\x01p\x1e\x01k$\x01p\x1b\x01r!\x02ids\x04nam\
+es\x08hostnames\x05image\x1f\x0asignatures\x20\x0aprivileged\x7f\x04args\x0d\x03\
+env!\x03cwds\x03uidy\x03gidy\x0euser-namespaces\x0ccapabilities\x0d\x11no-new-pr\
+ivileges\x7f\x10read-only-rootfs\x7f\x07seccomp\x17\x06mounts\"\x07devices\x0d\x0f\
+host-namespaces\x0d\x07networks\x05ports#\x03dns\x0d\x06egress%\x07sysctls!\x06l\
+imits\x15\x0cmasked-paths\x0d\x0fread-only-paths\x0d\x0bannotations!\x08controls\
+&\x09own-paths\x0d\x04init\x7f\x08terminal\x7f\x0binteractive\x7f\x04\0\x09conta\
+iner\x03\0'\x01m\x04\x03log\x06notify\x05errno\x0ckill-process\x04\0\x0eseccomp-\
+action\x03\0)\x01r\x03\x08syscalls\x0d\x06action*\x05errno\x13\x04\0\x0cseccomp-\
+rule\x03\0+\x01r\x02\x0bdestinations\x0badd-options\x0d\x04\0\x0dmount-tighten\x03\
+\0-\x01q\x10\x11drop-capabilities\x01\x0d\0\x16keep-only-capabilities\x01\x0d\0\x11\
+no-new-privileges\0\0\x10read-only-rootfs\0\0\x0dtighten-mount\x01.\0\x0cremove-\
+mount\x01s\0\x09mask-path\x01s\0\x0eread-only-path\x01s\0\x0dremove-device\x01s\0\
+\x0cseccomp-deny\x01,\0\x11seccomp-keep-only\x01\x0d\0\x0begress-only\x01$\0\x0a\
+no-network\0\0\x05limit\x01\x15\0\x09unset-env\x01s\0\x0erequire-digest\x01s\0\x04\
+\0\x0brestriction\x03\0/\x01m\x03\x05allow\x04deny\x07abstain\x04\0\x08decision\x03\
+\01\x01p\x04\x01p0\x01r\x04\x08decision2\x0bdiagnostics3\x0crestrictions4\x05aud\
+it!\x04\0\x07verdict\x03\05\x03\0\x18rlrun:policy/types@0.1.0\x05\0\x02\x03\0\0\x04\
+pair\x01B\x19\x02\x03\x02\x01\x01\x04\0\x04pair\x03\0\0\x01p\x01\x01ps\x01ks\x01\
+r\x07\x04users\x03env\x02\x06labels\x02\x0aentrypoint\x03\x0dexposed-ports\x03\x07\
+volumes\x03\x07created\x04\x04\0\x0cimage-config\x03\0\x05\x01r\x03\x04kinds\x04\
+hardw\x04softw\x04\0\x06rlimit\x03\0\x07\x01k\x06\x01kw\x01p\x08\x01r\x0f\x0cima\
+ge-config\x09\x07restarts\x0cmax-restartsy\x06remove\x7f\x08detached\x7f\x0bheal\
+thcheck\x7f\x0adisk-bytes\x0a\x09shm-bytes\x0a\x0acpu-shares\x0a\x06cpuset\x04\x0d\
+cgroup-parent\x04\x10apparmor-profile\x04\x0dselinux-label\x04\x07rlimits\x0b\x07\
+secrets\x03\x04\0\x0fcontainer-facts\x03\0\x0c\x01r\x03\x06digests\x0amedia-type\
+s\x0asize-bytesw\x04\0\x05layer\x03\0\x0e\x01r\x04\x0acreated-bys\x07comments\x07\
+created\x04\x0bempty-layer\x7f\x04\0\x0dhistory-entry\x03\0\x10\x01r\x02\x06dige\
+sts\x0amedia-types\x04\0\x0battestation\x03\0\x12\x01p\x0f\x01p\x11\x01p\x13\x01\
+r\x07\x08manifests\x06configs\x0amedia-types\x0bannotations\x02\x06layers\x14\x07\
+history\x15\x0cattestations\x16\x04\0\x0bimage-facts\x03\0\x17\x03\0\x18rlrun:po\
+licy/facts@0.2.0\x05\x02\x02\x03\0\0\x08decision\x02\x03\0\0\x0adiagnostic\x01B\x0a\
+\x02\x03\x02\x01\x03\x04\0\x08decision\x03\0\0\x02\x03\x02\x01\x04\x04\0\x0adiag\
+nostic\x03\0\x02\x02\x03\x02\x01\x01\x04\0\x04pair\x03\0\x04\x01p\x03\x01p\x05\x01\
+r\x03\x08decision\x01\x0bdiagnostics\x06\x05audit\x07\x04\0\x09judgement\x03\0\x08\
+\x03\0\x1arlrun:policy/answers@0.2.0\x05\x05\x02\x03\0\0\x09image-ref\x02\x03\0\0\
+\x09signature\x02\x03\0\0\x06caller\x02\x03\0\x01\x0bimage-facts\x02\x03\0\x02\x09\
+judgement\x01B\x18\x02\x03\x02\x01\x06\x04\0\x09image-ref\x03\0\0\x02\x03\x02\x01\
+\x07\x04\0\x09signature\x03\0\x02\x02\x03\x02\x01\x08\x04\0\x06caller\x03\0\x04\x02\
+\x03\x02\x01\x01\x04\0\x04pair\x03\0\x06\x02\x03\x02\x01\x09\x04\0\x0bimage-fact\
+s\x03\0\x08\x02\x03\x02\x01\x0a\x04\0\x09judgement\x03\0\x0a\x01ks\x01r\x03\x05i\
+mage\x01\x08insecure\x7f\x06mirror\x0c\x04\0\x04pull\x03\0\x0d\x01p\x03\x01p\x07\
+\x01ps\x01r\x0c\x05image\x01\x0asignatures\x0f\x07created\x0c\x04users\x03env\x10\
+\x06labels\x10\x0aentrypoint\x11\x0dexposed-ports\x11\x07volumes\x11\x06layersy\x0a\
+size-bytesw\x07history\x11\x04\0\x04info\x03\0\x12\x01@\x02\x07request\x0e\x06ca\
+ller\x05\0\x0b\x04\0\x07on-pull\x01\x14\x01@\x03\x04info\x13\x05facts\x09\x06cal\
+ler\x05\0\x0b\x04\0\x08on-image\x01\x15\x04\0\x18rlrun:policy/image@0.2.0\x05\x0b\
+\x04\0\x1drlrun:policy/image-hook@0.2.0\x04\0\x0b\x10\x01\0\x0aimage-hook\x03\0\0\
+\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.258.3\x10wit-bind\
+gen-rust\x060.61.1";
+        };
+    };
+}
+#[doc(inline)]
+pub use __export_image_hook_impl as export_image;
+#[rustfmt::skip]
+#[cfg(target_arch = "wasm32")]
+#[unsafe(
+    link_section = "component-type:wit-bindgen:0.61.1:rlrun:policy@0.2.0:image-hook-with-all-of-its-exports-removed:encoded world"
+)]
+#[doc(hidden)]
+#[allow(clippy::octal_escapes)]
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 2684] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xdb\x13\x01A\x02\x01\
 A\x09\x01B7\x01m\x05\x04info\x03low\x06medium\x04high\x08critical\x04\0\x08sever\
 ity\x03\0\0\x01ks\x01r\x05\x04codes\x08severity\x01\x07messages\x04path\x02\x04h\
 elp\x02\x04\0\x0adiagnostic\x03\0\x03\x01r\x02\x04names\x05values\x04\0\x04pair\x03\
@@ -2762,70 +1749,28 @@ mount\x01s\0\x09mask-path\x01s\0\x0eread-only-path\x01s\0\x0dremove-device\x01s\
 no-network\0\0\x05limit\x01\x15\0\x09unset-env\x01s\0\x0erequire-digest\x01s\0\x04\
 \0\x0brestriction\x03\0/\x01m\x03\x05allow\x04deny\x07abstain\x04\0\x08decision\x03\
 \01\x01p\x04\x01p0\x01r\x04\x08decision2\x0bdiagnostics3\x0crestrictions4\x05aud\
-it!\x04\0\x07verdict\x03\05\x03\0\x18rlrun:policy/types@0.1.0\x05\0\x02\x03\0\0\x07\
-verdict\x02\x03\0\0\x09image-ref\x02\x03\0\0\x09signature\x02\x03\0\0\x06caller\x02\
-\x03\0\0\x04pair\x01B\x16\x02\x03\x02\x01\x01\x04\0\x07verdict\x03\0\0\x02\x03\x02\
-\x01\x02\x04\0\x09image-ref\x03\0\x02\x02\x03\x02\x01\x03\x04\0\x09signature\x03\
-\0\x04\x02\x03\x02\x01\x04\x04\0\x06caller\x03\0\x06\x02\x03\x02\x01\x05\x04\0\x04\
-pair\x03\0\x08\x01ks\x01r\x03\x05image\x03\x08insecure\x7f\x06mirror\x0a\x04\0\x04\
-pull\x03\0\x0b\x01p\x05\x01p\x09\x01ps\x01r\x0c\x05image\x03\x0asignatures\x0d\x07\
-created\x0a\x04users\x03env\x0e\x06labels\x0e\x0aentrypoint\x0f\x0dexposed-ports\
-\x0f\x07volumes\x0f\x06layersy\x0asize-bytesw\x07history\x0f\x04\0\x04info\x03\0\
-\x10\x01@\x02\x07request\x0c\x06caller\x07\0\x01\x04\0\x07on-pull\x01\x12\x01@\x02\
-\x04info\x11\x06caller\x07\0\x01\x04\0\x08on-image\x01\x13\x04\0\x18rlrun:policy\
-/image@0.1.0\x05\x06\x04\0\x1drlrun:policy/image-hook@0.1.0\x04\0\x0b\x10\x01\0\x0a\
-image-hook\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070\
-.258.3\x10wit-bindgen-rust\x060.61.1";
-        };
-    };
-}
-#[doc(inline)]
-pub use __export_image_hook_impl as export_image;
-#[rustfmt::skip]
-#[cfg(target_arch = "wasm32")]
-#[unsafe(
-    link_section = "component-type:wit-bindgen:0.61.1:rlrun:policy@0.1.0:image-hook-with-all-of-its-exports-removed:encoded world"
-)]
-#[doc(hidden)]
-#[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1866] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xa9\x0d\x01A\x02\x01\
-A\x02\x01B7\x01m\x05\x04info\x03low\x06medium\x04high\x08critical\x04\0\x08sever\
-ity\x03\0\0\x01ks\x01r\x05\x04codes\x08severity\x01\x07messages\x04path\x02\x04h\
-elp\x02\x04\0\x0adiagnostic\x03\0\x03\x01r\x02\x04names\x05values\x04\0\x04pair\x03\
-\0\x05\x01r\x03\x09references\x06digests\x08platforms\x04\0\x09image-ref\x03\0\x07\
-\x01r\x05\x06schemes\x08verified\x7f\x08identity\x02\x06issuer\x02\x06key-id\x02\
-\x04\0\x09signature\x03\0\x09\x01r\x07\x03uidy\x03gidy\x04users\x04homes\x06orig\
-ins\x03tty\x7f\x02ci\x7f\x04\0\x06caller\x03\0\x0b\x01ps\x01r\x06\x04kinds\x06so\
-urces\x0bdestinations\x07options\x0d\x0fresolved-source\x02\x09read-only\x7f\x04\
-\0\x05mount\x03\0\x0e\x01r\x04\x07host-ips\x09host-port{\x0econtainer-port{\x08p\
-rotocols\x04\0\x04port\x03\0\x10\x01kw\x01ky\x01r\x04\x0cmemory-bytes\x12\x04pid\
-s\x13\x0acpu-millis\x13\x06nofile\x13\x04\0\x06limits\x03\0\x14\x01r\x02\x07prof\
-iles\x0edefault-actions\x04\0\x0fseccomp-summary\x03\0\x16\x01m\x03\x02no\x06par\
-tly\x03yes\x04\0\x08enforced\x03\0\x18\x01r\x06\x04names\x09requesteds\x09mechan\
-isms\x08enforced\x19\x08required\x7f\x03whys\x04\0\x07control\x03\0\x1a\x01p{\x01\
-r\x03\x04cidrs\x05ports\x1c\x08protocols\x04\0\x0begress-rule\x03\0\x1d\x01k\x08\
-\x01p\x0a\x01p\x06\x01p\x0f\x01p\x11\x01p\x1e\x01k$\x01p\x1b\x01r!\x02ids\x04nam\
-es\x08hostnames\x05image\x1f\x0asignatures\x20\x0aprivileged\x7f\x04args\x0d\x03\
-env!\x03cwds\x03uidy\x03gidy\x0euser-namespaces\x0ccapabilities\x0d\x11no-new-pr\
-ivileges\x7f\x10read-only-rootfs\x7f\x07seccomp\x17\x06mounts\"\x07devices\x0d\x0f\
-host-namespaces\x0d\x07networks\x05ports#\x03dns\x0d\x06egress%\x07sysctls!\x06l\
-imits\x15\x0cmasked-paths\x0d\x0fread-only-paths\x0d\x0bannotations!\x08controls\
-&\x09own-paths\x0d\x04init\x7f\x08terminal\x7f\x0binteractive\x7f\x04\0\x09conta\
-iner\x03\0'\x01m\x04\x03log\x06notify\x05errno\x0ckill-process\x04\0\x0eseccomp-\
-action\x03\0)\x01r\x03\x08syscalls\x0d\x06action*\x05errno\x13\x04\0\x0cseccomp-\
-rule\x03\0+\x01r\x02\x0bdestinations\x0badd-options\x0d\x04\0\x0dmount-tighten\x03\
-\0-\x01q\x10\x11drop-capabilities\x01\x0d\0\x16keep-only-capabilities\x01\x0d\0\x11\
-no-new-privileges\0\0\x10read-only-rootfs\0\0\x0dtighten-mount\x01.\0\x0cremove-\
-mount\x01s\0\x09mask-path\x01s\0\x0eread-only-path\x01s\0\x0dremove-device\x01s\0\
-\x0cseccomp-deny\x01,\0\x11seccomp-keep-only\x01\x0d\0\x0begress-only\x01$\0\x0a\
-no-network\0\0\x05limit\x01\x15\0\x09unset-env\x01s\0\x0erequire-digest\x01s\0\x04\
-\0\x0brestriction\x03\0/\x01m\x03\x05allow\x04deny\x07abstain\x04\0\x08decision\x03\
-\01\x01p\x04\x01p0\x01r\x04\x08decision2\x0bdiagnostics3\x0crestrictions4\x05aud\
-it!\x04\0\x07verdict\x03\05\x03\0\x18rlrun:policy/types@0.1.0\x05\0\x04\0=rlrun:\
-policy/image-hook-with-all-of-its-exports-removed@0.1.0\x04\0\x0b0\x01\0*image-h\
-ook-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\
-\x0dwit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
+it!\x04\0\x07verdict\x03\05\x03\0\x18rlrun:policy/types@0.1.0\x05\0\x02\x03\0\0\x04\
+pair\x01B\x19\x02\x03\x02\x01\x01\x04\0\x04pair\x03\0\0\x01p\x01\x01ps\x01ks\x01\
+r\x07\x04users\x03env\x02\x06labels\x02\x0aentrypoint\x03\x0dexposed-ports\x03\x07\
+volumes\x03\x07created\x04\x04\0\x0cimage-config\x03\0\x05\x01r\x03\x04kinds\x04\
+hardw\x04softw\x04\0\x06rlimit\x03\0\x07\x01k\x06\x01kw\x01p\x08\x01r\x0f\x0cima\
+ge-config\x09\x07restarts\x0cmax-restartsy\x06remove\x7f\x08detached\x7f\x0bheal\
+thcheck\x7f\x0adisk-bytes\x0a\x09shm-bytes\x0a\x0acpu-shares\x0a\x06cpuset\x04\x0d\
+cgroup-parent\x04\x10apparmor-profile\x04\x0dselinux-label\x04\x07rlimits\x0b\x07\
+secrets\x03\x04\0\x0fcontainer-facts\x03\0\x0c\x01r\x03\x06digests\x0amedia-type\
+s\x0asize-bytesw\x04\0\x05layer\x03\0\x0e\x01r\x04\x0acreated-bys\x07comments\x07\
+created\x04\x0bempty-layer\x7f\x04\0\x0dhistory-entry\x03\0\x10\x01r\x02\x06dige\
+sts\x0amedia-types\x04\0\x0battestation\x03\0\x12\x01p\x0f\x01p\x11\x01p\x13\x01\
+r\x07\x08manifests\x06configs\x0amedia-types\x0bannotations\x02\x06layers\x14\x07\
+history\x15\x0cattestations\x16\x04\0\x0bimage-facts\x03\0\x17\x03\0\x18rlrun:po\
+licy/facts@0.2.0\x05\x02\x02\x03\0\0\x08decision\x02\x03\0\0\x0adiagnostic\x01B\x0a\
+\x02\x03\x02\x01\x03\x04\0\x08decision\x03\0\0\x02\x03\x02\x01\x04\x04\0\x0adiag\
+nostic\x03\0\x02\x02\x03\x02\x01\x01\x04\0\x04pair\x03\0\x04\x01p\x03\x01p\x05\x01\
+r\x03\x08decision\x01\x0bdiagnostics\x06\x05audit\x07\x04\0\x09judgement\x03\0\x08\
+\x03\0\x1arlrun:policy/answers@0.2.0\x05\x05\x04\0=rlrun:policy/image-hook-with-\
+all-of-its-exports-removed@0.2.0\x04\0\x0b0\x01\0*image-hook-with-all-of-its-exp\
+orts-removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x07\
+0.258.3\x10wit-bindgen-rust\x060.61.1";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

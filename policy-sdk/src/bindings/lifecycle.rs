@@ -2,17 +2,17 @@
 // Options used:
 //   * runtime_path: "crate::rt"
 //   * additional derives [""]
-//   * with "rlrun:policy/types@0.1.0" = "crate::bindings::capabilities::rlrun::policy::types"
+//   * with "rlrun:policy/types@0.1.0" = "crate::bindings::capabilities::rlrun::policy0_1_0::types"
 //   * default-bindings-module: "$crate::bindings::lifecycle"
 //   * export-macro-name: export_lifecycle
 //   * pub-export-macro
 #[allow(unfulfilled_lint_expectations, unused_imports)]
-use crate::bindings::capabilities::rlrun::policy::types as __with_name0;
+use crate::bindings::capabilities::rlrun::policy0_1_0::types as __with_name0;
 #[rustfmt::skip]
 #[allow(dead_code, clippy::all)]
 pub mod exports {
     pub mod rlrun {
-        pub mod policy {
+        pub mod policy0_1_0 {
             #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
             pub mod lifecycle {
                 #[used]
@@ -314,10 +314,10 @@ macro_rules! __export_lifecycle_hook_impl {
     };
     ($ty:ident with_types_in $($path_to_types_root:tt)*) => {
         $($path_to_types_root)*::
-        exports::rlrun::policy::lifecycle::__export_rlrun_policy_lifecycle_0_1_0_cabi!($ty
-        with_types_in $($path_to_types_root)*:: exports::rlrun::policy::lifecycle); const
-        _ : () = { #[rustfmt::skip] #[cfg(target_arch = "wasm32")] #[unsafe (link_section
-        =
+        exports::rlrun::policy0_1_0::lifecycle::__export_rlrun_policy_lifecycle_0_1_0_cabi!($ty
+        with_types_in $($path_to_types_root)*:: exports::rlrun::policy0_1_0::lifecycle);
+        const _ : () = { #[rustfmt::skip] #[cfg(target_arch = "wasm32")] #[unsafe
+        (link_section =
         "component-type:wit-bindgen:0.61.1:rlrun:policy@0.1.0:lifecycle-hook:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
         __WIT_BINDGEN_COMPONENT_TYPE : [u8; 1914] = *

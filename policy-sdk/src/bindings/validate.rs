@@ -2,26 +2,33 @@
 // Options used:
 //   * runtime_path: "crate::rt"
 //   * additional derives [""]
-//   * with "rlrun:policy/types@0.1.0" = "crate::bindings::capabilities::rlrun::policy::types"
+//   * with "rlrun:policy/types@0.1.0" = "crate::bindings::capabilities::rlrun::policy0_1_0::types"
+//   * with "rlrun:policy/facts@0.2.0" = "crate::bindings::capabilities::rlrun::policy0_2_0::facts"
+//   * with "rlrun:policy/answers@0.2.0" = "crate::bindings::capabilities::rlrun::policy0_2_0::answers"
 //   * default-bindings-module: "$crate::bindings::validate"
 //   * export-macro-name: export_validate
 //   * pub-export-macro
 #[allow(unfulfilled_lint_expectations, unused_imports)]
-use crate::bindings::capabilities::rlrun::policy::types as __with_name0;
+use crate::bindings::capabilities::rlrun::policy0_1_0::types as __with_name0;
+#[allow(unfulfilled_lint_expectations, unused_imports)]
+use crate::bindings::capabilities::rlrun::policy0_2_0::facts as __with_name1;
+#[allow(unfulfilled_lint_expectations, unused_imports)]
+use crate::bindings::capabilities::rlrun::policy0_2_0::answers as __with_name2;
 #[rustfmt::skip]
 #[allow(dead_code, clippy::all)]
 pub mod exports {
     pub mod rlrun {
-        pub mod policy {
+        pub mod policy0_2_0 {
             #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
             pub mod validate {
                 #[used]
                 #[doc(hidden)]
                 static __FORCE_SECTION_REF: fn() = super::super::super::super::__link_custom_section_describing_imports;
                 use super::super::super::super::_rt;
-                pub type Verdict = super::super::super::super::__with_name0::Verdict;
                 pub type Container = super::super::super::super::__with_name0::Container;
                 pub type Caller = super::super::super::super::__with_name0::Caller;
+                pub type ContainerFacts = super::super::super::super::__with_name1::ContainerFacts;
+                pub type Judgement = super::super::super::super::__with_name2::Judgement;
                 #[doc(hidden)]
                 #[allow(non_snake_case, unused_unsafe)]
                 pub unsafe fn _export_on_final_cabi<T_: Guest>(
@@ -29,7 +36,7 @@ pub mod exports {
                 ) -> *mut u8 {
                     unsafe {
                         #[cfg(target_arch = "wasm32")] _rt::run_ctors_once();
-                        let result221 = {
+                        let result308 = {
                             let l0 = *arg0.add(0).cast::<*mut u8>();
                             let l1 = *arg0
                                 .add(::core::mem::size_of::<*const u8>())
@@ -968,56 +975,200 @@ pub mod exports {
                                     .add(50 + 58 * ::core::mem::size_of::<*const u8>())
                                     .cast::<u8>(),
                             );
-                            let l208 = *arg0
-                                .add(56 + 58 * ::core::mem::size_of::<*const u8>())
-                                .cast::<i32>();
-                            let l209 = *arg0
-                                .add(60 + 58 * ::core::mem::size_of::<*const u8>())
-                                .cast::<i32>();
-                            let l210 = *arg0
-                                .add(64 + 58 * ::core::mem::size_of::<*const u8>())
-                                .cast::<*mut u8>();
-                            let l211 = *arg0
-                                .add(64 + 59 * ::core::mem::size_of::<*const u8>())
-                                .cast::<usize>();
-                            let len212 = l211;
-                            let bytes212 = _rt::Vec::from_raw_parts(
-                                l210.cast(),
-                                len212,
-                                len212,
-                            );
-                            let l213 = *arg0
-                                .add(64 + 60 * ::core::mem::size_of::<*const u8>())
-                                .cast::<*mut u8>();
-                            let l214 = *arg0
-                                .add(64 + 61 * ::core::mem::size_of::<*const u8>())
-                                .cast::<usize>();
-                            let len215 = l214;
-                            let bytes215 = _rt::Vec::from_raw_parts(
-                                l213.cast(),
-                                len215,
-                                len215,
-                            );
-                            let l216 = *arg0
-                                .add(64 + 62 * ::core::mem::size_of::<*const u8>())
-                                .cast::<*mut u8>();
-                            let l217 = *arg0
-                                .add(64 + 63 * ::core::mem::size_of::<*const u8>())
-                                .cast::<usize>();
-                            let len218 = l217;
-                            let bytes218 = _rt::Vec::from_raw_parts(
-                                l216.cast(),
-                                len218,
-                                len218,
-                            );
-                            let l219 = i32::from(
+                            let l208 = i32::from(
                                 *arg0
-                                    .add(64 + 64 * ::core::mem::size_of::<*const u8>())
+                                    .add(56 + 58 * ::core::mem::size_of::<*const u8>())
                                     .cast::<u8>(),
                             );
-                            let l220 = i32::from(
+                            let l252 = *arg0
+                                .add(56 + 74 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l253 = *arg0
+                                .add(56 + 75 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len254 = l253;
+                            let bytes254 = _rt::Vec::from_raw_parts(
+                                l252.cast(),
+                                len254,
+                                len254,
+                            );
+                            let l255 = *arg0
+                                .add(56 + 76 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l256 = i32::from(
                                 *arg0
-                                    .add(65 + 64 * ::core::mem::size_of::<*const u8>())
+                                    .add(60 + 76 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l257 = i32::from(
+                                *arg0
+                                    .add(61 + 76 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l258 = i32::from(
+                                *arg0
+                                    .add(62 + 76 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l259 = i32::from(
+                                *arg0
+                                    .add(64 + 76 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l261 = i32::from(
+                                *arg0
+                                    .add(80 + 76 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l263 = i32::from(
+                                *arg0
+                                    .add(96 + 76 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l265 = i32::from(
+                                *arg0
+                                    .add(112 + 76 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l269 = i32::from(
+                                *arg0
+                                    .add(112 + 79 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l273 = i32::from(
+                                *arg0
+                                    .add(112 + 82 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l277 = i32::from(
+                                *arg0
+                                    .add(112 + 85 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l281 = *arg0
+                                .add(112 + 88 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l282 = *arg0
+                                .add(112 + 89 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let base288 = l281;
+                            let len288 = l282;
+                            let mut result288 = _rt::Vec::with_capacity(len288);
+                            for i in 0..len288 {
+                                let base = base288
+                                    .add(i * (16 + 2 * ::core::mem::size_of::<*const u8>()));
+                                let e288 = {
+                                    let l283 = *base.add(0).cast::<*mut u8>();
+                                    let l284 = *base
+                                        .add(::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len285 = l284;
+                                    let bytes285 = _rt::Vec::from_raw_parts(
+                                        l283.cast(),
+                                        len285,
+                                        len285,
+                                    );
+                                    let l286 = *base
+                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<i64>();
+                                    let l287 = *base
+                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<i64>();
+                                    super::super::super::super::__with_name1::Rlimit {
+                                        kind: _rt::string_lift(bytes285),
+                                        hard: l286 as u64,
+                                        soft: l287 as u64,
+                                    }
+                                };
+                                result288.push(e288);
+                            }
+                            _rt::cabi_dealloc(
+                                base288,
+                                len288 * (16 + 2 * ::core::mem::size_of::<*const u8>()),
+                                8,
+                            );
+                            let l289 = *arg0
+                                .add(112 + 90 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l290 = *arg0
+                                .add(112 + 91 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let base294 = l289;
+                            let len294 = l290;
+                            let mut result294 = _rt::Vec::with_capacity(len294);
+                            for i in 0..len294 {
+                                let base = base294
+                                    .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                                let e294 = {
+                                    let l291 = *base.add(0).cast::<*mut u8>();
+                                    let l292 = *base
+                                        .add(::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len293 = l292;
+                                    let bytes293 = _rt::Vec::from_raw_parts(
+                                        l291.cast(),
+                                        len293,
+                                        len293,
+                                    );
+                                    _rt::string_lift(bytes293)
+                                };
+                                result294.push(e294);
+                            }
+                            _rt::cabi_dealloc(
+                                base294,
+                                len294 * (2 * ::core::mem::size_of::<*const u8>()),
+                                ::core::mem::size_of::<*const u8>(),
+                            );
+                            let l295 = *arg0
+                                .add(112 + 92 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l296 = *arg0
+                                .add(116 + 92 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>();
+                            let l297 = *arg0
+                                .add(120 + 92 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l298 = *arg0
+                                .add(120 + 93 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len299 = l298;
+                            let bytes299 = _rt::Vec::from_raw_parts(
+                                l297.cast(),
+                                len299,
+                                len299,
+                            );
+                            let l300 = *arg0
+                                .add(120 + 94 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l301 = *arg0
+                                .add(120 + 95 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len302 = l301;
+                            let bytes302 = _rt::Vec::from_raw_parts(
+                                l300.cast(),
+                                len302,
+                                len302,
+                            );
+                            let l303 = *arg0
+                                .add(120 + 96 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>();
+                            let l304 = *arg0
+                                .add(120 + 97 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>();
+                            let len305 = l304;
+                            let bytes305 = _rt::Vec::from_raw_parts(
+                                l303.cast(),
+                                len305,
+                                len305,
+                            );
+                            let l306 = i32::from(
+                                *arg0
+                                    .add(120 + 98 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>(),
+                            );
+                            let l307 = i32::from(
+                                *arg0
+                                    .add(121 + 98 * ::core::mem::size_of::<*const u8>())
                                     .cast::<u8>(),
                             );
                             T_::on_final(
@@ -1229,90 +1380,471 @@ pub mod exports {
                                     terminal: _rt::bool_lift(l206 as u8),
                                     interactive: _rt::bool_lift(l207 as u8),
                                 },
+                                super::super::super::super::__with_name1::ContainerFacts {
+                                    image_config: match l208 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l209 = *arg0
+                                                    .add(56 + 59 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l210 = *arg0
+                                                    .add(56 + 60 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len211 = l210;
+                                                let bytes211 = _rt::Vec::from_raw_parts(
+                                                    l209.cast(),
+                                                    len211,
+                                                    len211,
+                                                );
+                                                let l212 = *arg0
+                                                    .add(56 + 61 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l213 = *arg0
+                                                    .add(56 + 62 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let base220 = l212;
+                                                let len220 = l213;
+                                                let mut result220 = _rt::Vec::with_capacity(len220);
+                                                for i in 0..len220 {
+                                                    let base = base220
+                                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                                    let e220 = {
+                                                        let l214 = *base.add(0).cast::<*mut u8>();
+                                                        let l215 = *base
+                                                            .add(::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len216 = l215;
+                                                        let bytes216 = _rt::Vec::from_raw_parts(
+                                                            l214.cast(),
+                                                            len216,
+                                                            len216,
+                                                        );
+                                                        let l217 = *base
+                                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<*mut u8>();
+                                                        let l218 = *base
+                                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len219 = l218;
+                                                        let bytes219 = _rt::Vec::from_raw_parts(
+                                                            l217.cast(),
+                                                            len219,
+                                                            len219,
+                                                        );
+                                                        super::super::super::super::__with_name0::Pair {
+                                                            name: _rt::string_lift(bytes216),
+                                                            value: _rt::string_lift(bytes219),
+                                                        }
+                                                    };
+                                                    result220.push(e220);
+                                                }
+                                                _rt::cabi_dealloc(
+                                                    base220,
+                                                    len220 * (4 * ::core::mem::size_of::<*const u8>()),
+                                                    ::core::mem::size_of::<*const u8>(),
+                                                );
+                                                let l221 = *arg0
+                                                    .add(56 + 63 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l222 = *arg0
+                                                    .add(56 + 64 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let base229 = l221;
+                                                let len229 = l222;
+                                                let mut result229 = _rt::Vec::with_capacity(len229);
+                                                for i in 0..len229 {
+                                                    let base = base229
+                                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                                    let e229 = {
+                                                        let l223 = *base.add(0).cast::<*mut u8>();
+                                                        let l224 = *base
+                                                            .add(::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len225 = l224;
+                                                        let bytes225 = _rt::Vec::from_raw_parts(
+                                                            l223.cast(),
+                                                            len225,
+                                                            len225,
+                                                        );
+                                                        let l226 = *base
+                                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<*mut u8>();
+                                                        let l227 = *base
+                                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len228 = l227;
+                                                        let bytes228 = _rt::Vec::from_raw_parts(
+                                                            l226.cast(),
+                                                            len228,
+                                                            len228,
+                                                        );
+                                                        super::super::super::super::__with_name0::Pair {
+                                                            name: _rt::string_lift(bytes225),
+                                                            value: _rt::string_lift(bytes228),
+                                                        }
+                                                    };
+                                                    result229.push(e229);
+                                                }
+                                                _rt::cabi_dealloc(
+                                                    base229,
+                                                    len229 * (4 * ::core::mem::size_of::<*const u8>()),
+                                                    ::core::mem::size_of::<*const u8>(),
+                                                );
+                                                let l230 = *arg0
+                                                    .add(56 + 65 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l231 = *arg0
+                                                    .add(56 + 66 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let base235 = l230;
+                                                let len235 = l231;
+                                                let mut result235 = _rt::Vec::with_capacity(len235);
+                                                for i in 0..len235 {
+                                                    let base = base235
+                                                        .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                                                    let e235 = {
+                                                        let l232 = *base.add(0).cast::<*mut u8>();
+                                                        let l233 = *base
+                                                            .add(::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len234 = l233;
+                                                        let bytes234 = _rt::Vec::from_raw_parts(
+                                                            l232.cast(),
+                                                            len234,
+                                                            len234,
+                                                        );
+                                                        _rt::string_lift(bytes234)
+                                                    };
+                                                    result235.push(e235);
+                                                }
+                                                _rt::cabi_dealloc(
+                                                    base235,
+                                                    len235 * (2 * ::core::mem::size_of::<*const u8>()),
+                                                    ::core::mem::size_of::<*const u8>(),
+                                                );
+                                                let l236 = *arg0
+                                                    .add(56 + 67 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l237 = *arg0
+                                                    .add(56 + 68 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let base241 = l236;
+                                                let len241 = l237;
+                                                let mut result241 = _rt::Vec::with_capacity(len241);
+                                                for i in 0..len241 {
+                                                    let base = base241
+                                                        .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                                                    let e241 = {
+                                                        let l238 = *base.add(0).cast::<*mut u8>();
+                                                        let l239 = *base
+                                                            .add(::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len240 = l239;
+                                                        let bytes240 = _rt::Vec::from_raw_parts(
+                                                            l238.cast(),
+                                                            len240,
+                                                            len240,
+                                                        );
+                                                        _rt::string_lift(bytes240)
+                                                    };
+                                                    result241.push(e241);
+                                                }
+                                                _rt::cabi_dealloc(
+                                                    base241,
+                                                    len241 * (2 * ::core::mem::size_of::<*const u8>()),
+                                                    ::core::mem::size_of::<*const u8>(),
+                                                );
+                                                let l242 = *arg0
+                                                    .add(56 + 69 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l243 = *arg0
+                                                    .add(56 + 70 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let base247 = l242;
+                                                let len247 = l243;
+                                                let mut result247 = _rt::Vec::with_capacity(len247);
+                                                for i in 0..len247 {
+                                                    let base = base247
+                                                        .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                                                    let e247 = {
+                                                        let l244 = *base.add(0).cast::<*mut u8>();
+                                                        let l245 = *base
+                                                            .add(::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len246 = l245;
+                                                        let bytes246 = _rt::Vec::from_raw_parts(
+                                                            l244.cast(),
+                                                            len246,
+                                                            len246,
+                                                        );
+                                                        _rt::string_lift(bytes246)
+                                                    };
+                                                    result247.push(e247);
+                                                }
+                                                _rt::cabi_dealloc(
+                                                    base247,
+                                                    len247 * (2 * ::core::mem::size_of::<*const u8>()),
+                                                    ::core::mem::size_of::<*const u8>(),
+                                                );
+                                                let l248 = i32::from(
+                                                    *arg0
+                                                        .add(56 + 71 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                super::super::super::super::__with_name1::ImageConfig {
+                                                    user: _rt::string_lift(bytes211),
+                                                    env: result220,
+                                                    labels: result229,
+                                                    entrypoint: result235,
+                                                    exposed_ports: result241,
+                                                    volumes: result247,
+                                                    created: match l248 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l249 = *arg0
+                                                                    .add(56 + 72 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<*mut u8>();
+                                                                let l250 = *arg0
+                                                                    .add(56 + 73 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<usize>();
+                                                                let len251 = l250;
+                                                                let bytes251 = _rt::Vec::from_raw_parts(
+                                                                    l249.cast(),
+                                                                    len251,
+                                                                    len251,
+                                                                );
+                                                                _rt::string_lift(bytes251)
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    restart: _rt::string_lift(bytes254),
+                                    max_restarts: l255 as u32,
+                                    remove: _rt::bool_lift(l256 as u8),
+                                    detached: _rt::bool_lift(l257 as u8),
+                                    healthcheck: _rt::bool_lift(l258 as u8),
+                                    disk_bytes: match l259 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l260 = *arg0
+                                                    .add(72 + 76 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<i64>();
+                                                l260 as u64
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    shm_bytes: match l261 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l262 = *arg0
+                                                    .add(88 + 76 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<i64>();
+                                                l262 as u64
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    cpu_shares: match l263 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l264 = *arg0
+                                                    .add(104 + 76 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<i64>();
+                                                l264 as u64
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    cpuset: match l265 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l266 = *arg0
+                                                    .add(112 + 77 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l267 = *arg0
+                                                    .add(112 + 78 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len268 = l267;
+                                                let bytes268 = _rt::Vec::from_raw_parts(
+                                                    l266.cast(),
+                                                    len268,
+                                                    len268,
+                                                );
+                                                _rt::string_lift(bytes268)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    cgroup_parent: match l269 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l270 = *arg0
+                                                    .add(112 + 80 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l271 = *arg0
+                                                    .add(112 + 81 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len272 = l271;
+                                                let bytes272 = _rt::Vec::from_raw_parts(
+                                                    l270.cast(),
+                                                    len272,
+                                                    len272,
+                                                );
+                                                _rt::string_lift(bytes272)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    apparmor_profile: match l273 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l274 = *arg0
+                                                    .add(112 + 83 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l275 = *arg0
+                                                    .add(112 + 84 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len276 = l275;
+                                                let bytes276 = _rt::Vec::from_raw_parts(
+                                                    l274.cast(),
+                                                    len276,
+                                                    len276,
+                                                );
+                                                _rt::string_lift(bytes276)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    selinux_label: match l277 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l278 = *arg0
+                                                    .add(112 + 86 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l279 = *arg0
+                                                    .add(112 + 87 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len280 = l279;
+                                                let bytes280 = _rt::Vec::from_raw_parts(
+                                                    l278.cast(),
+                                                    len280,
+                                                    len280,
+                                                );
+                                                _rt::string_lift(bytes280)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    rlimits: result288,
+                                    secrets: result294,
+                                },
                                 super::super::super::super::__with_name0::Caller {
-                                    uid: l208 as u32,
-                                    gid: l209 as u32,
-                                    user: _rt::string_lift(bytes212),
-                                    home: _rt::string_lift(bytes215),
-                                    origin: _rt::string_lift(bytes218),
-                                    tty: _rt::bool_lift(l219 as u8),
-                                    ci: _rt::bool_lift(l220 as u8),
+                                    uid: l295 as u32,
+                                    gid: l296 as u32,
+                                    user: _rt::string_lift(bytes299),
+                                    home: _rt::string_lift(bytes302),
+                                    origin: _rt::string_lift(bytes305),
+                                    tty: _rt::bool_lift(l306 as u8),
+                                    ci: _rt::bool_lift(l307 as u8),
                                 },
                             )
                         };
                         _rt::cabi_dealloc(
                             arg0,
-                            72 + 64 * ::core::mem::size_of::<*const u8>(),
+                            128 + 98 * ::core::mem::size_of::<*const u8>(),
                             8,
                         );
-                        let ptr222 = (&raw mut _RET_AREA.0).cast::<u8>();
-                        let super::super::super::super::__with_name0::Verdict {
-                            decision: decision223,
-                            diagnostics: diagnostics223,
-                            restrictions: restrictions223,
-                            audit: audit223,
-                        } = result221;
-                        *ptr222.add(0).cast::<u8>() = (decision223.clone() as i32) as u8;
-                        let vec229 = diagnostics223;
-                        let len229 = vec229.len();
-                        let layout229 = _rt::alloc::Layout::from_size_align(
-                                vec229.len() * (11 * ::core::mem::size_of::<*const u8>()),
+                        let ptr309 = (&raw mut _RET_AREA.0).cast::<u8>();
+                        let super::super::super::super::__with_name2::Judgement {
+                            decision: decision310,
+                            diagnostics: diagnostics310,
+                            audit: audit310,
+                        } = result308;
+                        *ptr309.add(0).cast::<u8>() = (decision310.clone() as i32) as u8;
+                        let vec316 = diagnostics310;
+                        let len316 = vec316.len();
+                        let layout316 = _rt::alloc::Layout::from_size_align(
+                                vec316.len() * (11 * ::core::mem::size_of::<*const u8>()),
                                 ::core::mem::size_of::<*const u8>(),
                             )
                             .unwrap();
-                        let (result229, _cleanup229) = crate::rt::Cleanup::new(
-                            layout229,
+                        let (result316, _cleanup316) = crate::rt::Cleanup::new(
+                            layout316,
                         );
-                        if let Some(cleanup) = _cleanup229 {
+                        if let Some(cleanup) = _cleanup316 {
                             cleanup.forget();
                         }
-                        for (i, e) in vec229.into_iter().enumerate() {
-                            let base = result229
+                        for (i, e) in vec316.into_iter().enumerate() {
+                            let base = result316
                                 .add(i * (11 * ::core::mem::size_of::<*const u8>()));
                             {
                                 let super::super::super::super::__with_name0::Diagnostic {
-                                    code: code224,
-                                    severity: severity224,
-                                    message: message224,
-                                    path: path224,
-                                    help: help224,
+                                    code: code311,
+                                    severity: severity311,
+                                    message: message311,
+                                    path: path311,
+                                    help: help311,
                                 } = e;
-                                let vec225 = (code224.into_bytes()).into_boxed_slice();
-                                let ptr225 = vec225.as_ptr().cast::<u8>();
-                                let len225 = vec225.len();
-                                ::core::mem::forget(vec225);
+                                let vec312 = (code311.into_bytes()).into_boxed_slice();
+                                let ptr312 = vec312.as_ptr().cast::<u8>();
+                                let len312 = vec312.len();
+                                ::core::mem::forget(vec312);
                                 *base
                                     .add(::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len225;
-                                *base.add(0).cast::<*mut u8>() = ptr225.cast_mut();
+                                    .cast::<usize>() = len312;
+                                *base.add(0).cast::<*mut u8>() = ptr312.cast_mut();
                                 *base
                                     .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<u8>() = (severity224.clone() as i32) as u8;
-                                let vec226 = (message224.into_bytes()).into_boxed_slice();
-                                let ptr226 = vec226.as_ptr().cast::<u8>();
-                                let len226 = vec226.len();
-                                ::core::mem::forget(vec226);
+                                    .cast::<u8>() = (severity311.clone() as i32) as u8;
+                                let vec313 = (message311.into_bytes()).into_boxed_slice();
+                                let ptr313 = vec313.as_ptr().cast::<u8>();
+                                let len313 = vec313.len();
+                                ::core::mem::forget(vec313);
                                 *base
                                     .add(4 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len226;
+                                    .cast::<usize>() = len313;
                                 *base
                                     .add(3 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>() = ptr226.cast_mut();
-                                match path224 {
+                                    .cast::<*mut u8>() = ptr313.cast_mut();
+                                match path311 {
                                     Some(e) => {
                                         *base
                                             .add(5 * ::core::mem::size_of::<*const u8>())
                                             .cast::<u8>() = (1i32) as u8;
-                                        let vec227 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr227 = vec227.as_ptr().cast::<u8>();
-                                        let len227 = vec227.len();
-                                        ::core::mem::forget(vec227);
+                                        let vec314 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr314 = vec314.as_ptr().cast::<u8>();
+                                        let len314 = vec314.len();
+                                        ::core::mem::forget(vec314);
                                         *base
                                             .add(7 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len227;
+                                            .cast::<usize>() = len314;
                                         *base
                                             .add(6 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = ptr227.cast_mut();
+                                            .cast::<*mut u8>() = ptr314.cast_mut();
                                     }
                                     None => {
                                         *base
@@ -1320,21 +1852,21 @@ pub mod exports {
                                             .cast::<u8>() = (0i32) as u8;
                                     }
                                 };
-                                match help224 {
+                                match help311 {
                                     Some(e) => {
                                         *base
                                             .add(8 * ::core::mem::size_of::<*const u8>())
                                             .cast::<u8>() = (1i32) as u8;
-                                        let vec228 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr228 = vec228.as_ptr().cast::<u8>();
-                                        let len228 = vec228.len();
-                                        ::core::mem::forget(vec228);
+                                        let vec315 = (e.into_bytes()).into_boxed_slice();
+                                        let ptr315 = vec315.as_ptr().cast::<u8>();
+                                        let len315 = vec315.len();
+                                        ::core::mem::forget(vec315);
                                         *base
                                             .add(10 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len228;
+                                            .cast::<usize>() = len315;
                                         *base
                                             .add(9 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = ptr228.cast_mut();
+                                            .cast::<*mut u8>() = ptr315.cast_mut();
                                     }
                                     None => {
                                         *base
@@ -1344,475 +1876,60 @@ pub mod exports {
                                 };
                             }
                         }
-                        *ptr222
+                        *ptr309
                             .add(2 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>() = len229;
-                        *ptr222
+                            .cast::<usize>() = len316;
+                        *ptr309
                             .add(::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>() = result229;
-                        let vec256 = restrictions223;
-                        let len256 = vec256.len();
-                        let layout256 = _rt::alloc::Layout::from_size_align(
-                                vec256.len() * 48,
-                                8,
-                            )
-                            .unwrap();
-                        let (result256, _cleanup256) = crate::rt::Cleanup::new(
-                            layout256,
-                        );
-                        if let Some(cleanup) = _cleanup256 {
-                            cleanup.forget();
-                        }
-                        for (i, e) in vec256.into_iter().enumerate() {
-                            let base = result256.add(i * 48);
-                            {
-                                use super::super::super::super::__with_name0::Restriction as V255;
-                                match e {
-                                    V255::DropCapabilities(e) => {
-                                        *base.add(0).cast::<u8>() = (0i32) as u8;
-                                        let vec231 = e;
-                                        let len231 = vec231.len();
-                                        let layout231 = _rt::alloc::Layout::from_size_align(
-                                                vec231.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result231, _cleanup231) = crate::rt::Cleanup::new(
-                                            layout231,
-                                        );
-                                        if let Some(cleanup) = _cleanup231 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec231.into_iter().enumerate() {
-                                            let base = result231
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec230 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr230 = vec230.as_ptr().cast::<u8>();
-                                                let len230 = vec230.len();
-                                                ::core::mem::forget(vec230);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len230;
-                                                *base.add(0).cast::<*mut u8>() = ptr230.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len231;
-                                        *base.add(8).cast::<*mut u8>() = result231;
-                                    }
-                                    V255::KeepOnlyCapabilities(e) => {
-                                        *base.add(0).cast::<u8>() = (1i32) as u8;
-                                        let vec233 = e;
-                                        let len233 = vec233.len();
-                                        let layout233 = _rt::alloc::Layout::from_size_align(
-                                                vec233.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result233, _cleanup233) = crate::rt::Cleanup::new(
-                                            layout233,
-                                        );
-                                        if let Some(cleanup) = _cleanup233 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec233.into_iter().enumerate() {
-                                            let base = result233
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec232 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr232 = vec232.as_ptr().cast::<u8>();
-                                                let len232 = vec232.len();
-                                                ::core::mem::forget(vec232);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len232;
-                                                *base.add(0).cast::<*mut u8>() = ptr232.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len233;
-                                        *base.add(8).cast::<*mut u8>() = result233;
-                                    }
-                                    V255::NoNewPrivileges => {
-                                        *base.add(0).cast::<u8>() = (2i32) as u8;
-                                    }
-                                    V255::ReadOnlyRootfs => {
-                                        *base.add(0).cast::<u8>() = (3i32) as u8;
-                                    }
-                                    V255::TightenMount(e) => {
-                                        *base.add(0).cast::<u8>() = (4i32) as u8;
-                                        let super::super::super::super::__with_name0::MountTighten {
-                                            destination: destination234,
-                                            add_options: add_options234,
-                                        } = e;
-                                        let vec235 = (destination234.into_bytes())
-                                            .into_boxed_slice();
-                                        let ptr235 = vec235.as_ptr().cast::<u8>();
-                                        let len235 = vec235.len();
-                                        ::core::mem::forget(vec235);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len235;
-                                        *base.add(8).cast::<*mut u8>() = ptr235.cast_mut();
-                                        let vec237 = add_options234;
-                                        let len237 = vec237.len();
-                                        let layout237 = _rt::alloc::Layout::from_size_align(
-                                                vec237.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result237, _cleanup237) = crate::rt::Cleanup::new(
-                                            layout237,
-                                        );
-                                        if let Some(cleanup) = _cleanup237 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec237.into_iter().enumerate() {
-                                            let base = result237
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec236 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr236 = vec236.as_ptr().cast::<u8>();
-                                                let len236 = vec236.len();
-                                                ::core::mem::forget(vec236);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len236;
-                                                *base.add(0).cast::<*mut u8>() = ptr236.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 3 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len237;
-                                        *base
-                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = result237;
-                                    }
-                                    V255::RemoveMount(e) => {
-                                        *base.add(0).cast::<u8>() = (5i32) as u8;
-                                        let vec238 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr238 = vec238.as_ptr().cast::<u8>();
-                                        let len238 = vec238.len();
-                                        ::core::mem::forget(vec238);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len238;
-                                        *base.add(8).cast::<*mut u8>() = ptr238.cast_mut();
-                                    }
-                                    V255::MaskPath(e) => {
-                                        *base.add(0).cast::<u8>() = (6i32) as u8;
-                                        let vec239 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr239 = vec239.as_ptr().cast::<u8>();
-                                        let len239 = vec239.len();
-                                        ::core::mem::forget(vec239);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len239;
-                                        *base.add(8).cast::<*mut u8>() = ptr239.cast_mut();
-                                    }
-                                    V255::ReadOnlyPath(e) => {
-                                        *base.add(0).cast::<u8>() = (7i32) as u8;
-                                        let vec240 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr240 = vec240.as_ptr().cast::<u8>();
-                                        let len240 = vec240.len();
-                                        ::core::mem::forget(vec240);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len240;
-                                        *base.add(8).cast::<*mut u8>() = ptr240.cast_mut();
-                                    }
-                                    V255::RemoveDevice(e) => {
-                                        *base.add(0).cast::<u8>() = (8i32) as u8;
-                                        let vec241 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr241 = vec241.as_ptr().cast::<u8>();
-                                        let len241 = vec241.len();
-                                        ::core::mem::forget(vec241);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len241;
-                                        *base.add(8).cast::<*mut u8>() = ptr241.cast_mut();
-                                    }
-                                    V255::SeccompDeny(e) => {
-                                        *base.add(0).cast::<u8>() = (9i32) as u8;
-                                        let super::super::super::super::__with_name0::SeccompRule {
-                                            syscalls: syscalls242,
-                                            action: action242,
-                                            errno: errno242,
-                                        } = e;
-                                        let vec244 = syscalls242;
-                                        let len244 = vec244.len();
-                                        let layout244 = _rt::alloc::Layout::from_size_align(
-                                                vec244.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result244, _cleanup244) = crate::rt::Cleanup::new(
-                                            layout244,
-                                        );
-                                        if let Some(cleanup) = _cleanup244 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec244.into_iter().enumerate() {
-                                            let base = result244
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec243 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr243 = vec243.as_ptr().cast::<u8>();
-                                                let len243 = vec243.len();
-                                                ::core::mem::forget(vec243);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len243;
-                                                *base.add(0).cast::<*mut u8>() = ptr243.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len244;
-                                        *base.add(8).cast::<*mut u8>() = result244;
-                                        *base
-                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<u8>() = (action242.clone() as i32) as u8;
-                                        match errno242 {
-                                            Some(e) => {
-                                                *base
-                                                    .add(12 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<u8>() = (1i32) as u8;
-                                                *base
-                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<i32>() = _rt::as_i32(e);
-                                            }
-                                            None => {
-                                                *base
-                                                    .add(12 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<u8>() = (0i32) as u8;
-                                            }
-                                        };
-                                    }
-                                    V255::SeccompKeepOnly(e) => {
-                                        *base.add(0).cast::<u8>() = (10i32) as u8;
-                                        let vec246 = e;
-                                        let len246 = vec246.len();
-                                        let layout246 = _rt::alloc::Layout::from_size_align(
-                                                vec246.len() * (2 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result246, _cleanup246) = crate::rt::Cleanup::new(
-                                            layout246,
-                                        );
-                                        if let Some(cleanup) = _cleanup246 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec246.into_iter().enumerate() {
-                                            let base = result246
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let vec245 = (e.into_bytes()).into_boxed_slice();
-                                                let ptr245 = vec245.as_ptr().cast::<u8>();
-                                                let len245 = vec245.len();
-                                                ::core::mem::forget(vec245);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len245;
-                                                *base.add(0).cast::<*mut u8>() = ptr245.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len246;
-                                        *base.add(8).cast::<*mut u8>() = result246;
-                                    }
-                                    V255::EgressOnly(e) => {
-                                        *base.add(0).cast::<u8>() = (11i32) as u8;
-                                        let vec251 = e;
-                                        let len251 = vec251.len();
-                                        let layout251 = _rt::alloc::Layout::from_size_align(
-                                                vec251.len() * (6 * ::core::mem::size_of::<*const u8>()),
-                                                ::core::mem::size_of::<*const u8>(),
-                                            )
-                                            .unwrap();
-                                        let (result251, _cleanup251) = crate::rt::Cleanup::new(
-                                            layout251,
-                                        );
-                                        if let Some(cleanup) = _cleanup251 {
-                                            cleanup.forget();
-                                        }
-                                        for (i, e) in vec251.into_iter().enumerate() {
-                                            let base = result251
-                                                .add(i * (6 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let super::super::super::super::__with_name0::EgressRule {
-                                                    cidr: cidr247,
-                                                    ports: ports247,
-                                                    protocol: protocol247,
-                                                } = e;
-                                                let vec248 = (cidr247.into_bytes()).into_boxed_slice();
-                                                let ptr248 = vec248.as_ptr().cast::<u8>();
-                                                let len248 = vec248.len();
-                                                ::core::mem::forget(vec248);
-                                                *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len248;
-                                                *base.add(0).cast::<*mut u8>() = ptr248.cast_mut();
-                                                let vec249 = <_ as Into<_rt::Vec<_>>>::into(ports247)
-                                                    .into_boxed_slice();
-                                                let ptr249 = vec249.as_ptr().cast::<u8>();
-                                                let len249 = vec249.len();
-                                                ::core::mem::forget(vec249);
-                                                *base
-                                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len249;
-                                                *base
-                                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>() = ptr249.cast_mut();
-                                                let vec250 = (protocol247.into_bytes()).into_boxed_slice();
-                                                let ptr250 = vec250.as_ptr().cast::<u8>();
-                                                let len250 = vec250.len();
-                                                ::core::mem::forget(vec250);
-                                                *base
-                                                    .add(5 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len250;
-                                                *base
-                                                    .add(4 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>() = ptr250.cast_mut();
-                                            }
-                                        }
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len251;
-                                        *base.add(8).cast::<*mut u8>() = result251;
-                                    }
-                                    V255::NoNetwork => {
-                                        *base.add(0).cast::<u8>() = (12i32) as u8;
-                                    }
-                                    V255::Limit(e) => {
-                                        *base.add(0).cast::<u8>() = (13i32) as u8;
-                                        let super::super::super::super::__with_name0::Limits {
-                                            memory_bytes: memory_bytes252,
-                                            pids: pids252,
-                                            cpu_millis: cpu_millis252,
-                                            nofile: nofile252,
-                                        } = e;
-                                        match memory_bytes252 {
-                                            Some(e) => {
-                                                *base.add(8).cast::<u8>() = (1i32) as u8;
-                                                *base.add(16).cast::<i64>() = _rt::as_i64(e);
-                                            }
-                                            None => {
-                                                *base.add(8).cast::<u8>() = (0i32) as u8;
-                                            }
-                                        };
-                                        match pids252 {
-                                            Some(e) => {
-                                                *base.add(24).cast::<u8>() = (1i32) as u8;
-                                                *base.add(28).cast::<i32>() = _rt::as_i32(e);
-                                            }
-                                            None => {
-                                                *base.add(24).cast::<u8>() = (0i32) as u8;
-                                            }
-                                        };
-                                        match cpu_millis252 {
-                                            Some(e) => {
-                                                *base.add(32).cast::<u8>() = (1i32) as u8;
-                                                *base.add(36).cast::<i32>() = _rt::as_i32(e);
-                                            }
-                                            None => {
-                                                *base.add(32).cast::<u8>() = (0i32) as u8;
-                                            }
-                                        };
-                                        match nofile252 {
-                                            Some(e) => {
-                                                *base.add(40).cast::<u8>() = (1i32) as u8;
-                                                *base.add(44).cast::<i32>() = _rt::as_i32(e);
-                                            }
-                                            None => {
-                                                *base.add(40).cast::<u8>() = (0i32) as u8;
-                                            }
-                                        };
-                                    }
-                                    V255::UnsetEnv(e) => {
-                                        *base.add(0).cast::<u8>() = (14i32) as u8;
-                                        let vec253 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr253 = vec253.as_ptr().cast::<u8>();
-                                        let len253 = vec253.len();
-                                        ::core::mem::forget(vec253);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len253;
-                                        *base.add(8).cast::<*mut u8>() = ptr253.cast_mut();
-                                    }
-                                    V255::RequireDigest(e) => {
-                                        *base.add(0).cast::<u8>() = (15i32) as u8;
-                                        let vec254 = (e.into_bytes()).into_boxed_slice();
-                                        let ptr254 = vec254.as_ptr().cast::<u8>();
-                                        let len254 = vec254.len();
-                                        ::core::mem::forget(vec254);
-                                        *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len254;
-                                        *base.add(8).cast::<*mut u8>() = ptr254.cast_mut();
-                                    }
-                                }
-                            }
-                        }
-                        *ptr222
-                            .add(4 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>() = len256;
-                        *ptr222
-                            .add(3 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>() = result256;
-                        let vec260 = audit223;
-                        let len260 = vec260.len();
-                        let layout260 = _rt::alloc::Layout::from_size_align(
-                                vec260.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            .cast::<*mut u8>() = result316;
+                        let vec320 = audit310;
+                        let len320 = vec320.len();
+                        let layout320 = _rt::alloc::Layout::from_size_align(
+                                vec320.len() * (4 * ::core::mem::size_of::<*const u8>()),
                                 ::core::mem::size_of::<*const u8>(),
                             )
                             .unwrap();
-                        let (result260, _cleanup260) = crate::rt::Cleanup::new(
-                            layout260,
+                        let (result320, _cleanup320) = crate::rt::Cleanup::new(
+                            layout320,
                         );
-                        if let Some(cleanup) = _cleanup260 {
+                        if let Some(cleanup) = _cleanup320 {
                             cleanup.forget();
                         }
-                        for (i, e) in vec260.into_iter().enumerate() {
-                            let base = result260
+                        for (i, e) in vec320.into_iter().enumerate() {
+                            let base = result320
                                 .add(i * (4 * ::core::mem::size_of::<*const u8>()));
                             {
                                 let super::super::super::super::__with_name0::Pair {
-                                    name: name257,
-                                    value: value257,
+                                    name: name317,
+                                    value: value317,
                                 } = e;
-                                let vec258 = (name257.into_bytes()).into_boxed_slice();
-                                let ptr258 = vec258.as_ptr().cast::<u8>();
-                                let len258 = vec258.len();
-                                ::core::mem::forget(vec258);
+                                let vec318 = (name317.into_bytes()).into_boxed_slice();
+                                let ptr318 = vec318.as_ptr().cast::<u8>();
+                                let len318 = vec318.len();
+                                ::core::mem::forget(vec318);
                                 *base
                                     .add(::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len258;
-                                *base.add(0).cast::<*mut u8>() = ptr258.cast_mut();
-                                let vec259 = (value257.into_bytes()).into_boxed_slice();
-                                let ptr259 = vec259.as_ptr().cast::<u8>();
-                                let len259 = vec259.len();
-                                ::core::mem::forget(vec259);
+                                    .cast::<usize>() = len318;
+                                *base.add(0).cast::<*mut u8>() = ptr318.cast_mut();
+                                let vec319 = (value317.into_bytes()).into_boxed_slice();
+                                let ptr319 = vec319.as_ptr().cast::<u8>();
+                                let len319 = vec319.len();
+                                ::core::mem::forget(vec319);
                                 *base
                                     .add(3 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len259;
+                                    .cast::<usize>() = len319;
                                 *base
                                     .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>() = ptr259.cast_mut();
+                                    .cast::<*mut u8>() = ptr319.cast_mut();
                             }
                         }
-                        *ptr222
-                            .add(6 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>() = len260;
-                        *ptr222
-                            .add(5 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>() = result260;
-                        ptr222
+                        *ptr309
+                            .add(4 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>() = len320;
+                        *ptr309
+                            .add(3 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>() = result320;
+                        ptr309
                     }
                 }
                 #[doc(hidden)]
@@ -1890,293 +2007,66 @@ pub mod exports {
                         let l14 = *arg0
                             .add(4 * ::core::mem::size_of::<*const u8>())
                             .cast::<usize>();
-                        let base65 = l13;
-                        let len65 = l14;
-                        for i in 0..len65 {
-                            let base = base65.add(i * 48);
-                            {
-                                let l15 = i32::from(*base.add(0).cast::<u8>());
-                                match l15 {
-                                    0 => {
-                                        let l16 = *base.add(8).cast::<*mut u8>();
-                                        let l17 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let base20 = l16;
-                                        let len20 = l17;
-                                        for i in 0..len20 {
-                                            let base = base20
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let l18 = *base.add(0).cast::<*mut u8>();
-                                                let l19 = *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l18, l19, 1);
-                                            }
-                                        }
-                                        _rt::cabi_dealloc(
-                                            base20,
-                                            len20 * (2 * ::core::mem::size_of::<*const u8>()),
-                                            ::core::mem::size_of::<*const u8>(),
-                                        );
-                                    }
-                                    1 => {
-                                        let l21 = *base.add(8).cast::<*mut u8>();
-                                        let l22 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let base25 = l21;
-                                        let len25 = l22;
-                                        for i in 0..len25 {
-                                            let base = base25
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let l23 = *base.add(0).cast::<*mut u8>();
-                                                let l24 = *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l23, l24, 1);
-                                            }
-                                        }
-                                        _rt::cabi_dealloc(
-                                            base25,
-                                            len25 * (2 * ::core::mem::size_of::<*const u8>()),
-                                            ::core::mem::size_of::<*const u8>(),
-                                        );
-                                    }
-                                    2 => {}
-                                    3 => {}
-                                    4 => {
-                                        let l26 = *base.add(8).cast::<*mut u8>();
-                                        let l27 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l26, l27, 1);
-                                        let l28 = *base
-                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>();
-                                        let l29 = *base
-                                            .add(8 + 3 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let base32 = l28;
-                                        let len32 = l29;
-                                        for i in 0..len32 {
-                                            let base = base32
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let l30 = *base.add(0).cast::<*mut u8>();
-                                                let l31 = *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l30, l31, 1);
-                                            }
-                                        }
-                                        _rt::cabi_dealloc(
-                                            base32,
-                                            len32 * (2 * ::core::mem::size_of::<*const u8>()),
-                                            ::core::mem::size_of::<*const u8>(),
-                                        );
-                                    }
-                                    5 => {
-                                        let l33 = *base.add(8).cast::<*mut u8>();
-                                        let l34 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l33, l34, 1);
-                                    }
-                                    6 => {
-                                        let l35 = *base.add(8).cast::<*mut u8>();
-                                        let l36 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l35, l36, 1);
-                                    }
-                                    7 => {
-                                        let l37 = *base.add(8).cast::<*mut u8>();
-                                        let l38 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l37, l38, 1);
-                                    }
-                                    8 => {
-                                        let l39 = *base.add(8).cast::<*mut u8>();
-                                        let l40 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l39, l40, 1);
-                                    }
-                                    9 => {
-                                        let l41 = *base.add(8).cast::<*mut u8>();
-                                        let l42 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let base45 = l41;
-                                        let len45 = l42;
-                                        for i in 0..len45 {
-                                            let base = base45
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let l43 = *base.add(0).cast::<*mut u8>();
-                                                let l44 = *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l43, l44, 1);
-                                            }
-                                        }
-                                        _rt::cabi_dealloc(
-                                            base45,
-                                            len45 * (2 * ::core::mem::size_of::<*const u8>()),
-                                            ::core::mem::size_of::<*const u8>(),
-                                        );
-                                    }
-                                    10 => {
-                                        let l46 = *base.add(8).cast::<*mut u8>();
-                                        let l47 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let base50 = l46;
-                                        let len50 = l47;
-                                        for i in 0..len50 {
-                                            let base = base50
-                                                .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let l48 = *base.add(0).cast::<*mut u8>();
-                                                let l49 = *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l48, l49, 1);
-                                            }
-                                        }
-                                        _rt::cabi_dealloc(
-                                            base50,
-                                            len50 * (2 * ::core::mem::size_of::<*const u8>()),
-                                            ::core::mem::size_of::<*const u8>(),
-                                        );
-                                    }
-                                    11 => {
-                                        let l51 = *base.add(8).cast::<*mut u8>();
-                                        let l52 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let base60 = l51;
-                                        let len60 = l52;
-                                        for i in 0..len60 {
-                                            let base = base60
-                                                .add(i * (6 * ::core::mem::size_of::<*const u8>()));
-                                            {
-                                                let l53 = *base.add(0).cast::<*mut u8>();
-                                                let l54 = *base
-                                                    .add(::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l53, l54, 1);
-                                                let l55 = *base
-                                                    .add(2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l56 = *base
-                                                    .add(3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let base57 = l55;
-                                                let len57 = l56;
-                                                _rt::cabi_dealloc(base57, len57 * 2, 2);
-                                                let l58 = *base
-                                                    .add(4 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>();
-                                                let l59 = *base
-                                                    .add(5 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                _rt::cabi_dealloc(l58, l59, 1);
-                                            }
-                                        }
-                                        _rt::cabi_dealloc(
-                                            base60,
-                                            len60 * (6 * ::core::mem::size_of::<*const u8>()),
-                                            ::core::mem::size_of::<*const u8>(),
-                                        );
-                                    }
-                                    12 => {}
-                                    13 => {}
-                                    14 => {
-                                        let l61 = *base.add(8).cast::<*mut u8>();
-                                        let l62 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l61, l62, 1);
-                                    }
-                                    _ => {
-                                        let l63 = *base.add(8).cast::<*mut u8>();
-                                        let l64 = *base
-                                            .add(8 + 1 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        _rt::cabi_dealloc(l63, l64, 1);
-                                    }
-                                }
-                            }
-                        }
-                        _rt::cabi_dealloc(base65, len65 * 48, 8);
-                        let l66 = *arg0
-                            .add(5 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>();
-                        let l67 = *arg0
-                            .add(6 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
-                        let base72 = l66;
-                        let len72 = l67;
-                        for i in 0..len72 {
-                            let base = base72
+                        let base19 = l13;
+                        let len19 = l14;
+                        for i in 0..len19 {
+                            let base = base19
                                 .add(i * (4 * ::core::mem::size_of::<*const u8>()));
                             {
-                                let l68 = *base.add(0).cast::<*mut u8>();
-                                let l69 = *base
+                                let l15 = *base.add(0).cast::<*mut u8>();
+                                let l16 = *base
                                     .add(::core::mem::size_of::<*const u8>())
                                     .cast::<usize>();
-                                _rt::cabi_dealloc(l68, l69, 1);
-                                let l70 = *base
+                                _rt::cabi_dealloc(l15, l16, 1);
+                                let l17 = *base
                                     .add(2 * ::core::mem::size_of::<*const u8>())
                                     .cast::<*mut u8>();
-                                let l71 = *base
+                                let l18 = *base
                                     .add(3 * ::core::mem::size_of::<*const u8>())
                                     .cast::<usize>();
-                                _rt::cabi_dealloc(l70, l71, 1);
+                                _rt::cabi_dealloc(l17, l18, 1);
                             }
                         }
                         _rt::cabi_dealloc(
-                            base72,
-                            len72 * (4 * ::core::mem::size_of::<*const u8>()),
+                            base19,
+                            len19 * (4 * ::core::mem::size_of::<*const u8>()),
                             ::core::mem::size_of::<*const u8>(),
                         );
                     }
                 }
                 pub trait Guest {
-                    /// The configuration as all policies together have tightened it. Allow or deny; a restriction is refused.
                     #[allow(async_fn_in_trait)]
-                    fn on_final(final_: Container, caller: Caller) -> Verdict;
+                    fn on_final(
+                        final_: Container,
+                        facts: ContainerFacts,
+                        caller: Caller,
+                    ) -> Judgement;
                 }
                 #[doc(hidden)]
                 #[macro_export]
-                macro_rules! __export_rlrun_policy_validate_0_1_0_cabi {
+                macro_rules! __export_rlrun_policy_validate_0_2_0_cabi {
                     ($ty:ident with_types_in $($path_to_types:tt)*) => {
                         const _ : () = { #[unsafe (export_name =
-                        "rlrun:policy/validate@0.1.0#on-final")] unsafe extern "C" fn
+                        "rlrun:policy/validate@0.2.0#on-final")] unsafe extern "C" fn
                         export_on_final(arg0 : * mut u8,) -> * mut u8 { unsafe {
                         $($path_to_types)*:: _export_on_final_cabi::<$ty > (arg0) } }
                         #[unsafe (export_name =
-                        "cabi_post_rlrun:policy/validate@0.1.0#on-final")] unsafe extern
+                        "cabi_post_rlrun:policy/validate@0.2.0#on-final")] unsafe extern
                         "C" fn _post_return_on_final(arg0 : * mut u8,) { unsafe {
                         $($path_to_types)*:: __post_return_on_final::<$ty > (arg0) } } };
                     };
                 }
                 #[doc(hidden)]
-                pub use __export_rlrun_policy_validate_0_1_0_cabi;
+                pub use __export_rlrun_policy_validate_0_2_0_cabi;
                 #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                 #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
                 struct _RetArea(
                     [::core::mem::MaybeUninit<
                         u8,
-                    >; 7 * ::core::mem::size_of::<*const u8>()],
+                    >; 5 * ::core::mem::size_of::<*const u8>()],
                 );
                 static mut _RET_AREA: _RetArea = _RetArea(
-                    [::core::mem::MaybeUninit::uninit(); 7
+                    [::core::mem::MaybeUninit::uninit(); 5
                         * ::core::mem::size_of::<*const u8>()],
                 );
             }
@@ -2226,88 +2116,6 @@ mod _rt {
         }
     }
     pub use alloc_crate::alloc;
-    pub fn as_i32<T: AsI32>(t: T) -> i32 {
-        t.as_i32()
-    }
-    pub trait AsI32 {
-        fn as_i32(self) -> i32;
-    }
-    impl<'a, T: Copy + AsI32> AsI32 for &'a T {
-        fn as_i32(self) -> i32 {
-            (*self).as_i32()
-        }
-    }
-    impl AsI32 for i32 {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-    impl AsI32 for u32 {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-    impl AsI32 for i16 {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-    impl AsI32 for u16 {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-    impl AsI32 for i8 {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-    impl AsI32 for u8 {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-    impl AsI32 for char {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-    impl AsI32 for usize {
-        #[inline]
-        fn as_i32(self) -> i32 {
-            self as i32
-        }
-    }
-    pub fn as_i64<T: AsI64>(t: T) -> i64 {
-        t.as_i64()
-    }
-    pub trait AsI64 {
-        fn as_i64(self) -> i64;
-    }
-    impl<'a, T: Copy + AsI64> AsI64 for &'a T {
-        fn as_i64(self) -> i64 {
-            (*self).as_i64()
-        }
-    }
-    impl AsI64 for i64 {
-        #[inline]
-        fn as_i64(self) -> i64 {
-            self as i64
-        }
-    }
-    impl AsI64 for u64 {
-        #[inline]
-        fn as_i64(self) -> i64 {
-            self as i64
-        }
-    }
     extern crate alloc as alloc_crate;
     pub use alloc_crate::string::String;
 }
@@ -2337,16 +2145,16 @@ macro_rules! __export_validate_hook_impl {
     };
     ($ty:ident with_types_in $($path_to_types_root:tt)*) => {
         $($path_to_types_root)*::
-        exports::rlrun::policy::validate::__export_rlrun_policy_validate_0_1_0_cabi!($ty
-        with_types_in $($path_to_types_root)*:: exports::rlrun::policy::validate); const
-        _ : () = { #[rustfmt::skip] #[cfg(target_arch = "wasm32")] #[unsafe (link_section
-        =
-        "component-type:wit-bindgen:0.61.1:rlrun:policy@0.1.0:validate-hook:imports and exports")]
+        exports::rlrun::policy0_2_0::validate::__export_rlrun_policy_validate_0_2_0_cabi!($ty
+        with_types_in $($path_to_types_root)*:: exports::rlrun::policy0_2_0::validate);
+        const _ : () = { #[rustfmt::skip] #[cfg(target_arch = "wasm32")] #[unsafe
+        (link_section =
+        "component-type:wit-bindgen:0.61.1:rlrun:policy@0.2.0:validate-hook:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 1968] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 2843] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xac\x0e\x01A\x02\x01\
-A\x07\x01B7\x01m\x05\x04info\x03low\x06medium\x04high\x08critical\x04\0\x08sever\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x97\x15\x01A\x02\x01\
+A\x0f\x01B7\x01m\x05\x04info\x03low\x06medium\x04high\x08critical\x04\0\x08sever\
 ity\x03\0\0\x01ks\x01r\x05\x04codes\x08severity\x01\x07messages\x04path\x02\x04h\
 elp\x02\x04\0\x0adiagnostic\x03\0\x03\x01r\x02\x04names\x05values\x04\0\x04pair\x03\
 \0\x05\x01r\x03\x09references\x06digests\x08platforms\x04\0\x09image-ref\x03\0\x07\
@@ -2378,14 +2186,33 @@ mount\x01s\0\x09mask-path\x01s\0\x0eread-only-path\x01s\0\x0dremove-device\x01s\
 no-network\0\0\x05limit\x01\x15\0\x09unset-env\x01s\0\x0erequire-digest\x01s\0\x04\
 \0\x0brestriction\x03\0/\x01m\x03\x05allow\x04deny\x07abstain\x04\0\x08decision\x03\
 \01\x01p\x04\x01p0\x01r\x04\x08decision2\x0bdiagnostics3\x0crestrictions4\x05aud\
-it!\x04\0\x07verdict\x03\05\x03\0\x18rlrun:policy/types@0.1.0\x05\0\x02\x03\0\0\x07\
-verdict\x02\x03\0\0\x09container\x02\x03\0\0\x06caller\x01B\x08\x02\x03\x02\x01\x01\
-\x04\0\x07verdict\x03\0\0\x02\x03\x02\x01\x02\x04\0\x09container\x03\0\x02\x02\x03\
-\x02\x01\x03\x04\0\x06caller\x03\0\x04\x01@\x02\x05final\x03\x06caller\x05\0\x01\
-\x04\0\x08on-final\x01\x06\x04\0\x1brlrun:policy/validate@0.1.0\x05\x04\x04\0\x20\
-rlrun:policy/validate-hook@0.1.0\x04\0\x0b\x13\x01\0\x0dvalidate-hook\x03\0\0\0G\
-\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.258.3\x10wit-bindgen\
--rust\x060.61.1";
+it!\x04\0\x07verdict\x03\05\x03\0\x18rlrun:policy/types@0.1.0\x05\0\x02\x03\0\0\x04\
+pair\x01B\x19\x02\x03\x02\x01\x01\x04\0\x04pair\x03\0\0\x01p\x01\x01ps\x01ks\x01\
+r\x07\x04users\x03env\x02\x06labels\x02\x0aentrypoint\x03\x0dexposed-ports\x03\x07\
+volumes\x03\x07created\x04\x04\0\x0cimage-config\x03\0\x05\x01r\x03\x04kinds\x04\
+hardw\x04softw\x04\0\x06rlimit\x03\0\x07\x01k\x06\x01kw\x01p\x08\x01r\x0f\x0cima\
+ge-config\x09\x07restarts\x0cmax-restartsy\x06remove\x7f\x08detached\x7f\x0bheal\
+thcheck\x7f\x0adisk-bytes\x0a\x09shm-bytes\x0a\x0acpu-shares\x0a\x06cpuset\x04\x0d\
+cgroup-parent\x04\x10apparmor-profile\x04\x0dselinux-label\x04\x07rlimits\x0b\x07\
+secrets\x03\x04\0\x0fcontainer-facts\x03\0\x0c\x01r\x03\x06digests\x0amedia-type\
+s\x0asize-bytesw\x04\0\x05layer\x03\0\x0e\x01r\x04\x0acreated-bys\x07comments\x07\
+created\x04\x0bempty-layer\x7f\x04\0\x0dhistory-entry\x03\0\x10\x01r\x02\x06dige\
+sts\x0amedia-types\x04\0\x0battestation\x03\0\x12\x01p\x0f\x01p\x11\x01p\x13\x01\
+r\x07\x08manifests\x06configs\x0amedia-types\x0bannotations\x02\x06layers\x14\x07\
+history\x15\x0cattestations\x16\x04\0\x0bimage-facts\x03\0\x17\x03\0\x18rlrun:po\
+licy/facts@0.2.0\x05\x02\x02\x03\0\0\x08decision\x02\x03\0\0\x0adiagnostic\x01B\x0a\
+\x02\x03\x02\x01\x03\x04\0\x08decision\x03\0\0\x02\x03\x02\x01\x04\x04\0\x0adiag\
+nostic\x03\0\x02\x02\x03\x02\x01\x01\x04\0\x04pair\x03\0\x04\x01p\x03\x01p\x05\x01\
+r\x03\x08decision\x01\x0bdiagnostics\x06\x05audit\x07\x04\0\x09judgement\x03\0\x08\
+\x03\0\x1arlrun:policy/answers@0.2.0\x05\x05\x02\x03\0\0\x09container\x02\x03\0\0\
+\x06caller\x02\x03\0\x01\x0fcontainer-facts\x02\x03\0\x02\x09judgement\x01B\x0a\x02\
+\x03\x02\x01\x06\x04\0\x09container\x03\0\0\x02\x03\x02\x01\x07\x04\0\x06caller\x03\
+\0\x02\x02\x03\x02\x01\x08\x04\0\x0fcontainer-facts\x03\0\x04\x02\x03\x02\x01\x09\
+\x04\0\x09judgement\x03\0\x06\x01@\x03\x05final\x01\x05facts\x05\x06caller\x03\0\
+\x07\x04\0\x08on-final\x01\x08\x04\0\x1brlrun:policy/validate@0.2.0\x05\x0a\x04\0\
+\x20rlrun:policy/validate-hook@0.2.0\x04\0\x0b\x13\x01\0\x0dvalidate-hook\x03\0\0\
+\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.258.3\x10wit-bind\
+gen-rust\x060.61.1";
         };
     };
 }
@@ -2394,13 +2221,13 @@ pub use __export_validate_hook_impl as export_validate;
 #[rustfmt::skip]
 #[cfg(target_arch = "wasm32")]
 #[unsafe(
-    link_section = "component-type:wit-bindgen:0.61.1:rlrun:policy@0.1.0:validate-hook-with-all-of-its-exports-removed:encoded world"
+    link_section = "component-type:wit-bindgen:0.61.1:rlrun:policy@0.2.0:validate-hook-with-all-of-its-exports-removed:encoded world"
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1872] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xac\x0d\x01A\x02\x01\
-A\x02\x01B7\x01m\x05\x04info\x03low\x06medium\x04high\x08critical\x04\0\x08sever\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 2690] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xde\x13\x01A\x02\x01\
+A\x09\x01B7\x01m\x05\x04info\x03low\x06medium\x04high\x08critical\x04\0\x08sever\
 ity\x03\0\0\x01ks\x01r\x05\x04codes\x08severity\x01\x07messages\x04path\x02\x04h\
 elp\x02\x04\0\x0adiagnostic\x03\0\x03\x01r\x02\x04names\x05values\x04\0\x04pair\x03\
 \0\x05\x01r\x03\x09references\x06digests\x08platforms\x04\0\x09image-ref\x03\0\x07\
@@ -2432,10 +2259,28 @@ mount\x01s\0\x09mask-path\x01s\0\x0eread-only-path\x01s\0\x0dremove-device\x01s\
 no-network\0\0\x05limit\x01\x15\0\x09unset-env\x01s\0\x0erequire-digest\x01s\0\x04\
 \0\x0brestriction\x03\0/\x01m\x03\x05allow\x04deny\x07abstain\x04\0\x08decision\x03\
 \01\x01p\x04\x01p0\x01r\x04\x08decision2\x0bdiagnostics3\x0crestrictions4\x05aud\
-it!\x04\0\x07verdict\x03\05\x03\0\x18rlrun:policy/types@0.1.0\x05\0\x04\0@rlrun:\
-policy/validate-hook-with-all-of-its-exports-removed@0.1.0\x04\0\x0b3\x01\0-vali\
-date-hook-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0cprocess\
-ed-by\x02\x0dwit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
+it!\x04\0\x07verdict\x03\05\x03\0\x18rlrun:policy/types@0.1.0\x05\0\x02\x03\0\0\x04\
+pair\x01B\x19\x02\x03\x02\x01\x01\x04\0\x04pair\x03\0\0\x01p\x01\x01ps\x01ks\x01\
+r\x07\x04users\x03env\x02\x06labels\x02\x0aentrypoint\x03\x0dexposed-ports\x03\x07\
+volumes\x03\x07created\x04\x04\0\x0cimage-config\x03\0\x05\x01r\x03\x04kinds\x04\
+hardw\x04softw\x04\0\x06rlimit\x03\0\x07\x01k\x06\x01kw\x01p\x08\x01r\x0f\x0cima\
+ge-config\x09\x07restarts\x0cmax-restartsy\x06remove\x7f\x08detached\x7f\x0bheal\
+thcheck\x7f\x0adisk-bytes\x0a\x09shm-bytes\x0a\x0acpu-shares\x0a\x06cpuset\x04\x0d\
+cgroup-parent\x04\x10apparmor-profile\x04\x0dselinux-label\x04\x07rlimits\x0b\x07\
+secrets\x03\x04\0\x0fcontainer-facts\x03\0\x0c\x01r\x03\x06digests\x0amedia-type\
+s\x0asize-bytesw\x04\0\x05layer\x03\0\x0e\x01r\x04\x0acreated-bys\x07comments\x07\
+created\x04\x0bempty-layer\x7f\x04\0\x0dhistory-entry\x03\0\x10\x01r\x02\x06dige\
+sts\x0amedia-types\x04\0\x0battestation\x03\0\x12\x01p\x0f\x01p\x11\x01p\x13\x01\
+r\x07\x08manifests\x06configs\x0amedia-types\x0bannotations\x02\x06layers\x14\x07\
+history\x15\x0cattestations\x16\x04\0\x0bimage-facts\x03\0\x17\x03\0\x18rlrun:po\
+licy/facts@0.2.0\x05\x02\x02\x03\0\0\x08decision\x02\x03\0\0\x0adiagnostic\x01B\x0a\
+\x02\x03\x02\x01\x03\x04\0\x08decision\x03\0\0\x02\x03\x02\x01\x04\x04\0\x0adiag\
+nostic\x03\0\x02\x02\x03\x02\x01\x01\x04\0\x04pair\x03\0\x04\x01p\x03\x01p\x05\x01\
+r\x03\x08decision\x01\x0bdiagnostics\x06\x05audit\x07\x04\0\x09judgement\x03\0\x08\
+\x03\0\x1arlrun:policy/answers@0.2.0\x05\x05\x04\0@rlrun:policy/validate-hook-wi\
+th-all-of-its-exports-removed@0.2.0\x04\0\x0b3\x01\0-validate-hook-with-all-of-i\
+ts-exports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-compon\
+ent\x070.258.3\x10wit-bindgen-rust\x060.61.1";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

@@ -26,6 +26,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         cache_dir: cache,
         policyc,
         log: None,
+        shipped_dir: PathBuf::new(),
+        moment: None,
+        project: None,
     };
     let set = PolicySet::load(&sources).map_err(|e| e.failure())?;
     let loaded = start.elapsed();
@@ -94,6 +97,7 @@ fn spec() -> Result<ContainerSpec, Box<dyn Error>> {
         seccomp_profile: "default".into(),
         resolved_sources: (0..10).map(|i| (format!("/data/{i}"), format!("/srv/data/{i}"))).collect(),
         controls: Vec::new(),
+        beside: rlrun_spec::container::Beside::default(),
         oci: serde_json::from_value(oci)?,
     })?)
 }

@@ -1,8 +1,8 @@
 //! One evaluation: a fresh store for a policy, used for one request and thrown away.
 
 use crate::answer;
-use crate::bindings::exports::rlrun::policy::{exec, image};
-use crate::bindings::rlrun::policy::{data, log, oci, types};
+use crate::bindings::rlrun::policy::{clock, data, log, oci, types};
+use crate::bindings::rlrun::policy2;
 use crate::file::{self, Trust};
 use crate::limits;
 use crate::policy::Policy;
@@ -23,6 +23,7 @@ pub(crate) struct State {
     subject: Option<Arc<ContainerSpec>>,
     log: Option<LogLine>,
     log_lines: usize,
+    moment: Option<u64>,
 }
 
 /// Linear memory and tables, summed over all instances of a component.
@@ -76,6 +77,16 @@ fn grow(total: &mut usize, current: usize, desired: usize, limit: usize, what: &
 }
 
 impl types::Host for State {}
+impl policy2::facts::Host for State {}
+impl policy2::answers::Host for State {}
+impl policy2::subject::Host for State {}
+
+impl clock::Host for State {
+    fn now_unix_ms(&mut self) -> u64 {
+        // A policy that imports the clock without a grant is not loaded.
+        self.moment.unwrap_or_default()
+    }
+}
 
 impl log::Host for State {
     fn log(&mut self, level: log::Level, message: String) {
@@ -128,7 +139,7 @@ impl oci::Host for State {
 
 /// A policy at work on one request.
 pub(crate) struct Session<'p> {
-    policy: &'p Policy,
+    pub(crate) policy: &'p Policy,
     store: Store<State>,
     instance: Instance,
 }
@@ -151,6 +162,7 @@ impl<'p> Session<'p> {
             subject,
             log,
             log_lines: 0,
+            moment: policy.moment,
         };
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.limiter);
@@ -204,42 +216,25 @@ impl<'p> Session<'p> {
         limits::INIT_FUEL - self.store.get_fuel().unwrap_or(limits::INIT_FUEL)
     }
 
-    fn ask(&mut self, call: impl FnOnce(&mut Store<State>, &Instance) -> wasmtime::Result<types::Verdict>) -> Answer {
-        let id = &self.policy.id;
-        let fueled = self.store.set_fuel(limits::HOOK_FUEL);
-        let verdict = fueled.and_then(|()| call(&mut self.store, &self.instance));
-        let answered = verdict.map_err(|error| refusal(id, &error)).and_then(|v| answer::from_guest(id, v));
-        answered.unwrap_or_else(denial)
-    }
-
-    pub(crate) fn on_create(&mut self, request: &types::Container, caller: &types::Caller) -> Answer {
-        let Some(indices) = &self.policy.hooks.create else { return abstention(&self.policy.id) };
-        self.ask(|store, instance| indices.load(&mut *store, instance)?.call_on_create(store, request, caller))
-    }
-
-    pub(crate) fn on_final(&mut self, merged: &types::Container, caller: &types::Caller) -> Answer {
-        let Some(indices) = &self.policy.hooks.validate else { return abstention(&self.policy.id) };
-        self.ask(|store, instance| indices.load(&mut *store, instance)?.call_on_final(store, merged, caller))
-    }
-
-    pub(crate) fn on_pull(&mut self, request: &image::Pull, caller: &types::Caller) -> Answer {
-        let Some(indices) = &self.policy.hooks.image else { return abstention(&self.policy.id) };
-        self.ask(|store, instance| indices.load(&mut *store, instance)?.call_on_pull(store, request, caller))
-    }
-
-    pub(crate) fn on_image(&mut self, info: &image::Info, caller: &types::Caller) -> Answer {
-        let Some(indices) = &self.policy.hooks.image else { return abstention(&self.policy.id) };
-        self.ask(|store, instance| indices.load(&mut *store, instance)?.call_on_image(store, info, caller))
-    }
-
-    pub(crate) fn on_exec(
+    pub(crate) fn ask(
         &mut self,
-        request: &exec::Request,
-        container: &types::Container,
-        caller: &types::Caller,
+        call: impl FnOnce(&mut Store<State>, &Instance) -> wasmtime::Result<types::Verdict>,
     ) -> Answer {
-        let Some(indices) = &self.policy.hooks.exec else { return abstention(&self.policy.id) };
-        self.ask(|store, instance| indices.load(&mut *store, instance)?.call_on_exec(store, request, container, caller))
+        let verdict = self.call(call);
+        verdict.and_then(|v| answer::from_guest(&self.policy.id, v)).unwrap_or_else(denial)
+    }
+
+    /// One call of the policy with a hook's fuel.
+    ///
+    /// # Errors
+    /// A refusal in its name when it fails.
+    pub(crate) fn call<T>(
+        &mut self,
+        call: impl FnOnce(&mut Store<State>, &Instance) -> wasmtime::Result<T>,
+    ) -> Result<T, Refusal> {
+        let fueled = self.store.set_fuel(limits::HOOK_FUEL);
+        let result = fueled.and_then(|()| call(&mut self.store, &self.instance));
+        result.map_err(|error| refusal(&self.policy.id, &error))
     }
 }
 

@@ -14,6 +14,8 @@ pub(crate) enum Trust {
     Root,
     /// The calling user and root.
     User,
+    /// The same, and no links: what lies in a directory of work can come from anywhere.
+    Project,
     /// Whoever the user pointed at: `--policy FILE`.
     Named,
 }
@@ -25,7 +27,7 @@ impl Trust {
         let euid = rustix::process::geteuid().as_raw();
         let owner_ok = match self {
             Trust::Root => stat.st_uid == 0,
-            Trust::User => stat.st_uid == 0 || stat.st_uid == euid,
+            Trust::User | Trust::Project => stat.st_uid == 0 || stat.st_uid == euid,
             Trust::Named => return Ok(()),
         };
         if !owner_ok {
@@ -33,7 +35,8 @@ impl Trust {
             return Err(format!("belongs to uid {}, not to {rightful}", stat.st_uid));
         }
         // With a private group per user (umask 002) that group is nobody else.
-        let own_group = self == Trust::User && stat.st_gid == rustix::process::getegid().as_raw();
+        let own_group =
+            matches!(self, Trust::User | Trust::Project) && stat.st_gid == rustix::process::getegid().as_raw();
         let others = if own_group { 0o002 } else { 0o022 };
         if stat.st_mode & others != 0 {
             return Err(format!("others may write it (mode {:o})", stat.st_mode & 0o7777));
@@ -44,7 +47,10 @@ impl Trust {
     /// Root's directory names files, never links: a link could lead where others write.
     fn open_flags(self) -> OFlags {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        if self == Trust::Root { flags | OFlags::NOFOLLOW } else { flags }
+        match self {
+            Trust::Root | Trust::Project => flags | OFlags::NOFOLLOW,
+            Trust::User | Trust::Named => flags,
+        }
     }
 }
 

@@ -2,10 +2,10 @@
 
 use crate::error::LoadError;
 use crate::evaluate::Session;
-use crate::policy::{Hook, Policy};
+use crate::policy::{Hook, Policy, needs_a_grant};
 use crate::set::Loader;
 use crate::sources::{self, Found, Origin, Sources};
-use rlrun_spec::policy::{Diagnostic, PolicyId, Tier};
+use rlrun_spec::policy::{Diagnostic, Mode, PolicyId, Tier};
 use std::path::{Path, PathBuf};
 
 /// One line of `rlrun policy ls`.
@@ -28,6 +28,14 @@ pub struct Inspection {
     pub id: PolicyId,
     /// The hooks that it implements.
     pub hooks: Vec<Hook>,
+    /// Everything that it imports and exports, for whoever wants to hold it to that.
+    pub imports: Vec<String>,
+    /// See there.
+    pub exports: Vec<String>,
+    /// Of the capabilities those that somebody has to grant.
+    pub grants: Vec<&'static str>,
+    /// What its no does.
+    pub mode: Mode,
     /// Interfaces that it imports: what it can reach.
     pub capabilities: Vec<String>,
     /// Interfaces that it exports and that this version does not ask.
@@ -46,7 +54,7 @@ pub struct Inspection {
 /// When the directories themselves cannot be used.
 pub fn list(sources: &Sources) -> Result<Vec<Listed>, LoadError> {
     let mut loader = Loader::new(sources)?;
-    let listed = sources.discover()?.into_iter().map(|found| listed(&mut loader, found)).collect();
+    let listed = sources.discover()?.found.into_iter().map(|found| listed(&mut loader, found)).collect();
     loader.finish();
     Ok(listed)
 }
@@ -69,6 +77,8 @@ fn listed(loader: &mut Loader, found: Found) -> Listed {
 pub fn check(file: &Path, settings: Option<&Path>, sources: &Sources) -> Result<Inspection, LoadError> {
     let mut loader = Loader::new(sources)?;
     let mut found = sources::named(file)?;
+    // Only looked at: what it would have to be granted is told.
+    found.grants.insert("clock".to_owned());
     if let Some(path) = settings {
         found.settings = sources::named_settings(path)?;
     }
@@ -91,9 +101,16 @@ fn inspect(loader: &Loader, policy: &Policy, settings: String) -> Inspection {
     Inspection {
         id: policy.id.clone(),
         hooks: Hook::ALL.into_iter().filter(|hook| policy.has(*hook)).collect(),
+        grants: imports.iter().filter_map(|import| needs_a_grant(import)).collect(),
+        mode: policy.mode,
+        exports: exports.clone(),
+        imports: imports.clone(),
         // Types reach nothing.
-        capabilities: imports.into_iter().filter(|i| !i.starts_with("rlrun:policy/types@")).collect(),
-        unasked: exports.into_iter().filter(|e| !Hook::ALL.iter().any(|hook| hook.interface() == e)).collect(),
+        capabilities: imports.into_iter().filter(|i| crate::policy::is_capability(i)).collect(),
+        unasked: exports
+            .into_iter()
+            .filter(|e| !Hook::ALL.iter().any(|hook| hook.interfaces().contains(&e.as_str())))
+            .collect(),
         settings,
         init_fuel,
         problems,

@@ -1,9 +1,9 @@
 //! One policy, ready to be asked.
 
-use crate::bindings::exports::rlrun::policy as exports;
+use crate::bindings::exports::rlrun::{policy as exports, policy2 as exports2};
 use crate::error::LoadError;
 use crate::evaluate::State;
-use rlrun_spec::policy::PolicyId;
+use rlrun_spec::policy::{Mode, PolicyId};
 use std::fmt;
 use std::path::PathBuf;
 use wasmtime::component::{Component, InstancePre, Linker};
@@ -21,22 +21,57 @@ pub enum Hook {
     Validate,
     /// `exec.on-exec`.
     Exec,
+    /// `publish.on-publish`, a part of admission.
+    Publish,
+    /// `mount.on-mount`, a part of admission.
+    Mount,
+    /// `secret.on-secret`, a part of admission.
+    Secret,
+    /// `copy-out.on-copy-out`.
+    CopyOut,
+    /// `exit.on-exit`: told, not asked.
+    Exit,
 }
 
 impl Hook {
-    pub(crate) const ALL: [Hook; 5] = [Hook::Lifecycle, Hook::Image, Hook::Create, Hook::Validate, Hook::Exec];
+    pub(crate) const ALL: [Hook; 10] = [
+        Hook::Lifecycle,
+        Hook::Image,
+        Hook::Create,
+        Hook::Validate,
+        Hook::Exec,
+        Hook::Publish,
+        Hook::Mount,
+        Hook::Secret,
+        Hook::CopyOut,
+        Hook::Exit,
+    ];
 
-    /// The interface in the ABI.
+    /// The interface in the newest version of the ABI that has it.
     #[must_use]
     pub fn interface(self) -> &'static str {
+        self.interfaces()[0]
+    }
+
+    /// The interfaces under which a policy may export it, newest first.
+    #[must_use]
+    pub fn interfaces(self) -> &'static [&'static str] {
         match self {
-            Hook::Lifecycle => "rlrun:policy/lifecycle@0.1.0",
-            Hook::Image => "rlrun:policy/image@0.1.0",
-            Hook::Create => "rlrun:policy/create@0.1.0",
-            Hook::Validate => "rlrun:policy/validate@0.1.0",
-            Hook::Exec => "rlrun:policy/exec@0.1.0",
+            Hook::Lifecycle => &["rlrun:policy/lifecycle@0.1.0"],
+            Hook::Image => &["rlrun:policy/image@0.2.0", "rlrun:policy/image@0.1.0"],
+            Hook::Create => &["rlrun:policy/create@0.2.0", "rlrun:policy/create@0.1.0"],
+            Hook::Validate => &["rlrun:policy/validate@0.2.0", "rlrun:policy/validate@0.1.0"],
+            Hook::Exec => &["rlrun:policy/exec@0.2.0", "rlrun:policy/exec@0.1.0"],
+            Hook::Publish => &["rlrun:policy/publish@0.2.0"],
+            Hook::Mount => &["rlrun:policy/mount@0.2.0"],
+            Hook::Secret => &["rlrun:policy/secret@0.2.0"],
+            Hook::CopyOut => &["rlrun:policy/copy-out@0.2.0"],
+            Hook::Exit => &["rlrun:policy/exit@0.2.0"],
         }
     }
+
+    /// The hooks that a start is decided by.
+    pub(crate) const OF_ADMISSION: [Hook; 5] = [Hook::Create, Hook::Validate, Hook::Publish, Hook::Mount, Hook::Secret];
 }
 
 impl fmt::Display for Hook {
@@ -47,6 +82,11 @@ impl fmt::Display for Hook {
             Hook::Create => "create",
             Hook::Validate => "validate",
             Hook::Exec => "exec",
+            Hook::Publish => "publish",
+            Hook::Mount => "mount",
+            Hook::Secret => "secret",
+            Hook::CopyOut => "copy-out",
+            Hook::Exit => "exit",
         })
     }
 }
@@ -56,9 +96,18 @@ impl fmt::Display for Hook {
 pub(crate) struct Hooks {
     pub(crate) lifecycle: Option<exports::lifecycle::GuestIndices>,
     pub(crate) image: Option<exports::image::GuestIndices>,
+    pub(crate) image2: Option<exports2::image::GuestIndices>,
     pub(crate) create: Option<exports::create::GuestIndices>,
+    pub(crate) create2: Option<exports2::create::GuestIndices>,
     pub(crate) validate: Option<exports::validate::GuestIndices>,
+    pub(crate) validate2: Option<exports2::validate::GuestIndices>,
     pub(crate) exec: Option<exports::exec::GuestIndices>,
+    pub(crate) exec2: Option<exports2::exec::GuestIndices>,
+    pub(crate) publish: Option<exports2::publish::GuestIndices>,
+    pub(crate) mount: Option<exports2::mount::GuestIndices>,
+    pub(crate) secret: Option<exports2::secret::GuestIndices>,
+    pub(crate) copy_out: Option<exports2::copy_out::GuestIndices>,
+    pub(crate) exit: Option<exports2::exit::GuestIndices>,
 }
 
 /// A loaded policy.
@@ -70,6 +119,10 @@ pub(crate) struct Policy {
     pub(crate) settings: Option<String>,
     /// Where `data.get` looks.
     pub(crate) data: Option<PathBuf>,
+    /// What `clock` tells, where it was granted.
+    pub(crate) moment: Option<u64>,
+    /// What its no does.
+    pub(crate) mode: Mode,
 }
 
 impl Policy {
@@ -86,7 +139,7 @@ impl Policy {
     ) -> Result<Self, LoadError> {
         let pre = linker.instantiate_pre(component).map_err(|error| unlinkable(component, linker, &id.name, &error))?;
         let hooks = Hooks::find(&pre).map_err(|error| LoadError::not_a_policy(&id.name, format!("{error:#}")))?;
-        let policy = Policy { id, pre, hooks, settings, data };
+        let policy = Policy { id, pre, hooks, settings, data, moment: None, mode: Mode::Enforce };
         let asked = Hook::ALL.into_iter().filter(|h| *h != Hook::Lifecycle);
         if !asked.clone().any(|hook| policy.has(hook)) {
             let known: Vec<&str> = asked.map(Hook::interface).collect();
@@ -106,10 +159,15 @@ impl Policy {
     pub(crate) fn has(&self, hook: Hook) -> bool {
         match hook {
             Hook::Lifecycle => self.hooks.lifecycle.is_some(),
-            Hook::Image => self.hooks.image.is_some(),
-            Hook::Create => self.hooks.create.is_some(),
-            Hook::Validate => self.hooks.validate.is_some(),
-            Hook::Exec => self.hooks.exec.is_some(),
+            Hook::Image => self.hooks.image.is_some() || self.hooks.image2.is_some(),
+            Hook::Create => self.hooks.create.is_some() || self.hooks.create2.is_some(),
+            Hook::Validate => self.hooks.validate.is_some() || self.hooks.validate2.is_some(),
+            Hook::Exec => self.hooks.exec.is_some() || self.hooks.exec2.is_some(),
+            Hook::Publish => self.hooks.publish.is_some(),
+            Hook::Mount => self.hooks.mount.is_some(),
+            Hook::Secret => self.hooks.secret.is_some(),
+            Hook::CopyOut => self.hooks.copy_out.is_some(),
+            Hook::Exit => self.hooks.exit.is_some(),
         }
     }
 }
@@ -118,13 +176,27 @@ impl Hooks {
     fn find(pre: &InstancePre<State>) -> wasmtime::Result<Self> {
         let component = pre.component();
         // Absent is fine; present in another shape is an error.
-        let exported = |hook: Hook| component.get_export_index(None, hook.interface()).is_some();
-        Ok(Hooks {
-            lifecycle: exported(Hook::Lifecycle).then(|| exports::lifecycle::GuestIndices::new(pre)).transpose()?,
-            image: exported(Hook::Image).then(|| exports::image::GuestIndices::new(pre)).transpose()?,
-            create: exported(Hook::Create).then(|| exports::create::GuestIndices::new(pre)).transpose()?,
-            validate: exported(Hook::Validate).then(|| exports::validate::GuestIndices::new(pre)).transpose()?,
-            exec: exported(Hook::Exec).then(|| exports::exec::GuestIndices::new(pre)).transpose()?,
+        let exported = |interface: &str| component.get_export_index(None, interface).is_some();
+        macro_rules! find {
+            ($($field:ident: $exports:ident::$module:ident = $interface:literal),* $(,)?) => {
+                Hooks { $($field: exported($interface).then(|| $exports::$module::GuestIndices::new(pre)).transpose()?,)* }
+            };
+        }
+        Ok(find! {
+            lifecycle: exports::lifecycle = "rlrun:policy/lifecycle@0.1.0",
+            image: exports::image = "rlrun:policy/image@0.1.0",
+            image2: exports2::image = "rlrun:policy/image@0.2.0",
+            create: exports::create = "rlrun:policy/create@0.1.0",
+            create2: exports2::create = "rlrun:policy/create@0.2.0",
+            validate: exports::validate = "rlrun:policy/validate@0.1.0",
+            validate2: exports2::validate = "rlrun:policy/validate@0.2.0",
+            exec: exports::exec = "rlrun:policy/exec@0.1.0",
+            exec2: exports2::exec = "rlrun:policy/exec@0.2.0",
+            publish: exports2::publish = "rlrun:policy/publish@0.2.0",
+            mount: exports2::mount = "rlrun:policy/mount@0.2.0",
+            secret: exports2::secret = "rlrun:policy/secret@0.2.0",
+            copy_out: exports2::copy_out = "rlrun:policy/copy-out@0.2.0",
+            exit: exports2::exit = "rlrun:policy/exit@0.2.0",
         })
     }
 }
@@ -144,22 +216,33 @@ fn unlinkable(component: &Component, linker: &Linker<State>, name: &str, error: 
     }
 }
 
-/// Within 0.1 the ABI only grows, so any patch version will do.
+/// Within a version the ABI only grows, so any patch version will do.
 fn is_offered(import: &str) -> bool {
-    ["types", "log", "data", "oci"].iter().any(|interface| {
-        import
-            .strip_prefix("rlrun:policy/")
-            .and_then(|i| i.split_once('@'))
-            .is_some_and(|(name, version)| name == *interface && version.starts_with("0.1."))
-    })
+    let offered = |(name, version): (&str, &str)| {
+        (version.starts_with("0.1.") && ["types", "log", "data", "oci", "clock"].contains(&name))
+            || (version.starts_with("0.2.") && ["facts", "answers", "subject"].contains(&name))
+    };
+    import.strip_prefix("rlrun:policy/").and_then(|i| i.split_once('@')).is_some_and(offered)
+}
+
+/// What of a component's imports reaches something; types reach nothing.
+#[must_use]
+pub fn is_capability(import: &str) -> bool {
+    let name = import.strip_prefix("rlrun:policy/").and_then(|i| i.split('@').next());
+    !name.is_some_and(|name| ["types", "facts", "answers", "subject"].contains(&name))
+}
+
+/// Capabilities that a policy has only where somebody has said so: with them the same request can have another answer.
+pub(crate) fn needs_a_grant(import: &str) -> Option<&'static str> {
+    import.starts_with("rlrun:policy/clock@").then_some("clock")
 }
 
 fn import_hint(import: &str) -> &'static str {
     if import.starts_with("wasi:") {
         "policies have no WASI: build for wasm32-unknown-unknown with the linker wasm-component-ld"
     } else if import.starts_with("rlrun:policy/") {
-        "the interface is reserved: update rlrun, or build the policy against policy-sdk 0.1"
+        "the interface is reserved: update rlrun, or build the policy against this version's policy-sdk"
     } else {
-        "a policy can import rlrun:policy/types, log, data and oci, nothing else"
+        "a policy can import rlrun:policy/log, data, oci and clock, nothing else"
     }
 }

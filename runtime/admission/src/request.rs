@@ -154,7 +154,7 @@ fn pair(name: &str, value: &str) -> wit::Pair {
     wit::Pair { name: name.to_owned(), value: value.to_owned() }
 }
 
-fn env(entries: &[String]) -> Vec<wit::Pair> {
+pub(crate) fn env(entries: &[String]) -> Vec<wit::Pair> {
     let split = |entry: &String| match entry.split_once('=') {
         Some((name, value)) => pair(name, value),
         None => pair(entry, ""),

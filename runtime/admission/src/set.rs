@@ -4,18 +4,21 @@ use crate::bindings::rlrun::policy::types as wit;
 use crate::code::{Cache, Digest, State, TrustedCode, Work, compile, load};
 use crate::error::LoadError;
 use crate::evaluate::{self, Session, abstention, denial};
+use crate::evaluate_parts::Shown;
 use crate::host::HostSide;
-use crate::policy::{Hook, Policy};
-use crate::sources::{Found, LogLine, Origin, Sources};
-use crate::{engine, file, limits, request};
+use crate::mode::bounded;
+use crate::policy::{Hook, Policy, needs_a_grant};
+use crate::sources::{Discovered, Found, LogLine, Origin, Sources};
+use crate::{engine, file, limits, request, request_facts};
 use rlrun_spec::policy::{
-    Admitted, Answer, Denied, ExecRequest, ImageFacts, Permit, PolicyId, PullRequest, Refusal, Roster, code, merge,
-    permit,
+    Admitted, Answer, CopyOut, Denied, ExecRequest, ExitEvent, ImageFacts, Mode, Permit, PolicyId, PullRequest,
+    Refusal, Roster, Subject, Tier, code, merge, permit,
 };
 use rlrun_spec::{Caller, ContainerSpec};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Engine, Store};
 
@@ -26,6 +29,7 @@ pub struct PolicySet {
     roster: Roster,
     host: HostSide,
     notices: Vec<String>,
+    told: Vec<String>,
     log: Option<LogLine>,
     /// Stores of the last evaluation. Unmapping their memory takes as long as asking; it need not stand between the
     /// verdict and the start, so it waits for the next evaluation or for the end of the set.
@@ -45,8 +49,16 @@ impl PolicySet {
     /// Names the policy or the file that cannot be used.
     pub fn load(sources: &Sources) -> Result<Self, LoadError> {
         let mut loader = Loader::new(sources)?;
-        let found = sources.discover()?;
-        let policies = found.into_iter().map(|f| loader.load(f)).collect::<Result<Vec<_>, _>>()?;
+        let Discovered { found, told } = sources.discover()?;
+        let mut policies = Vec::with_capacity(found.len());
+        for found in found {
+            let mode = found.mode;
+            match loader.load(found) {
+                Ok(policy) => policies.push(policy),
+                Err(error) if mode == Mode::Enforce => return Err(error),
+                Err(error) => loader.notices.push(format!("a policy on trial is not asked: {error}")),
+            }
+        }
         let notices = loader.finish();
         let ids = policies.iter().map(|p| p.id.clone());
         let roster = Roster::new(ids).unwrap_or_else(Roster::no_policy_installed);
@@ -57,6 +69,7 @@ impl PolicySet {
             roster,
             host,
             notices,
+            told,
             log: sources.log,
             spent: RefCell::default(),
         })
@@ -66,6 +79,12 @@ impl PolicySet {
     #[must_use]
     pub fn notices(&self) -> &[String] {
         &self.notices
+    }
+
+    /// What the user is told of where policies come from.
+    #[must_use]
+    pub fn told(&self) -> &[String] {
+        &self.told
     }
 
     /// Who is asked.
@@ -121,7 +140,7 @@ impl PolicySet {
         let answer = |(policy, session): &mut (&Policy, Option<Session<'_>>)| match session {
             Some(session) => {
                 session.turn_to(Some(Arc::clone(&subject)));
-                session.on_final(&shown, caller)
+                bounded(policy.mode, session.on_final(&shown, caller))
             }
             None => abstention(&policy.id),
         };
@@ -132,18 +151,18 @@ impl PolicySet {
         &'p self,
         policy: &'p Policy,
         spec: &Arc<ContainerSpec>,
-        shown: &wit::Container,
+        shown: &Shown,
         caller: &wit::Caller,
     ) -> (Option<Session<'p>>, Answer) {
-        if !policy.has(Hook::Create) && !policy.has(Hook::Validate) {
+        if !Hook::OF_ADMISSION.iter().any(|hook| policy.has(*hook)) {
             return (None, abstention(&policy.id));
         }
         match Session::open(&self.engine, policy, Some(Arc::clone(spec)), self.log) {
             Ok(mut session) => {
-                let answer = session.on_create(shown, caller);
-                (Some(session), answer)
+                let answer = session.on_admission(shown, caller);
+                (Some(session), bounded(policy.mode, answer))
             }
-            Err(refusal) => (None, denial(refusal)),
+            Err(refusal) => (None, bounded(policy.mode, denial(refusal))),
         }
     }
 
@@ -162,7 +181,31 @@ impl PolicySet {
     /// [`Denied`] names every policy that said no or failed.
     pub fn on_image(&self, image: &ImageFacts, caller: &Caller) -> Result<Permit, Box<Denied>> {
         let (info, caller) = (request::info(image), request::caller(caller, &self.host));
-        self.ask(Hook::Image, None, |session| session.on_image(&info, &caller))
+        let facts = request_facts::image_facts(image);
+        self.ask(Hook::Image, None, |session| session.on_image(&info, &facts, &caller))
+    }
+
+    /// Asks before anything of a container leaves it.
+    ///
+    /// # Errors
+    /// [`Denied`] names every policy that said no or failed.
+    pub fn on_copy_out(&self, request: &CopyOut, subject: &Subject, caller: &Caller) -> Result<Permit, Box<Denied>> {
+        let (request, subject) = (request_facts::copy_out(request), request_facts::subject(subject));
+        let caller = request::caller(caller, &self.host);
+        self.ask(Hook::CopyOut, None, |session| session.on_copy_out(&request, &subject, &caller))
+    }
+
+    /// Tells of containers that have ended. Nobody answers; what policies log goes to `log`, a failure among it.
+    pub fn tell_exits(&self, events: &[ExitEvent], log: LogLine) {
+        for policy in self.policies.iter().filter(|policy| policy.has(Hook::Exit)) {
+            for event in events {
+                let told = Session::open(&self.engine, policy, None, Some(log))
+                    .and_then(|mut session| session.on_exit(&request_facts::exit(event)));
+                if let Err(Refusal { diagnostics, .. }) = told {
+                    diagnostics.iter().for_each(|d| log(&policy.id, "error", &format!("{}: {}", d.code, d.message)));
+                }
+            }
+        }
     }
 
     /// Asks before a process joins a running container, given as it was admitted.
@@ -191,18 +234,19 @@ impl PolicySet {
             if !policy.has(hook) {
                 return abstention(&policy.id);
             }
-            match Session::open(&self.engine, policy, subject.map(Arc::clone), self.log) {
+            let answer = match Session::open(&self.engine, policy, subject.map(Arc::clone), self.log) {
                 Ok(mut session) => call(&mut session),
                 Err(refusal) => denial(refusal),
-            }
+            };
+            bounded(policy.mode, answer)
         };
         permit(&self.roster, self.policies.iter().map(answer).collect())
     }
 
-    fn shown(&self, spec: &ContainerSpec) -> Result<wit::Container, Box<Denied>> {
-        let shown = request::container(spec.parts(), &self.host);
+    fn shown(&self, spec: &ContainerSpec) -> Result<Shown, Box<Denied>> {
+        let shown = request_facts::shown(spec.parts(), &self.host);
         let first = self.policies.first();
-        match first.filter(|_| request::weight(&shown) > limits::INPUT_BYTES) {
+        match first.filter(|_| request::weight(&shown.container) > limits::INPUT_BYTES) {
             None => Ok(shown),
             Some(policy) => {
                 let message = format!("the configuration is larger than {} bytes", limits::INPUT_BYTES);
@@ -220,6 +264,8 @@ pub(crate) struct Loader {
     policyc: PathBuf,
     target: String,
     notices: Vec<String>,
+    /// Milliseconds since 1970, the same for all policies of a command.
+    moment: u64,
 }
 
 impl Loader {
@@ -237,14 +283,45 @@ impl Loader {
             }
         };
         let policyc = sources.policyc.clone();
-        Ok(Loader { engine, linker, cache, policyc, target: engine::target_key(), notices })
+        let moment = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
+        let moment = sources.moment.unwrap_or(u64::try_from(moment).unwrap_or(u64::MAX));
+        Ok(Loader { engine, linker, cache, policyc, target: engine::target_key(), notices, moment })
     }
 
     pub(crate) fn load(&mut self, found: Found) -> Result<Policy, LoadError> {
         let digest = self.digest(&found)?;
+        if let Some((pinned, path)) = found.pinned.as_ref().filter(|(pinned, _)| *pinned != format!("sha256:{digest}"))
+        {
+            return Err(LoadError::NotAPolicy {
+                name: found.name,
+                why: format!("is not what was added: its digest is sha256:{digest}, {} has {pinned}", path.display()),
+                hint: Some("put the old file back, or add the new one: rlrun policy add".to_owned()),
+            });
+        }
         let (component, settings) = self.component(&found, &digest)?;
+        let granted = self.granted(&component, &found)?;
         let id = PolicyId { name: found.name, digest: format!("sha256:{digest}"), tier: found.tier };
-        Policy::link(&self.linker, &component, id, settings, found.data)
+        let policy = Policy::link(&self.linker, &component, id, settings, found.data)?;
+        Ok(Policy { moment: granted.then_some(self.moment), mode: found.mode, ..policy })
+    }
+
+    /// Whether a policy has the clock. One that wants it and may not have it is not asked.
+    fn granted(&self, component: &Component, found: &Found) -> Result<bool, LoadError> {
+        let ty = component.component_type();
+        let wanted = ty.imports(&self.engine).find_map(|(import, _)| needs_a_grant(import));
+        match wanted {
+            None => Ok(false),
+            Some(capability) if found.grants.contains(capability) => Ok(true),
+            Some(capability) => Err(LoadError::NotAPolicy {
+                why: format!("wants the {capability}, which nobody has granted it"),
+                hint: Some(match found.tier {
+                    Tier::Mandatory => format!("[grants] {} = [\"{capability}\"] in policy.toml", found.name),
+                    Tier::Builtin | Tier::User => format!("rlrun policy add --grant {capability}"),
+                    Tier::Project => "policies of a project are granted nothing".to_owned(),
+                }),
+                name: found.name.clone(),
+            }),
+        }
     }
 
     fn digest(&mut self, found: &Found) -> Result<Digest, LoadError> {

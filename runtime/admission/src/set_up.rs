@@ -2,7 +2,7 @@
 
 use crate::evaluate::{Session, State};
 use crate::limits;
-use crate::policy::{Hook, Policy};
+use crate::policy::{Hook, Policy, is_capability};
 use crate::set::linker;
 use rlrun_spec::policy::{PolicyId, Tier};
 use wasmtime::component::{Component, Instance, Lift, WasmList};
@@ -24,7 +24,7 @@ impl std::fmt::Debug for SetUp {
 /// could have looked at what may differ next time; then `init` is called, and its errors told, each time.
 #[must_use]
 pub fn set_up(engine: &Engine, component: &Component, settings: &str) -> Option<SetUp> {
-    let changing = |import: &str| !["rlrun:policy/types@", "rlrun:policy/log@"].iter().any(|i| import.starts_with(i));
+    let changing = |import: &str| is_capability(import) && !import.starts_with("rlrun:policy/log@");
     if component.component_type().imports(engine).any(|(import, _)| changing(import)) {
         return None;
     }

@@ -1,12 +1,14 @@
-//! Where policies come from: the three tiers, and what each directory holds.
+//! Where policies come from: the tiers, and what each directory holds.
 
 use crate::code::Digest;
 use crate::error::LoadError;
 use crate::file::{self, Checked, Trust};
 use crate::limits;
-use rlrun_spec::policy::{PolicyId, Tier};
-use rustix::fs::{Mode, OFlags};
-use serde::Deserialize;
+use crate::lock::{LOCK, Lock};
+use crate::project;
+use crate::tier_config::{TIER_CONFIG, TierConfig};
+use rlrun_spec::policy::{Mode, PolicyId, Tier};
+use rustix::fs::{Mode as FileMode, OFlags};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -16,9 +18,6 @@ pub const MANDATORY_DIR: &str = match option_env!("RLRUN_MANDATORY_POLICY_DIR") 
     Some(dir) => dir,
     None => "/etc/rlrun/policy.d",
 };
-
-/// Settings of the tier itself, in [`MANDATORY_DIR`].
-const TIER_CONFIG: &str = "policy";
 
 /// A policy that is part of the program.
 #[derive(Debug)]
@@ -65,16 +64,29 @@ pub struct Sources {
     pub home: Option<PathBuf>,
     /// Takes what policies log.
     pub log: Option<LogLine>,
+    /// Where the policies that come with rlrun are, `NAME.wasm`.
+    pub shipped_dir: PathBuf,
+    /// What the clock tells, in milliseconds since 1970; None: now. For asking again about the past.
+    pub moment: Option<u64>,
+    /// The working directory, from which upwards `.rlrun/policy.toml` is looked for.
+    pub project: Option<PathBuf>,
+}
+
+/// What has to be asked, and what the user should know of it.
+pub(crate) struct Discovered {
+    pub(crate) found: Vec<Found>,
+    pub(crate) told: Vec<String>,
 }
 
 impl Sources {
     /// All policies that have to be asked.
-    pub(crate) fn discover(&self) -> Result<Vec<Found>, LoadError> {
+    pub(crate) fn discover(&self) -> Result<Discovered, LoadError> {
         self.discover_in(Path::new(MANDATORY_DIR))
     }
 
-    fn discover_in(&self, mandatory: &Path) -> Result<Vec<Found>, LoadError> {
+    fn discover_in(&self, mandatory: &Path) -> Result<Discovered, LoadError> {
         let mut found = Vec::new();
+        let mut told = Vec::new();
         let user = Directory::scan(&self.user_dir, Trust::User)?;
         let system = Directory::scan(mandatory, Trust::Root)?;
         if self.builtin_tier == Switch::On {
@@ -87,14 +99,30 @@ impl Sources {
         for path in &self.files {
             found.push(named(path)?);
         }
-        found.extend(system.policies(Tier::Mandatory)?);
-        for name in system.required_builtins(self.builtins)? {
-            found.push(system.builtin(name, Tier::Mandatory)?);
+        if let Some(directory) = &self.project {
+            found.extend(project::policies(self, directory, &mut told)?);
         }
+        let mut mandatory = system.policies(Tier::Mandatory)?;
+        for name in system.required_builtins(self.builtins)? {
+            mandatory.push(system.builtin(name, Tier::Mandatory)?);
+        }
+        for policy in &mut mandatory {
+            // What the administrator only wants told, a user may want done; never the other way round.
+            policy.mode = policy.mode.max(user.config.modes.get(&policy.name).copied().unwrap_or(policy.mode));
+        }
+        found.extend(mandatory);
         user.refuse_orphans(self.builtins)?;
         system.refuse_orphans(self.builtins)?;
-        Ok(found)
+        user.refuse_missing(self.builtins)?;
+        Ok(Discovered { found, told })
     }
+}
+
+/// Where what was pulled is kept, by the digest of its manifest: a directory of `NAME.wasm`, with `NAME.toml` where
+/// settings came along.
+#[must_use]
+pub fn pulled(data_dir: &Path, digest: &str) -> PathBuf {
+    data_dir.join("policies").join(digest.trim_start_matches("sha256:"))
 }
 
 /// A policy that has to be asked, not yet loaded.
@@ -104,6 +132,12 @@ pub(crate) struct Found {
     pub(crate) wasm: Origin,
     pub(crate) settings: Settings,
     pub(crate) data: Option<PathBuf>,
+    /// What its no does.
+    pub(crate) mode: Mode,
+    /// Capabilities that it has because somebody said so.
+    pub(crate) grants: BTreeSet<String>,
+    /// The digest that it has to have, and who says so.
+    pub(crate) pinned: Option<(String, PathBuf)>,
 }
 
 /// Settings as written, TOML. They are parsed only when the policy has not been set up with them before.
@@ -114,8 +148,13 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// Written in another file.
+    pub(crate) fn within(path: &Path, table: &toml::Table) -> Self {
+        Settings { path: path.to_owned(), text: table.to_string() }
+    }
+
     /// None when the file does not exist.
-    fn read(path: PathBuf, trust: Trust) -> Result<Option<Self>, LoadError> {
+    pub(crate) fn read(path: PathBuf, trust: Trust) -> Result<Option<Self>, LoadError> {
         let text = file::read_text(&path, trust, limits::SETTINGS_BYTES)?;
         Ok(text.map(|text| Settings { path, text }))
     }
@@ -149,6 +188,8 @@ struct Directory {
     wasm: BTreeSet<String>,
     toml: BTreeSet<String>,
     data: BTreeSet<String>,
+    config: TierConfig,
+    lock: Lock,
 }
 
 impl Directory {
@@ -160,11 +201,13 @@ impl Directory {
             wasm: BTreeSet::new(),
             toml: BTreeSet::new(),
             data: BTreeSet::new(),
+            config: TierConfig::default(),
+            lock: Lock::default(),
         };
         let unreadable =
             |errno: rustix::io::Errno| LoadError::Unreadable { path: path.to_owned(), source: errno.into() };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = match rustix::fs::open(path, flags, Mode::empty()) {
+        let fd = match rustix::fs::open(path, flags, FileMode::empty()) {
             Ok(fd) => fd,
             Err(rustix::io::Errno::NOENT) => return Ok(dir),
             Err(errno) => return Err(unreadable(errno)),
@@ -176,6 +219,10 @@ impl Directory {
             let Ok(name) = entry.file_name().to_str() else { continue };
             dir.sort_in(name);
         }
+        if dir.toml.contains(TIER_CONFIG) {
+            dir.config = TierConfig::read(&path.join(format!("{TIER_CONFIG}.toml")), trust)?;
+        }
+        dir.lock = Lock::read_trusted(&path.join(LOCK), trust)?;
         Ok(dir)
     }
 
@@ -218,33 +265,39 @@ impl Directory {
         let read = if own && self.toml.contains(name) { Settings::read(path, self.trust)? } else { None };
         let settings = read.unwrap_or_default();
         let data = (own && self.data.contains(name)).then(|| self.path.join(format!("{name}.data")));
-        Ok(Found { name: name.to_owned(), tier, wasm, settings, data })
+        let mode = self.config.modes.get(name).copied().unwrap_or_default();
+        let mut grants = self.config.grants.get(name).cloned().unwrap_or_default();
+        let locked = self.lock.policies.get(name).filter(|_| matches!(wasm, Origin::File { .. }));
+        grants.extend(locked.into_iter().flat_map(|locked| locked.grants.iter().cloned()));
+        let pinned = locked.map(|locked| (locked.digest.clone(), self.path.join(LOCK)));
+        Ok(Found { name: name.to_owned(), tier, wasm, settings, data, mode, grants, pinned })
     }
 
     /// Builtin policies that the administrator requires, or has settings for. What else is required must be here.
     fn required_builtins(&self, builtins: &'static [Builtin]) -> Result<Vec<&'static Builtin>, LoadError> {
-        let path = self.path.join(format!("{TIER_CONFIG}.toml"));
-        let config = match file::read_text(&path, self.trust, limits::SETTINGS_BYTES)? {
-            Some(text) => toml::from_str(&text)
-                .map_err(|e: toml::de::Error| LoadError::Settings { path: path.clone(), why: e.to_string() })?,
-            None => TierConfig::default(),
-        };
-        for name in &config.required {
-            if !self.wasm.contains(name) && !builtins.iter().any(|b| b.name == name) {
-                return Err(LoadError::Required { name: name.clone(), path });
-            }
-        }
-        let named = |b: &&Builtin| config.required.iter().any(|r| r == b.name) || self.toml.contains(b.name);
+        self.refuse_missing(builtins)?;
+        let named = |b: &&Builtin| self.config.required.iter().any(|r| r == b.name) || self.toml.contains(b.name);
         Ok(builtins.iter().filter(|b| named(b) && !self.wasm.contains(b.name)).collect())
+    }
+
+    /// What somebody requires, or has added, and is not there.
+    fn refuse_missing(&self, builtins: &[Builtin]) -> Result<(), LoadError> {
+        let absent = |name: &&String| !self.wasm.contains(*name);
+        let required = self.config.required.iter().filter(absent);
+        if let Some(name) = required.clone().find(|name| !builtins.iter().any(|b| b.name == *name)) {
+            let path = self.path.join(format!("{TIER_CONFIG}.toml"));
+            return Err(LoadError::Required { name: name.clone(), path });
+        }
+        match self.lock.policies.keys().find(absent) {
+            Some(name) => Err(LoadError::Required { name: name.clone(), path: self.path.join(LOCK) }),
+            None => Ok(()),
+        }
     }
 
     /// Settings or data for no policy: somebody believes that something is in force which is not.
     fn refuse_orphans(&self, builtins: &[Builtin]) -> Result<(), LoadError> {
-        let known = |name: &String| {
-            self.wasm.contains(name)
-                || builtins.iter().any(|b| b.name == name)
-                || (name == TIER_CONFIG && self.trust == Trust::Root)
-        };
+        let known =
+            |name: &String| self.wasm.contains(name) || builtins.iter().any(|b| b.name == name) || name == TIER_CONFIG;
         let orphan = |names: &BTreeSet<String>, extension: &str| {
             names.iter().find(|name| !known(name)).map(|name| LoadError::Settings {
                 path: self.path.join(format!("{name}.{extension}")),
@@ -255,13 +308,6 @@ impl Directory {
     }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TierConfig {
-    #[serde(default)]
-    required: Vec<String>,
-}
-
 /// `--policy FILE`, with FILE.toml and FILE.data beside it.
 pub(crate) fn named(path: &Path) -> Result<Found, LoadError> {
     let gone = || LoadError::Unreadable { path: path.to_owned(), source: rustix::io::Errno::NOENT.into() };
@@ -269,7 +315,9 @@ pub(crate) fn named(path: &Path) -> Result<Found, LoadError> {
     let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
     let data = Some(path.with_extension("data")).filter(|p| p.is_dir());
     let settings = Settings::read(path.with_extension("toml"), Trust::Named)?.unwrap_or_default();
-    Ok(Found { name, tier: Tier::User, wasm: Origin::File { path: path.to_owned(), checked }, settings, data })
+    let wasm = Origin::File { path: path.to_owned(), checked };
+    let (mode, grants) = (Mode::Enforce, BTreeSet::new());
+    Ok(Found { name, tier: Tier::User, wasm, settings, data, mode, grants, pinned: None })
 }
 
 /// A settings file that the user named; it has to exist.

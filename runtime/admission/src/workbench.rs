@@ -99,7 +99,7 @@ impl Workbench {
     pub fn all(sources: &Sources) -> Result<Vec<Self>, LoadError> {
         let mut loader = Loader::new(sources)?;
         let policies =
-            sources.discover()?.into_iter().map(|found| loader.load(found)).collect::<Result<Vec<_>, _>>()?;
+            sources.discover()?.found.into_iter().map(|found| loader.load(found)).collect::<Result<Vec<_>, _>>()?;
         loader.finish();
         Ok(policies.into_iter().map(|policy| Workbench::of(&loader.engine, policy, sources.log)).collect())
     }
@@ -166,7 +166,7 @@ impl Workbench {
         let init_fuel = session.init_fuel();
         let replies = (0..times.max(1)).map(|_| {
             let start = Instant::now();
-            let (answer, fuel) = session.call(&function.interface, &function.name, &params);
+            let (answer, fuel) = session.call_by_name(&function.interface, &function.name, &params);
             Reply { answer, init_fuel, fuel, opened, asked: start.elapsed() }
         });
         Ok(replies.collect())
@@ -200,7 +200,7 @@ fn functions(engine: &Engine, policy: &Policy) -> Vec<(Function, ComponentFunc)>
 
 impl Session<'_> {
     /// Calls an exported function by name. What comes back is bounded like any answer.
-    fn call(&mut self, interface: &str, name: &str, params: &[Val]) -> (Result<Value, Refusal>, u64) {
+    fn call_by_name(&mut self, interface: &str, name: &str, params: &[Val]) -> (Result<Value, Refusal>, u64) {
         let id = self.policy_id().clone();
         let called = self.with_store(|store, instance| {
             store.set_fuel(limits::HOOK_FUEL)?;

@@ -186,8 +186,8 @@ const VERBS: &[Verb] = &[
     verb(
         "policy",
         "List and check policies",
-        |c| group(c, &policy::VERBS),
-        |m, marks| run_in_group(&policy::VERBS, m, marks),
+        |c| group(c, policy::VERBS),
+        |m, marks| run_in_group(policy::VERBS, m, marks),
     ),
     verb(
         "generate",

@@ -20,7 +20,7 @@ use oci_spec::runtime::{
     LinuxSeccomp, Process, Root, Spec, User,
 };
 use rlrun_image::ResolvedImage;
-use rlrun_spec::container::{InvalidSpec, NetworkMode, PortMapping, UserNamespace};
+use rlrun_spec::container::{Beside, ImageWishes, InvalidSpec, NetworkMode, PortMapping, UserNamespace};
 use rlrun_spec::host::HostFacts;
 use rlrun_spec::policy::SeccompOverlay;
 use rlrun_spec::{ContainerSpec, Failure, IdMapping, Kind, SpecParts, Stage};
@@ -128,6 +128,7 @@ pub fn build(inputs: Inputs<'_>) -> Result<Built, Failure> {
         seccomp_overlay: SeccompOverlay::default(),
         resolved_sources: mounts.resolved,
         controls: controls.all,
+        beside: beside(inputs),
         oci,
     })
     .map_err(|invalid| invalid_spec(invalid, &request.image))?;
@@ -137,6 +138,26 @@ pub fn build(inputs: Inputs<'_>) -> Result<Built, Failure> {
 /// The user's, and what policies are to know of the secrets.
 fn annotations(request: &RunRequest) -> HashMap<String, String> {
     request.annotations.iter().cloned().chain(crate::secrets::annotations(&request.secrets)).collect()
+}
+
+/// What policies are told beside the configuration.
+fn beside(inputs: Inputs<'_>) -> Beside {
+    let (launching, image) = (&inputs.request.launching, &inputs.image.config);
+    Beside {
+        restart: launching.life.restart,
+        remove: launching.remove,
+        detached: launching.life.detach,
+        image: Some(ImageWishes {
+            user: image.user.clone(),
+            env: image.env.clone(),
+            labels: image.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            entrypoint: image.entrypoint.clone(),
+            exposed_ports: image.exposed_ports.clone(),
+            volumes: image.volumes.clone(),
+            created: image.created.clone(),
+        }),
+        ..Beside::default()
+    }
 }
 
 fn usage(step: &str, operation: &str, object: &str) -> Failure {

@@ -1,4 +1,14 @@
-//! Which policies are asked: the built-in one, the user's, the administrator's.
+//! Which policies are asked: the built-in one, the user's, the project's, the administrator's.
+
+mod added;
+mod exits;
+mod leaving;
+mod pulled;
+
+pub use added::{Addition, Change, Outcome as Added, add, read as read_key, remove, update};
+pub(crate) use leaving::may_leave;
+pub use pulled::{Kept, Pushed, pull, push};
+pub use rlrun_admission::is_capability;
 
 pub mod case;
 pub mod project;
@@ -13,7 +23,7 @@ use rlrun_spec::policy::{Admitted, Denied, PolicyId};
 use rlrun_spec::{ContainerSpec, Failure, Kind, SpecParts, Stage};
 use std::path::{Path, PathBuf};
 
-pub use rlrun_admission::{Function, Inspection, Listed, MANDATORY_DIR, Reply, Workbench};
+pub use rlrun_admission::{Function, Inspection, Listed, Lock, MANDATORY_DIR, Reply, Workbench};
 
 /// Made by the build script.
 static BUILTINS: &[Builtin] = include!(concat!(env!("OUT_DIR"), "/builtins.rs"));
@@ -21,7 +31,7 @@ static BUILTINS: &[Builtin] = include!(concat!(env!("OUT_DIR"), "/builtins.rs"))
 /// What of the sources the command line decides.
 #[derive(Clone, Debug, Default)]
 pub struct Choice {
-    /// `--policy`.
+    /// `--policy`: files, references, names of those that come with rlrun.
     pub files: Vec<PathBuf>,
     /// `--policy-baseline`.
     pub baseline: Baseline,
@@ -44,15 +54,70 @@ fn sources(place: &Place, choice: Choice) -> Result<Sources, Failure> {
     Ok(Sources {
         builtins: BUILTINS,
         builtin_tier,
-        user_dir: place.config.join("policy.d"),
-        files: choice.files,
+        user_dir: user_dir(place),
+        files: named(place, &choice.files)?,
         cache_dir: place.cache.join("policy"),
         // Needed only when something is to be compiled, and missed by name then.
         policyc: own_program("rlrun-policyc").unwrap_or_else(|_| PathBuf::from("rlrun-policyc")),
         data_dir: place.data.clone(),
         home: None,
         log: Some(log),
+        shipped_dir: shipped_dir(),
+        moment: None,
+        // A directory that is gone has no project above it.
+        project: std::env::current_dir().ok(),
     })
+}
+
+fn user_dir(place: &Place) -> PathBuf {
+    place.config.join("policy.d")
+}
+
+/// Where `make install` puts the policies that come with rlrun.
+fn shipped_dir() -> PathBuf {
+    let running = std::env::current_exe().unwrap_or_default();
+    running.parent().unwrap_or(Path::new("/")).join("../share/rlrun/policies")
+}
+
+/// The files that the words of `--policy` mean.
+fn named(place: &Place, words: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let mut files = Vec::with_capacity(words.len());
+    for word in words {
+        match Source::parse(word) {
+            Source::File(path) | Source::Shipped(_, path) => files.push(path),
+            Source::Reference(reference) => files.extend(pulled::at_hand(place, &reference)?),
+        }
+    }
+    Ok(files)
+}
+
+/// What a word for a policy means.
+enum Source {
+    File(PathBuf),
+    /// One that comes with rlrun.
+    Shipped(String, PathBuf),
+    Reference(String),
+}
+
+impl Source {
+    /// A path as it is written; a reference when it begins with a registry, so that a misspelt path asks no server; a
+    /// plain name when there is such a policy.
+    fn parse(word: &Path) -> Source {
+        let text = word.to_string_lossy();
+        let is_path = text.starts_with(['/', '.']) || text.ends_with(".wasm") || word.is_file();
+        if is_path {
+            return Source::File(word.to_owned());
+        }
+        let registry = text.split_once('/').map(|(first, _)| first).unwrap_or_default();
+        if registry.contains(['.', ':']) || registry == "localhost" {
+            return Source::Reference(text.into_owned());
+        }
+        if text.contains('/') {
+            return Source::File(word.to_owned());
+        }
+        let shipped = shipped_dir().join(format!("{text}.wasm"));
+        if shipped.is_file() { Source::Shipped(text.into_owned(), shipped) } else { Source::File(word.to_owned()) }
+    }
 }
 
 /// A program that should have had its policy must not run as if it never had one.
@@ -76,6 +141,10 @@ pub fn load(place: &Place, choice: Choice) -> Result<PolicySet, Failure> {
     for notice in set.notices() {
         eprintln!("warning: {notice}");
     }
+    for word in set.told() {
+        eprintln!("note: {word}");
+    }
+    exits::tell(place, &set);
     Ok(set)
 }
 
@@ -104,7 +173,17 @@ pub fn list(place: &Place) -> Result<Vec<Listed>, Failure> {
 /// When it is not a policy that can be asked.
 pub fn check(place: &Place, file: &Path, settings: Option<&Path>) -> Result<Inspection, Failure> {
     let choice = Choice { files: Vec::new(), baseline: Baseline::Off };
-    rlrun_admission::check(file, settings, &sources(place, choice)?).map_err(|e| with_path(&e, &[file.to_owned()]))
+    let files = named(place, &[file.to_owned()])?;
+    let [file] = &files[..] else {
+        return Err(Failure::new(Stage::Cli, Kind::Usage, "check-policy", "look at", file.display().to_string())
+            .why(format!("it is a bundle of {} policies", files.len()))
+            .hint("look at one of the files that `rlrun policy pull` names"));
+    };
+    check_with(file, settings, &sources(place, choice)?)
+}
+
+fn check_with(file: &Path, settings: Option<&Path>, sources: &Sources) -> Result<Inspection, Failure> {
+    rlrun_admission::check(file, settings, sources).map_err(|e| with_path(&e, &[file.to_owned()]))
 }
 
 /// What the policies say of a configuration that nobody starts.

@@ -27,6 +27,7 @@
 //! Believe an image: every byte of a manifest, configuration or layer is hostile until its digest and its bounds are
 //! checked, and even then no path of it is resolved by string.
 
+mod artifact;
 mod config;
 mod decompress;
 mod digest;
@@ -48,6 +49,7 @@ mod trust;
 mod unpack;
 mod work;
 
+pub use artifact::{Artifact, Member, pull_artifact, push_artifact};
 pub use config::{Healthcheck, ImageConfig};
 pub use digest::Digest;
 pub use error::ImageError;

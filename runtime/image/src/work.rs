@@ -46,6 +46,12 @@ pub struct Incoming<'a> {
     pub size: u64,
     /// Signatures that were verified because policy.json demands them.
     pub signatures: &'a [VerifiedSignature],
+    /// The manifest as it came.
+    pub manifest: &'a [u8],
+    /// The configuration as it came.
+    pub config_json: &'a [u8],
+    /// The indexes that the manifest was chosen from.
+    pub indexes: &'a [Vec<u8>],
 }
 
 /// Progress of a command that changes the store.

@@ -9,9 +9,14 @@ use common::{Place, write};
 use rlrun_admission::{PolicySet, Sources};
 use rlrun_policy as sdk;
 use rlrun_policy::fixtures::{Ask, Case};
-use rlrun_spec::container::{ImageIdentity, NetworkMode, PortMapping, Protocol, UserNamespace};
-use rlrun_spec::policy::{Answer, Decision, Denied, ExecRequest, ImageFacts, PullRequest, SeccompOverlay, Signature};
-use rlrun_spec::{Caller, ContainerSpec, SpecParts};
+use rlrun_spec::container::{Beside, ImageIdentity, ImageWishes, NetworkMode, PortMapping, Protocol, UserNamespace};
+use rlrun_spec::life::Restart;
+use rlrun_spec::policy::{
+    Answer, Attestation, CopyOut, Decision, Denied, ExecRequest, HistoryEntry, ImageFacts, Outward, PullRequest,
+    SeccompOverlay, Signature, Subject,
+};
+use rlrun_spec::{Caller, ContainerSpec, Control, Enforced, Level, SpecParts};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 /// Where `make policies` leaves them; None says why not.
@@ -36,14 +41,17 @@ fn run(name: &str) {
     let place = Place::new();
     let mut wrong = Vec::new();
     for (index, case) in Case::load_dir(&dir).unwrap().into_iter().enumerate() {
-        // A directory each, so that settings lie beside the policy.
-        let file = place.path(&format!("{index}-{name}.wasm"));
-        std::fs::copy(&component, &file).unwrap();
+        // A directory each, so that settings lie beside the policy, and whatever it has to be granted is.
+        let user_dir = place.path(&format!("{index}"));
+        std::fs::DirBuilder::new().mode(0o700).create(&user_dir).unwrap();
+        write(&user_dir.join(format!("{name}.wasm")), &std::fs::read(&component).unwrap());
         let settings: toml::Table = serde_json::from_str(&case.settings).unwrap();
-        write(&file.with_extension("toml"), toml::to_string(&settings).unwrap().as_bytes());
+        write(&user_dir.join(format!("{name}.toml")), toml::to_string(&settings).unwrap().as_bytes());
+        write(&user_dir.join("policy.toml"), format!("[grants]\n{name} = [\"clock\"]\n").as_bytes());
         let home = Some(place.path("home"));
         let data_dir = place.path("home/.local/share/rlrun");
-        let set = PolicySet::load(&Sources { files: vec![file], data_dir, home, ..place.sources() }).unwrap();
+        let moment = Some(case.now);
+        let set = PolicySet::load(&Sources { user_dir, data_dir, home, moment, ..place.sources() }).unwrap();
         if let Err(difference) = ask(&set, &moved(case, &place)) {
             wrong.push(difference);
         }
@@ -64,6 +72,26 @@ fn image_source() {
 #[test]
 fn least_privilege() {
     run("least-privilege");
+}
+
+#[test]
+fn cis() {
+    run("cis");
+}
+
+#[test]
+fn guardrails() {
+    run("guardrails");
+}
+
+#[test]
+fn house_rules() {
+    run("house-rules");
+}
+
+#[test]
+fn image_hygiene() {
+    run("image-hygiene");
 }
 
 /// The case with the home directory and rlrun's directories of its story where they are here.
@@ -99,6 +127,11 @@ fn ask(set: &PolicySet, case: &Case) -> Result<(), String> {
         }
         Ask::Pull(request, asking) => set.on_pull(&pull(request), &caller(asking)).map(|p| p.answers().to_vec()),
         Ask::Image(info, asking) => set.on_image(&facts(info), &caller(asking)).map(|p| p.answers().to_vec()),
+        // Parts of admission, which the tests of the hooks ask about.
+        Ask::Publish(..) | Ask::Mount(..) | Ask::Secret(..) | Ask::Exit(_) => return Ok(()),
+        Ask::CopyOut(request, subject, asking) => {
+            set.on_copy_out(&copy_out(request), &about(subject), &caller(asking)).map(|p| p.answers().to_vec())
+        }
         Ask::Exec(request, container, asking) => {
             set.on_exec(&exec(request), &spec(container), &caller(asking)).map(|p| p.answers().to_vec())
         }
@@ -170,6 +203,42 @@ fn facts(info: &sdk::ImageInfo) -> ImageFacts {
         size_bytes: info.size_bytes,
         history: info.history.clone(),
         signatures: info.signatures.iter().filter(|s| s.verified).map(signature).collect(),
+        manifest: info.facts.manifest.clone(),
+        config: info.facts.config.clone(),
+        media_type: info.facts.media_type.clone(),
+        annotations: info.facts.annotations.iter().map(|p| (p.name.clone(), p.value.clone())).collect(),
+        layer_list: Vec::new(),
+        history_list: info.facts.history.iter().map(history).collect(),
+        attestations: info
+            .facts
+            .attestations
+            .iter()
+            .map(|a| Attestation { digest: a.digest.clone(), media_type: a.media_type.clone() })
+            .collect(),
+    }
+}
+
+fn history(entry: &sdk::HistoryEntry) -> HistoryEntry {
+    HistoryEntry {
+        created_by: entry.created_by.clone(),
+        comment: entry.comment.clone(),
+        created: entry.created.clone(),
+        empty_layer: entry.empty_layer,
+    }
+}
+
+fn control(control: &sdk::Control) -> Control {
+    Control {
+        name: control.name.clone(),
+        requested: control.requested.clone(),
+        mechanism: control.mechanism.clone(),
+        enforced: match control.enforced {
+            sdk::Enforced::No => Enforced::No,
+            sdk::Enforced::Partly => Enforced::Partly,
+            sdk::Enforced::Yes => Enforced::Yes,
+        },
+        level: if control.required { Level::Require } else { Level::Prefer },
+        why: control.why.clone(),
     }
 }
 
@@ -178,6 +247,57 @@ fn signature(signature: &sdk::Signature) -> Signature {
         scheme: signature.scheme.clone(),
         identity: signature.identity.clone().unwrap_or_default(),
         key_id: signature.key_id.clone().unwrap_or_default(),
+    }
+}
+
+fn copy_out(request: &sdk::CopyOutRequest) -> CopyOut {
+    CopyOut {
+        operation: match request.operation {
+            sdk::Operation::Cp => Outward::Cp,
+            sdk::Operation::Export => Outward::Export,
+            sdk::Operation::Commit => Outward::Commit,
+        },
+        source: request.source.clone(),
+        destination: request.destination.clone(),
+    }
+}
+
+fn about(subject: &sdk::Subject) -> Subject {
+    Subject { id: subject.id.clone(), name: subject.name.clone(), image: subject.image.as_ref().map(identity) }
+}
+
+fn identity(image: &sdk::ImageRef) -> ImageIdentity {
+    ImageIdentity {
+        reference: image.reference.clone(),
+        digest: image.digest.clone(),
+        id: image.digest.clone(),
+        platform: image.platform.clone(),
+    }
+}
+
+fn beside(facts: &sdk::ContainerFacts) -> Beside {
+    let wishes = |config: &sdk::ImageConfig| ImageWishes {
+        user: config.user.clone(),
+        env: entries(&config.env),
+        labels: config.labels.iter().map(|p| (p.name.clone(), p.value.clone())).collect(),
+        entrypoint: config.entrypoint.clone(),
+        exposed_ports: config.exposed_ports.clone(),
+        volumes: config.volumes.clone(),
+        created: config.created.clone(),
+    };
+    Beside {
+        restart: match facts.restart.as_str() {
+            "always" => Restart::Always,
+            "unless-stopped" => Restart::UnlessStopped,
+            "on-failure" => Restart::OnFailure { at_most: Some(facts.max_restarts).filter(|most| *most > 0) },
+            _ => Restart::No,
+        },
+        remove: facts.remove,
+        detached: facts.detached,
+        healthcheck: facts.healthcheck,
+        disk_bytes: facts.disk_bytes,
+        image: facts.image_config.as_ref().map(wishes),
+        secrets: Vec::new(),
     }
 }
 
@@ -194,12 +314,6 @@ fn exec(request: &sdk::ExecRequest) -> ExecRequest {
 
 /// A configuration that a policy sees as this.
 fn spec(container: &sdk::Container) -> ContainerSpec {
-    let identity = |image: &sdk::ImageRef| ImageIdentity {
-        reference: image.reference.clone(),
-        digest: image.digest.clone(),
-        id: image.digest.clone(),
-        platform: image.platform.clone(),
-    };
     let resolved = container.mounts.iter().filter_map(|m| Some((m.destination.clone(), m.resolved_source.clone()?)));
     ContainerSpec::new(SpecParts {
         id: container.id.clone(),
@@ -220,7 +334,8 @@ fn spec(container: &sdk::Container) -> ContainerSpec {
         interactive: container.interactive,
         seccomp_profile: container.seccomp.profile.clone(),
         resolved_sources: resolved.collect(),
-        controls: Vec::new(),
+        controls: container.controls.iter().map(control).collect(),
+        beside: beside(&container.facts),
         oci: oci(container),
     })
     .unwrap()

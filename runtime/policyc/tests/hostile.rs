@@ -237,7 +237,7 @@ fn an_import_that_nobody_offers_is_named_with_advice() {
     };
     let wasi = importing("wasi:clocks/wall-clock@0.2.0");
     assert!(wasi.contains("wasi:clocks/wall-clock") && wasi.contains("wasm32-unknown-unknown"), "{wasi}");
-    let reserved = importing("rlrun:policy/clock@0.1.0");
+    let reserved = importing("rlrun:policy/store@0.1.0");
     assert!(reserved.contains("reserved"), "{reserved}");
     assert!(importing("evil:net/socket").contains("nothing else"));
 }

@@ -48,7 +48,7 @@ pub enum NetworkMode {
 }
 
 /// Transport of a published port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// TCP.
@@ -68,6 +68,68 @@ pub struct PortMapping {
     pub container_port: u16,
     /// Transport.
     pub protocol: Protocol,
+}
+
+/// What policies are told of a container that is no part of its configuration and changes nothing in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Beside {
+    /// `--restart`.
+    pub restart: crate::life::Restart,
+    /// `--rm`.
+    pub remove: bool,
+    /// `-d`.
+    pub detached: bool,
+    /// A command tells whether it is well.
+    pub healthcheck: bool,
+    /// Bytes that its writable layer may have.
+    pub disk_bytes: Option<u64>,
+    /// What the image asks for.
+    pub image: Option<ImageWishes>,
+    /// The secrets that it is given.
+    pub secrets: Vec<SecretUse>,
+}
+
+/// What an image asks for of the containers made from it: its word, for judging only.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageWishes {
+    /// `User`.
+    pub user: String,
+    /// `Env`, `NAME=value`.
+    pub env: Vec<String>,
+    /// `Labels`.
+    pub labels: Vec<(String, String)>,
+    /// `Entrypoint`.
+    pub entrypoint: Vec<String>,
+    /// `ExposedPorts`, `8080/tcp`.
+    pub exposed_ports: Vec<String>,
+    /// `Volumes`.
+    pub volumes: Vec<String>,
+    /// When it was made.
+    pub created: Option<String>,
+}
+
+/// How a container is given a secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretUse {
+    /// Its name.
+    pub name: String,
+    /// As what.
+    pub form: SecretForm,
+    /// The path or the variable.
+    pub target: String,
+    /// Who may read the file; nothing for a variable.
+    pub mode: Option<u32>,
+}
+
+/// What a secret is in the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SecretForm {
+    /// A file.
+    File,
+    /// A variable.
+    Environment,
 }
 
 /// An address block the container may reach; set by policies (`egress-only`).
@@ -130,6 +192,9 @@ pub struct SpecParts {
     pub resolved_sources: Vec<(String, String)>,
     /// Every control, decided against the host facts.
     pub controls: Vec<Control>,
+    /// What policies are told beside all that.
+    #[serde(default)]
+    pub beside: Beside,
     /// The OCI runtime configuration.
     pub oci: Spec,
 }

@@ -1,7 +1,7 @@
 //! Policy answers and their merge. Answers only tighten; they merge by meet in a lattice, so their order never
 //! matters. The types mirror `policy-sdk/wit`.
 
-use crate::container::EgressRule;
+use crate::container::{EgressRule, PortMapping, Protocol};
 use serde::{Deserialize, Serialize};
 
 mod apply;
@@ -19,7 +19,10 @@ mod tightening;
 
 pub use merge::{Admitted, Merged, Permit, Roster, merge, permit};
 pub use refusal::{Denied, Refusal, code};
-pub use request::{ExecRequest, ImageFacts, PullRequest, Signature};
+pub use request::{
+    Attestation, CopyOut, ExecRequest, ExitEvent, HistoryEntry, ImageFacts, LayerFacts, Mode, Outward, PullRequest,
+    Signature, Subject,
+};
 pub use seccomp::SeccompOverlay;
 
 /// Who may overrule a policy.
@@ -30,6 +33,8 @@ pub enum Tier {
     Builtin,
     /// `~/.config/rlrun/policy.d` and `--policy`.
     User,
+    /// `.rlrun/policy.toml` of the directory that one works in.
+    Project,
     /// `/etc/rlrun/policy.d`, owned by root; nothing turns it off.
     Mandatory,
 }
@@ -116,6 +121,23 @@ pub struct Limits {
     pub nofile: Option<u32>,
 }
 
+/// A published port, whichever address of the host it is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PortName {
+    /// Port of the host.
+    pub host_port: u16,
+    /// Port inside.
+    pub container_port: u16,
+    /// Transport.
+    pub protocol: Protocol,
+}
+
+impl From<&PortMapping> for PortName {
+    fn from(port: &PortMapping) -> Self {
+        PortName { host_port: port.host_port, container_port: port.container_port, protocol: port.protocol }
+    }
+}
+
 /// One tightening. Nothing here can loosen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -164,6 +186,18 @@ pub enum Restriction {
     UnsetEnv(String),
     /// The image must be pinned to this digest.
     RequireDigest(String),
+    /// Leave a port unpublished.
+    WithholdPort(PortName),
+    /// Publish a port to this host alone.
+    LoopbackPort(PortName),
+}
+
+impl Restriction {
+    /// Its name in the ABI.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        tightening::name(self)
+    }
 }
 
 /// What one policy answered to one hook.

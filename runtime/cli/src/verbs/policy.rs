@@ -1,5 +1,6 @@
 //! `rlrun policy`: one file a verb. What they share of showing a policy is here.
 
+mod added;
 mod check;
 mod eval;
 mod explain;
@@ -8,14 +9,25 @@ mod list;
 mod measure;
 mod project;
 mod test;
+mod registry;
 
 use super::{Verb, verb, with};
 use rlrun_engine::policies::Inspection;
-use rlrun_spec::policy::Tier;
+use rlrun_spec::policy::{Mode, Tier};
 use rlrun_spec::{Failure, Kind, Stage};
 
-pub(super) const VERBS: [Verb; 11] = [
+pub(super) const VERBS: &[Verb] = &[
     verb("ls", "List the policies that are asked", |c| c, list::list),
+    verb(
+        "add",
+        "Ask a policy from now on: a file, a reference, one that comes with rlrun",
+        with::<added::AddArgs>,
+        added::add,
+    ),
+    verb("rm", "Ask a policy no longer", with::<added::RemoveArgs>, added::remove).known_as(&["remove"]),
+    verb("update", "Take what the references of added policies mean now", with::<added::UpdateArgs>, added::update),
+    verb("pull", "Fetch a policy from a registry; it is not asked yet", with::<registry::PullArgs>, registry::pull),
+    verb("push", "Send policies to a registry", with::<registry::PushArgs>, registry::push),
     verb(
         "check",
         "Look at one file: what it is, what it can reach, whether it takes its settings",
@@ -42,7 +54,16 @@ fn tier(tier: Tier) -> &'static str {
     match tier {
         Tier::Builtin => "builtin",
         Tier::User => "user",
+        Tier::Project => "project",
         Tier::Mandatory => "mandatory",
+    }
+}
+
+fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Enforce => "enforce",
+        Mode::Warn => "warn",
+        Mode::Audit => "audit",
     }
 }
 

@@ -5,8 +5,10 @@ use super::reach::{Reach, View, Working, details};
 use super::{failure, pipe};
 use crate::containers::{self, Container};
 use crate::place::Place;
+use crate::policies::may_leave;
 use rlrun_image::files::{self, Base, Destination, Manner, Owner, Source};
 use rlrun_sandbox::Lent;
+use rlrun_spec::policy::Outward;
 use rlrun_spec::{Failure, Kind, Stage};
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -62,6 +64,15 @@ pub fn copy(place: &Place, from: &End, to: &End, options: Options) -> Result<(),
         {
             return Err(usage("a path is empty"));
         }
+    }
+    if let End::Container(..) = from {
+        let (container, path) = find(place, from)?;
+        let destination = match to {
+            End::Host(path) => path.clone(),
+            End::Stream => "-".to_owned(),
+            End::Container(name, path) => format!("{name}:{path}"),
+        };
+        may_leave(place, &container, (Outward::Cp, &String::from_utf8_lossy(&path), &destination))?;
     }
     let name = source_name(from);
     let (read, write) = pipe("the copy")?;

@@ -16,9 +16,11 @@ pub use rlrun_image::files::{Change, ChangeKind};
 use crate::containers::Container;
 use crate::place::Place;
 use crate::volumes::Volume;
+use crate::policies::may_leave;
 use inside::Task;
 use reach::{Reach, View, Working};
 use rlrun_sandbox::Lent;
+use rlrun_spec::policy::Outward;
 use rlrun_spec::{Failure, Kind, Stage};
 use std::os::fd::OwnedFd;
 
@@ -37,6 +39,7 @@ fn pipe(object: &str) -> Result<(OwnedFd, OwnedFd), Failure> {
 /// # Errors
 /// When the container cannot be read, or `out` not be written.
 pub fn export(place: &Place, container: &Container, out: OwnedFd) -> Result<(), Failure> {
+    may_leave(place, container, (Outward::Export, "/", "-"))?;
     let out = Lent::of(out)?;
     let task = Task::Pack { path: b"/".to_vec(), name: Vec::new(), out: out.number() };
     Reach::open(place, container, View::Files)?.start(task, vec![out])?.finish().map(drop)

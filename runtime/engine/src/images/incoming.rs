@@ -5,8 +5,10 @@ use crate::policies::{self, Choice};
 use crate::request::{Fetch, Pull, PullOptions};
 use rlrun_admission::{Hook, PolicySet};
 use rlrun_image::{Files, Incoming, Layout, Reference, Transport, VerifiedSignature};
-use rlrun_spec::policy::{Denied, ImageFacts, PullRequest, Signature};
+use rlrun_spec::policy::{Attestation, Denied, HistoryEntry, ImageFacts, LayerFacts, PullRequest, Signature};
 use rlrun_spec::{Failure, Kind, Stage};
+use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -189,6 +191,7 @@ fn signature(verified: &VerifiedSignature) -> Signature {
 
 fn facts_of(image: &Incoming<'_>) -> ImageFacts {
     let config = image.config.clone();
+    let manifest: ManifestFacts = serde_json::from_slice(image.manifest).unwrap_or_default();
     ImageFacts {
         reference: image.identity.reference.clone(),
         digest: image.identity.digest.clone(),
@@ -204,7 +207,67 @@ fn facts_of(image: &Incoming<'_>) -> ImageFacts {
         size_bytes: image.size,
         history: image.history.to_vec(),
         signatures: image.signatures.iter().map(signature).collect(),
+        manifest: text(image.manifest),
+        config: text(image.config_json),
+        media_type: manifest.media_type,
+        annotations: manifest.annotations.into_iter().collect(),
+        layer_list: manifest.layers.into_iter().map(Into::into).collect(),
+        history_list: history(image.config_json),
+        attestations: image.indexes.iter().flat_map(|index| attestations(index, &image.identity.digest)).collect(),
     }
+}
+
+/// What of a manifest policies are told in words; the image's own parser has checked it.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ManifestFacts {
+    media_type: String,
+    annotations: BTreeMap<String, String>,
+    layers: Vec<Described>,
+    /// Of an index.
+    manifests: Vec<Described>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Described {
+    media_type: String,
+    digest: String,
+    size: u64,
+    annotations: BTreeMap<String, String>,
+}
+
+impl From<Described> for LayerFacts {
+    fn from(layer: Described) -> Self {
+        LayerFacts { digest: layer.digest, media_type: layer.media_type, size_bytes: layer.size }
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn history(config: &[u8]) -> Vec<HistoryEntry> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Config {
+        history: Vec<HistoryEntry>,
+    }
+    serde_json::from_slice::<Config>(config).unwrap_or_default().history
+}
+
+/// Statements that a builder puts into the index beside the image they are about (buildkit, "attestation storage").
+fn attestations(index: &[u8], about: &str) -> Vec<Attestation> {
+    let index: ManifestFacts = serde_json::from_slice(index).unwrap_or_default();
+    let says = |described: &Described, name: &str, value: &str| {
+        described.annotations.get(name).is_some_and(|said| said == value)
+    };
+    let about_it = |described: &Described| {
+        says(described, "vnd.docker.reference.type", "attestation-manifest")
+            && says(described, "vnd.docker.reference.digest", about)
+    };
+    let statement = |d: Described| Attestation { digest: d.digest, media_type: d.media_type };
+    index.manifests.into_iter().filter(about_it).map(statement).collect()
 }
 
 fn warnings_of(stored: &Stored) -> Vec<String> {

@@ -9,6 +9,7 @@ mod spool;
 
 pub use commit::Commit;
 pub(crate) use pull::reach;
+pub(crate) use spool::read_blob;
 
 use crate::error::{ImageError, from_io};
 use crate::options::PullOptions;

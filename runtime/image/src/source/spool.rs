@@ -185,7 +185,7 @@ fn keep_file(ingest: &Ingest<'_>, mut file: File, name: &str, object: &str) -> R
 }
 
 /// Contents of a small blob.
-pub(super) fn read_blob(ingest: &Ingest<'_>, digest: &Digest, max: u64, object: &str) -> Result<Vec<u8>, ImageError> {
+pub(crate) fn read_blob(ingest: &Ingest<'_>, digest: &Digest, max: u64, object: &str) -> Result<Vec<u8>, ImageError> {
     let missing = || ImageError::malformed(object, format!("the blob {digest} is missing"));
     let path = ingest.blob_path(digest).ok_or_else(missing)?;
     let fail = |e: io::Error| from_io("data-dir", "read a blob", path.display().to_string(), &e);

@@ -5,6 +5,7 @@ use super::{BlobWriter, Store};
 use crate::config::{self, ImageConfig};
 use crate::digest::Digest;
 use crate::error::{ImageError, store_io};
+use crate::manifest::{MAX_CONFIG, MAX_MANIFEST};
 use crate::reference::Reference;
 use crate::trust::VerifiedSignature;
 use crate::unpack::{self, Job, LayerFacts, LayerJob, RemoveJob, UnpackJob, UnpackReply};
@@ -92,7 +93,13 @@ impl<'a> Ingest<'a> {
     pub(crate) fn approve(&self, image: &NewImage) -> Result<(), ImageError> {
         let Contents { config, layers, history } = &image.contents;
         let (identity, layers) = (&image.identity(), layers.len());
+        let object = identity.reference.as_str();
+        let blob = |digest: &Digest, most| crate::source::read_blob(self, digest, most, object);
+        let indexes = image.others.iter().map(|digest| blob(digest, MAX_MANIFEST)).collect::<Result<Vec<_>, _>>()?;
         Ok((self.work.approve)(&Incoming {
+            manifest: &blob(&image.manifest, MAX_MANIFEST)?,
+            config_json: &blob(&image.config_digest, MAX_CONFIG)?,
+            indexes: &indexes,
             identity,
             config,
             history,

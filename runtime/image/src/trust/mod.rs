@@ -45,6 +45,20 @@ pub(crate) fn check_registry(
     Ok(verified)
 }
 
+/// As [`check_registry`], with a public key instead of policy.json; the signature has to be for that repository.
+pub(crate) fn check_key(
+    pem: &[u8],
+    reference: &Reference,
+    client: &Client,
+    digests: &[&Digest],
+) -> Result<VerifiedSignature, ImageError> {
+    let refused = |why: &str| refused(reference.to_string(), why);
+    let keys = [PublicKey::parse(pem).map_err(|why| refused(&why))?];
+    let repository = reference.repository();
+    let accept = |said: &str| Reference::parse(said).is_ok_and(|r| r.repository() == repository);
+    Signatures::fetch(client, digests)?.verify(&keys, &accept).map_err(|why| refused(&why))
+}
+
 /// Whether a reference may be asked for at all.
 pub(crate) fn check_name(policy: &Policy, reference: &Reference) -> Result<(), ImageError> {
     match policy.for_reference(reference).iter().find(|r| r.is_refusal()) {

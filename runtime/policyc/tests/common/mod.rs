@@ -37,6 +37,9 @@ impl Place {
             data_dir: self.path("data"),
             home: None,
             log: None,
+            shipped_dir: self.path("share"),
+            moment: None,
+            project: None,
         }
     }
 
@@ -105,6 +108,7 @@ pub fn spec() -> ContainerSpec {
         seccomp_profile: "default".into(),
         resolved_sources: vec![("/data".into(), "/srv/data".into())],
         controls: vec![],
+        beside: rlrun_spec::container::Beside::default(),
         oci: serde_json::from_value(oci).unwrap(),
     })
     .unwrap()

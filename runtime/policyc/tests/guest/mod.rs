@@ -7,11 +7,20 @@ use std::path::Path;
 use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
+/// Hooks that only 0.2 has; all others are those of 0.1.
+const NEW: [&str; 5] = ["publish", "mount", "secret", "copy-out", "exit"];
+
 /// A module that exports these hooks (`create`, `validate`, ...).
 pub fn module(hooks: &[&str], wat: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
-    resolve.push_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policy-sdk/wit")).unwrap();
-    let includes: String = hooks.iter().map(|h| format!("include rlrun:policy/{h}-hook@0.1.0;")).collect();
+    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policy-sdk");
+    resolve.push_dir(sdk.join("wit")).unwrap();
+    resolve.push_dir(sdk.join("wit-0.2")).unwrap();
+    let version = |hook: &str| if NEW.contains(&hook) { "0.2.0" } else { "0.1.0" };
+    let mut includes: String = hooks.iter().map(|h| format!("include rlrun:policy/{h}-hook@{};", version(h))).collect();
+    if wat.contains("\"rlrun:policy/clock@0.1.0\"") {
+        includes.push_str("import rlrun:policy/clock@0.1.0;");
+    }
     let package =
         resolve.push_str("world.wit", &format!("package test:policy; world policy {{ {includes} }}")).unwrap();
     let world = resolve.select_world(&[package], Some("policy")).unwrap();

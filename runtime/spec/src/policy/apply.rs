@@ -1,14 +1,16 @@
 //! A tightening put onto a configuration.
 
+use super::PortName;
 use super::egress::Egress;
 use super::tightening::{MountFlag, Tightening, capability_name, normal_path};
-use crate::container::{NetworkMode, SpecParts};
+use crate::container::{NetworkMode, PortMapping, SpecParts};
 use crate::control::{Control, Enforced, Level};
 use oci_spec::runtime::{
     Capabilities, Linux, LinuxCapabilities, LinuxCpu, LinuxMemory, LinuxNamespace, LinuxNamespaceType, LinuxPids,
     LinuxResources, Mount, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process,
 };
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 /// The period of a CPU quota when the configuration names none, the kernel's default.
@@ -70,7 +72,30 @@ pub(crate) fn apply(t: &Tightening, parts: &mut SpecParts) -> Result<(), String>
     Ok(())
 }
 
+/// The address of the same family that only this host reaches.
+pub(crate) fn loopback_of(address: IpAddr) -> IpAddr {
+    match address {
+        address if address.is_loopback() => address,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    }
+}
+
+fn apply_ports(t: &Tightening, ports: &mut Vec<PortMapping>) {
+    if t.withheld_ports.is_empty() && t.loopback_ports.is_empty() {
+        return;
+    }
+    ports.retain(|port| !t.withheld_ports.contains(&PortName::from(port)));
+    for port in ports.iter_mut().filter(|port| t.loopback_ports.contains(&PortName::from(&**port))) {
+        port.host_ip = loopback_of(port.host_ip);
+    }
+    // Published on two addresses, it is now on one.
+    let mut seen = BTreeSet::new();
+    ports.retain(|port| seen.insert((PortName::from(port), port.host_ip)));
+}
+
 fn apply_network(t: &Tightening, parts: &mut SpecParts) {
+    apply_ports(t, &mut parts.ports);
     if let Some(egress) = &t.egress {
         // `applicable` has parsed the configuration's own rules; nothing reachable is the safe reading of bad ones.
         let merged = parts

@@ -4,6 +4,10 @@ use crate::container::{ImageIdentity, NetworkMode, PortMapping, Protocol, SpecPa
 
 pub(super) const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
+fn port(host_ip: &str, host_port: u16, container_port: u16) -> PortMapping {
+    PortMapping { host_ip: host_ip.parse().unwrap(), host_port, container_port, protocol: Protocol::Tcp }
+}
+
 pub(super) fn parts() -> SpecParts {
     let caps = serde_json::json!(["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW"]);
     let oci = serde_json::json!({
@@ -54,12 +58,7 @@ pub(super) fn parts() -> SpecParts {
         }),
         privileged: false,
         network: NetworkMode::Slirp4netns,
-        ports: vec![PortMapping {
-            host_ip: "127.0.0.1".parse().unwrap(),
-            host_port: 8080,
-            container_port: 80,
-            protocol: Protocol::Tcp,
-        }],
+        ports: vec![port("127.0.0.1", 8080, 80), port("0.0.0.0", 8443, 443), port("10.0.0.1", 8443, 443)],
         dns: vec![],
         egress: None,
         seccomp_overlay: super::SeccompOverlay::default(),
@@ -69,6 +68,7 @@ pub(super) fn parts() -> SpecParts {
         seccomp_profile: "default".into(),
         resolved_sources: vec![("/data".into(), "/srv/data".into()), ("/work".into(), "/srv/work".into())],
         controls: vec![],
+        beside: crate::container::Beside::default(),
         oci: serde_json::from_value(oci).unwrap(),
     }
 }

@@ -4,7 +4,7 @@ use super::apply::apply;
 use super::looser::looser;
 use super::tightening::{MountFlag, Tightening};
 use super::*;
-use crate::container::{ContainerSpec, EgressRule, NetworkMode};
+use crate::container::{ContainerSpec, EgressRule, NetworkMode, Protocol};
 use proptest::prelude::*;
 
 fn words(choices: &'static [&'static str]) -> impl Strategy<Value = Vec<String>> {
@@ -56,7 +56,15 @@ fn restriction() -> impl Strategy<Value = Restriction> {
         Just(Restriction::NoNetwork),
         limits,
         word(&["A", "B", "PATH", "NONE"]).prop_map(Restriction::UnsetEnv),
+        port().prop_map(Restriction::WithholdPort),
+        port().prop_map(Restriction::LoopbackPort),
     ]
+}
+
+/// Those of the fixture, and one that is not there.
+fn port() -> impl Strategy<Value = PortName> {
+    let port = proptest::sample::select(&[(8080, 80), (8443, 443), (1, 1)][..]);
+    port.prop_map(|(host_port, container_port)| PortName { host_port, container_port, protocol: Protocol::Tcp })
 }
 
 fn tightening() -> impl Strategy<Value = Tightening> {
@@ -116,6 +124,36 @@ proptest! {
         let thrice = merge(spec, &roster, vec![b, a.clone(), a]);
         prop_assert_eq!(&one, &two);
         prop_assert_eq!(one, thrice);
+    }
+}
+
+proptest! {
+    /// What was admitted and is asked about again stays as it is, with the same policies or with fewer.
+    #[test]
+    fn asking_again_about_what_was_admitted_changes_nothing(
+        a in proptest::collection::vec(restriction(), 0..5),
+        b in proptest::collection::vec(restriction(), 0..5),
+    ) {
+        let (a, b) = (allow("a", a), allow("b", b));
+        let both = roster(&["a", "b"]);
+        let Ok(merged) = merge(spec(), &both, vec![a.clone(), b.clone()]) else { return Ok(()) };
+        let admitted = merged.confirm(vec![allow("a", vec![]), allow("b", vec![])]).unwrap();
+        let again = merge(admitted.spec().clone(), &both, vec![a.clone(), b]).unwrap();
+        prop_assert_eq!(again.spec(), admitted.spec());
+        let fewer = merge(admitted.spec().clone(), &roster(&["a"]), vec![a]).unwrap();
+        prop_assert_eq!(fewer.spec(), admitted.spec());
+    }
+
+    /// A policy more never loosens anything, whatever it says.
+    #[test]
+    fn another_policy_only_tightens(
+        a in proptest::collection::vec(restriction(), 0..5),
+        b in proptest::collection::vec(restriction(), 0..5),
+    ) {
+        let (a, b) = (allow("a", a), allow("b", b));
+        let Ok(alone) = merge(spec(), &roster(&["a"]), vec![a.clone()]) else { return Ok(()) };
+        let Ok(both) = merge(spec(), &roster(&["a", "b"]), vec![a, b]) else { return Ok(()) };
+        prop_assert_eq!(looser(alone.spec().parts(), both.spec().parts()), None);
     }
 }
 

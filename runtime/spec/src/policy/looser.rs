@@ -6,7 +6,7 @@
 use super::apply::has_flag;
 use super::egress::Egress;
 use super::tightening::MountFlag;
-use crate::container::{EgressRule, NetworkMode, SpecParts};
+use crate::container::{EgressRule, NetworkMode, PortMapping, SpecParts};
 use oci_spec::runtime::{
     Capabilities, LinuxCapabilities, LinuxNamespace, LinuxNamespaceType, LinuxResources, Mount, PosixRlimit,
     PosixRlimitType, Spec,
@@ -16,7 +16,7 @@ use oci_spec::runtime::{
 pub(crate) fn looser(before: &SpecParts, after: &SpecParts) -> Option<&'static str> {
     let checks: [(&'static str, bool); 15] = [
         ("/network", network_within(after, before)),
-        ("/ports", after.ports.iter().all(|p| before.ports.contains(p))),
+        ("/ports", ports_within(&after.ports, &before.ports)),
         ("/egress", egress_within(after.egress.as_deref(), before.egress.as_deref())),
         ("/seccomp-overlay", after.seccomp_overlay.within(&before.seccomp_overlay)),
         ("/oci/root/readonly", !readonly(&before.oci) || readonly(&after.oci)),
@@ -32,6 +32,15 @@ pub(crate) fn looser(before: &SpecParts, after: &SpecParts) -> Option<&'static s
         ("/", remainder(after) == remainder(before)),
     ];
     checks.into_iter().find(|(_, holds)| !holds).map(|(field, _)| field)
+}
+
+/// The same ports or fewer, at the same addresses or at this host's own.
+fn ports_within(after: &[PortMapping], before: &[PortMapping]) -> bool {
+    let narrowed = |own: &PortMapping, asked: &PortMapping| {
+        let alone = PortMapping { host_ip: asked.host_ip, ..own.clone() };
+        alone == *asked && own.host_ip.is_loopback() && own.host_ip.is_ipv4() == asked.host_ip.is_ipv4()
+    };
+    after.iter().all(|own| before.iter().any(|asked| own == asked || narrowed(own, asked)))
 }
 
 fn network_within(after: &SpecParts, before: &SpecParts) -> bool {

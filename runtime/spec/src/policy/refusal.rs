@@ -101,6 +101,7 @@ fn finding_line(policy: &PolicyId, d: &Diagnostic) -> String {
     let tier = match policy.tier {
         Tier::Builtin => "builtin",
         Tier::User => "user",
+        Tier::Project => "project",
         Tier::Mandatory => "mandatory",
     };
     let path = d.path.as_deref().map(|p| format!(" ({p})")).unwrap_or_default();

@@ -49,6 +49,121 @@ pub struct ImageFacts {
     /// Signatures that were verified before this image was taken in.
     #[serde(default)]
     pub signatures: Vec<Signature>,
+    /// The manifest as it came; empty where there was none, as with `import`.
+    #[serde(default)]
+    pub manifest: String,
+    /// The configuration as it came.
+    #[serde(default)]
+    pub config: String,
+    /// Of the manifest.
+    #[serde(default)]
+    pub media_type: String,
+    /// Of the manifest.
+    #[serde(default)]
+    pub annotations: Vec<(String, String)>,
+    /// Bottom first.
+    #[serde(default)]
+    pub layer_list: Vec<LayerFacts>,
+    /// In full.
+    #[serde(default)]
+    pub history_list: Vec<HistoryEntry>,
+    /// Statements that came with the index; nobody has verified them.
+    #[serde(default)]
+    pub attestations: Vec<Attestation>,
+}
+
+/// A layer as the manifest has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerFacts {
+    /// `sha256:...`
+    pub digest: String,
+    /// `application/vnd.oci.image.layer.v1.tar+gzip`
+    pub media_type: String,
+    /// As it comes.
+    pub size_bytes: u64,
+}
+
+/// How a layer came to be, as the image says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HistoryEntry {
+    /// The instruction.
+    pub created_by: String,
+    /// Whatever.
+    pub comment: String,
+    /// When.
+    pub created: Option<String>,
+    /// It changed no file.
+    pub empty_layer: bool,
+}
+
+/// A statement about an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attestation {
+    /// `sha256:...`
+    pub digest: String,
+    /// Of its manifest.
+    pub media_type: String,
+}
+
+/// Which container it is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its image.
+    pub image: Option<crate::container::ImageIdentity>,
+}
+
+/// By which verb something leaves a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outward {
+    /// `cp`
+    Cp,
+    /// `export`
+    Export,
+    /// `commit`
+    Commit,
+}
+
+/// Something is to leave a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyOut {
+    /// By which verb.
+    pub operation: Outward,
+    /// In the container; `/` for all of it.
+    pub source: String,
+    /// On the host, `-` for standard output; for `commit` the image's name.
+    pub destination: String,
+}
+
+/// A container has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitEvent {
+    /// Which.
+    pub container: Subject,
+    /// Its exit code.
+    pub exit_code: i32,
+    /// Nanoseconds since 1970.
+    pub finished: u64,
+    /// For want of memory.
+    pub oom_killed: bool,
+}
+
+/// What a policy's no does. The later, the stricter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// It is written into the audit log.
+    Audit,
+    /// It is told as well.
+    Warn,
+    /// It is done.
+    #[default]
+    Enforce,
 }
 
 /// A signature that was verified.

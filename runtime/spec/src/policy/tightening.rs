@@ -5,7 +5,7 @@
 
 use super::egress::Egress;
 use super::seccomp::SeccompOverlay;
-use super::{Limits, Restriction};
+use super::{Limits, PortName, Restriction};
 use oci_spec::runtime::Capability;
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -73,6 +73,8 @@ pub(crate) struct Tightening {
     pub(crate) limits: Limits,
     pub(crate) unset_env: BTreeSet<String>,
     pub(crate) digests: BTreeSet<String>,
+    pub(crate) withheld_ports: BTreeSet<PortName>,
+    pub(crate) loopback_ports: BTreeSet<PortName>,
 }
 
 impl Tightening {
@@ -111,6 +113,8 @@ impl Tightening {
             Restriction::Limit(limits) => t.limits = checked_limits(*limits)?,
             Restriction::UnsetEnv(name) => t.unset_env = one(env_name(name)?),
             Restriction::RequireDigest(digest) => t.digests = one(checked_digest(digest)?),
+            Restriction::WithholdPort(port) => t.withheld_ports = one(*port),
+            Restriction::LoopbackPort(port) => t.loopback_ports = one(*port),
         }
         Ok(t)
     }
@@ -144,15 +148,17 @@ impl Tightening {
             },
             unset_env: union(&self.unset_env, &other.unset_env),
             digests: union(&self.digests, &other.digests),
+            withheld_ports: union(&self.withheld_ports, &other.withheld_ports),
+            loopback_ports: union(&self.loopback_ports, &other.loopback_ports),
         }
     }
 }
 
-fn one(value: String) -> BTreeSet<String> {
+fn one<T: Ord>(value: T) -> BTreeSet<T> {
     BTreeSet::from([value])
 }
 
-fn union(a: &BTreeSet<String>, b: &BTreeSet<String>) -> BTreeSet<String> {
+fn union<T: Ord + Clone>(a: &BTreeSet<T>, b: &BTreeSet<T>) -> BTreeSet<T> {
     a.union(b).cloned().collect()
 }
 
@@ -232,5 +238,7 @@ pub(crate) fn name(restriction: &Restriction) -> &'static str {
         Restriction::Limit(_) => "limit",
         Restriction::UnsetEnv(_) => "unset-env",
         Restriction::RequireDigest(_) => "require-digest",
+        Restriction::WithholdPort(_) => "withhold-port",
+        Restriction::LoopbackPort(_) => "loopback-port",
     }
 }

@@ -43,6 +43,9 @@ fn describe(inspection: &Inspection) -> String {
         ("reaches:", or_none(&inspection.capabilities)),
         ("settings:", inspection.settings.clone()),
     ];
+    if !inspection.grants.is_empty() {
+        rows.push(("to be granted:", inspection.grants.join(", ")));
+    }
     if !inspection.unasked.is_empty() {
         rows.push(("never asked:", inspection.unasked.join(", ")));
     }

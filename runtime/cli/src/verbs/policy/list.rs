@@ -1,7 +1,7 @@
 //! `policy ls`.
 
 use super::super::{Outcome, place};
-use super::{hooks, refused, short, tier};
+use super::{hooks, mode, refused, short, tier};
 use crate::report;
 use crate::table::columns;
 use clap::ArgMatches;
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 /// All policies; those that cannot be asked are told as failures beside the list.
 pub(super) fn list(_: &mut ArgMatches, _: Marks) -> Outcome {
     let all = policies::list(&place()?)?;
-    let heading = ["NAME", "TIER", "DIGEST", "HOOKS", "PATH"].map(str::to_owned).to_vec();
+    let heading = ["NAME", "TIER", "MODE", "DIGEST", "HOOKS", "PATH"].map(str::to_owned).to_vec();
     let rows: Vec<_> = std::iter::once(heading).chain(all.iter().map(row)).collect();
     let printed = report::print(&columns(&rows))?;
     let broken = all.iter().filter_map(|policy| match &policy.outcome {
@@ -25,9 +25,9 @@ pub(super) fn list(_: &mut ArgMatches, _: Marks) -> Outcome {
 
 fn row(policy: &Listed) -> Vec<String> {
     let path = policy.path.as_ref().map_or_else(|| "-".to_owned(), |p| p.display().to_string());
-    let (digest, hooks) = match &policy.outcome {
-        Ok(inspection) => (short(&inspection.id.digest), hooks(inspection)),
-        Err(_) => ("-".to_owned(), "cannot be asked".to_owned()),
+    let (mode, digest, hooks) = match &policy.outcome {
+        Ok(inspection) => (mode(inspection.mode), short(&inspection.id.digest), hooks(inspection)),
+        Err(_) => ("-", "-".to_owned(), "cannot be asked".to_owned()),
     };
-    vec![policy.name.clone(), tier(policy.tier).to_owned(), digest, hooks, path]
+    vec![policy.name.clone(), tier(policy.tier).to_owned(), mode.to_owned(), digest, hooks, path]
 }
