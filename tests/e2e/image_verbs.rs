@@ -117,3 +117,36 @@ fn what_an_image_is_made_of_is_told() {
     let tree = case.run(["image", "tree", "localhost/app:1"]).ok().out();
     assert!(tree.contains(&format!("Top Layer of: [{BASE}]")) && tree.contains("└── "), "{tree}");
 }
+
+/// A shell that is root of a user namespace with the user's ids, as `podman unshare` starts one.
+fn inside(case: &Case, script: &str) -> rlrun_tests::Invocation {
+    let script = format!("rlrun={}; {script}", case.program().display());
+    let words = ["--user", "--map-root-user", "--map-auto", "--mount", "sh", "-c", &script];
+    case.invoke("/usr/bin/unshare".as_ref()).args(words)
+}
+
+#[test]
+fn an_image_is_mounted_to_be_looked_at() {
+    let case = case!(Userns, Overlay);
+    load(&case, "localhost/one:1", "one");
+    case.load(&Image::new("localhost/flat:1", Rootfs::new().file("etc/which", 0o644, "flat")));
+    case.run(["image", "mount", "localhost/one:1"]).code(125).complains("rlrun unshare");
+    let script = "p=$($rlrun image mount localhost/one:1) && cat $p/etc/which && $p/bin/sh -c 'echo runs' || exit 9
+        touch $p/x 2>/dev/null && echo written
+        cat $($rlrun image mount localhost/flat:1)/etc/which
+        [ $($rlrun image mount localhost/one:1) = $p ] && $rlrun image mount | grep -c /mounts/
+        $rlrun image unmount localhost/one:1 >/dev/null && ls $p | wc -l
+        (cd $($rlrun image mount localhost/one:1) && ! $rlrun image unmount localhost/one:1 && $rlrun image umount -f localhost/one:1)
+        $rlrun image unmount --all | wc -l; $rlrun image mount | wc -l";
+    let seen = inside(&case, script).run();
+    let id = case.run(["images", "-q", "--no-trunc", "localhost/one:1"]).ok().out();
+    let id = id.trim().trim_start_matches("sha256:");
+    seen.ok().prints(&format!("oneruns\nflat2\n0\n{id}\n1\n0\n")).complains("leave the directory");
+    // What somebody looks at stays.
+    let mut shell = inside(&case, "$rlrun image mount localhost/one:1 && read word").spawn();
+    shell.wait_for(id);
+    case.run(["rmi", "localhost/one:1"]).code(125).complains("it is mounted");
+    drop(shell.stdin.take());
+    shell.finish();
+    case.run(["rmi", "localhost/one:1"]).ok();
+}

@@ -132,6 +132,16 @@ fn a_layer_that_is_there_is_not_stored_twice() {
 }
 
 #[test]
+fn an_image_may_have_more_layers_than_mount_takes_options() {
+    let case = case!(Userns, Overlay);
+    let layer = |image: Image, n: u32| image.layer(Rootfs::new().file(&format!("many/{n}"), 0o644, "x"));
+    case.load(&(0..200).fold(Image::new("localhost/many:1", base_rootfs().clone()), layer));
+    let run =
+        ["run", "--rm", "--network", "none", "localhost/many:1", "sh", "-c", "ls /many | wc -l; echo > /many/own"];
+    case.run(run).ok().prints("200\n");
+}
+
+#[test]
 fn a_tag_moves_to_the_newest_image() {
     let case = case!(Userns);
     load(&case, &small("localhost/moving:1", "old").docker_archive().bytes()).ok();

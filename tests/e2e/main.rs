@@ -3,8 +3,8 @@
 
 mod attach;
 mod bad_input;
-mod commit;
 mod cgroups;
+mod commit;
 mod confinement;
 mod copy;
 mod detach;

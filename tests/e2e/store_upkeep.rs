@@ -2,6 +2,7 @@
 
 use rlrun_tests::{BASE, Case, Image, Rootfs, base_rootfs, case};
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 fn load(case: &Case, name: &str, text: &str) {
@@ -56,4 +57,95 @@ fn what_images_take_is_told() {
     assert_eq!((df("Active"), df("RawReclaimable")), (1, more));
     case.run(["system", "df"]).ok().says("TYPE        TOTAL       ACTIVE      SIZE");
     case.run(["rm", "holder"]).ok();
+}
+
+#[test]
+fn what_containers_and_volumes_take_is_told() {
+    let case = case!(Userns).keeping_containers();
+    let share = |index: usize| {
+        let all = case.run(["system", "df", "--format", "json"]).ok().out();
+        let all: serde_json::Value = serde_json::from_str(&all).unwrap();
+        let number = |field: &str| all[index][field].as_u64().unwrap();
+        (number("Total"), number("Active"), number("RawSize"), number("RawReclaimable"))
+    };
+    assert_eq!((share(1), share(2)), ((0, 0, 0, 0), (0, 0, 0, 0)));
+    // Whoever owns a file, also under an id that is nobody's on the host, in a directory that is closed to the user.
+    let script = "dd if=/dev/zero of=/v/a bs=1000 count=5 2>/dev/null; mkdir -m 700 /d; \
+        dd if=/dev/zero of=/d/b bs=1000 count=300 2>/dev/null; chown -R 5:5 /d /v";
+    case.run(["run", "--name", "holder", "--network", "none", "-v", "kept:/v", BASE, "sh", "-c", script]).ok();
+    let (total, active, bytes, reclaimable) = share(1);
+    assert!((total, active) == (1, 0) && bytes == reclaimable && (300_000..400_000).contains(&bytes), "{bytes}");
+    assert_eq!(share(2), (1, 1, 5000, 0));
+    let all = case.run(["system", "df", "-v"]);
+    all.ok().says("VOLUME NAME").says("5 kB").says("holder").says("1\n\nContainers space usage");
+    case.run(["rm", "holder"]).ok();
+    assert_eq!((share(1), share(2)), ((0, 0, 0, 0), (1, 0, 5000, 5000)));
+    case.run(["volume", "rm", "kept"]).ok();
+}
+
+#[test]
+fn everything_goes_but_the_audit_log() {
+    let case = case!(Userns).keeping_containers();
+    let names = || {
+        let entries = std::fs::read_dir(case.data()).unwrap();
+        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    case.detached(&["--name", "busy", "-v", "kept:/v"], ["sh", "-c", "touch /v/x /x; chown 5:5 /v/x /x; sleep 1000"]);
+    case.run(["run", "--name", "rests", "--network", "none", BASE, "true"]).ok();
+    case.run(["system", "reset"]).code(125).complains("--force");
+    assert!(names().contains(&"images".to_owned()));
+    case.run(["system", "reset", "--force"]).ok();
+    assert_eq!(names(), ["journal"]);
+    assert!(case.supervisors().is_empty());
+    case.run(["audit", "verify"]).ok();
+    case.run(["events", "--since", "1h", "--stream=false"]).ok().says("system reset");
+    case.run(["images", "-q"]).ok().prints("");
+    load(&case, "localhost/again:1", "x");
+    case.run(["run", "--rm", "--network", "none", "localhost/again:1", "cat", "/etc/which"]).ok().prints("x");
+    case.run(["system", "reset", "-f"]).ok();
+    case.run(["system", "reset", "-f"]).ok();
+}
+
+#[test]
+fn an_image_of_an_additional_store_is_taken_over() {
+    let case = case!(Userns).keeping_containers();
+    let shared = case.make_dir("shared");
+    case.user().own(&shared);
+    let image = Image::new("localhost/common:1", base_rootfs().clone());
+    let archive = case.make_file("common.tar", image.docker_archive().bytes());
+    let there = |words: &[&str]| case.rlrun(words).env("RLRUN_DATA_HOME", &shared).run();
+    there(&["load", "-i", archive.to_str().unwrap()]).ok();
+    let line = there(&["system", "share"]).ok().out();
+    let mode = |path: &str| std::fs::metadata(shared.join(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(""), mode("images"), mode("blobs/sha256"), mode("layers")), (0o711, 0o755, 0o755, 0o700));
+    for file in std::fs::read_dir(shared.join("blobs/sha256")).unwrap() {
+        assert_eq!(file.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o644);
+    }
+    case.run(["image", "exists", "localhost/common:1"]).code(1);
+    // As another user sees it: nothing but names, records and blobs.
+    std::fs::set_permissions(shared.join("layers"), std::fs::Permissions::from_mode(0)).unwrap();
+    let config = case.home().join(".config/rlrun/images.toml");
+    std::fs::create_dir_all(config.parent().unwrap()).unwrap();
+    std::fs::write(&config, line.lines().last().unwrap()).unwrap();
+    let listed = |word: &str| case.run(["images", "--format", "{{.Repository}} {{.ReadOnly}}", word]).ok().out();
+    assert_eq!(listed("localhost/common:1"), "localhost/common true\n");
+    case.run(["image", "exists", "localhost/common:1"]).ok();
+    case.run(["image", "inspect", "-f", "{{.Os}}", "localhost/common:1"]).ok().prints("linux\n");
+    case.run(["rmi", "localhost/common:1"]).code(125).complains("only read").complains("images.toml");
+    let damaged = std::fs::read_dir(shared.join("blobs/sha256")).unwrap().map(|f| f.unwrap().path());
+    let damaged = damaged.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let whole = std::fs::read(&damaged).unwrap();
+    std::fs::write(&damaged, [&whole[..], b"x"].concat()).unwrap();
+    let run = ["run", "--rm", "--network", "none", "--pull", "never", "localhost/common:1", "echo", "runs"];
+    case.run(run).code(125).complains("digest");
+    assert_eq!(listed("localhost/common:1"), "localhost/common true\n", "nothing came in");
+    std::fs::write(&damaged, whole).unwrap();
+    case.run(run).ok().prints("runs\n");
+    assert_eq!(listed("localhost/common:1"), "localhost/common false\n");
+    case.run(["rmi", "localhost/common:1"]).ok();
+    assert_eq!(listed("localhost/common:1"), "localhost/common true\n");
+    std::fs::write(&config, "additional-stores = ['here']").unwrap();
+    case.run(["images", "-q"]).code(125).complains("no absolute path");
 }

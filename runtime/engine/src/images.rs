@@ -2,12 +2,14 @@
 
 mod commit;
 mod incoming;
+mod mounted;
 mod outgoing;
 mod upkeep;
 
 pub use commit::CommitRequest;
+pub use mounted::{Mounted, list as mounted, mount, unmount, unmount_all};
 pub use outgoing::{logged_in, login, logout, push, remote_tags, save, search, verify};
-pub use upkeep::{check, usage};
+pub use upkeep::{Share, Shares, check, shares};
 
 pub use rlrun_image::{Compression, Credentials, Files, Kept, Layout, VerifiedSignature};
 
@@ -21,7 +23,7 @@ use crate::life::{self, Removal};
 use crate::place::Place;
 use crate::record;
 use crate::volumes;
-use rlrun_image::{Approve, Event, ImageError, Limits, Work};
+use rlrun_image::{Approve, Event, ImageError, ImageUser, Limits, Work};
 use rlrun_spec::container::UserNamespace;
 use rlrun_spec::{Caller, Failure, HostFacts};
 use serde_json::json;
@@ -138,8 +140,7 @@ impl Workshop {
     /// # Errors
     /// When there is no such image, or a container uses it.
     pub fn remove(&self, name: &str, mode: RemoveMode) -> Result<Removed, Failure> {
-        let in_use = |id: &str| record::user_of_image(&self.place, id);
-        Ok(told_removed(self.store.remove(name, mode, &in_use, &self.jobs)?))
+        Ok(told_removed(self.store.remove(name, mode, &|id| user_of(&self.place, id), &self.jobs)?))
     }
 
     /// `rlrun image prune`: what `doomed` says and no container uses.
@@ -147,9 +148,14 @@ impl Workshop {
     /// # Errors
     /// When the store cannot be read or changed.
     pub fn prune(&self, doomed: &dyn Fn(&ImageSummary) -> bool) -> Result<Removed, Failure> {
-        let in_use = |id: &str| record::user_of_image(&self.place, id);
-        Ok(told_removed(self.store.prune(doomed, &in_use, &self.jobs)?))
+        Ok(told_removed(self.store.prune(doomed, &|id| user_of(&self.place, id), &self.jobs)?))
     }
+}
+
+/// Who needs an image.
+fn user_of(place: &Place, id: &str) -> Option<ImageUser> {
+    let container = record::user_of_image(place, id).map(ImageUser::Container);
+    container.or_else(|| mounted::is_looked_at(place, id).then_some(ImageUser::Mount))
 }
 
 /// An image has come.
@@ -193,8 +199,8 @@ pub fn list(place: &Place, name: Option<&str>) -> Result<Vec<ImageSummary>, Fail
     let store = Store::new(&place.data);
     let mut all = store.images()?;
     if let Some(name) = name {
-        match store.resolve(name) {
-            Ok(image) => all.retain(|summary| summary.id == image.identity.id),
+        match store.details(name) {
+            Ok(image) => all.retain(|summary| summary.id == image.summary.id),
             // Asking for what is not there is no error, as in podman.
             Err(ImageError::Unknown { .. }) => all.clear(),
             Err(other) => return Err(other.into()),
@@ -216,7 +222,16 @@ pub fn details(place: &Place, name: &str) -> Result<ImageDetails, Failure> {
 /// # Errors
 /// When the store cannot be read.
 pub fn exists(place: &Place, name: &str) -> Result<bool, Failure> {
-    Ok(Store::new(&place.data).has(name)?)
+    let store = Store::new(&place.data);
+    Ok(store.has(name)? || store.is_elsewhere(name)?)
+}
+
+/// `rlrun system share`.
+///
+/// # Errors
+/// When the store cannot be changed.
+pub fn share(place: &Place) -> Result<(), Failure> {
+    Ok(Store::new(&place.data).share()?)
 }
 
 /// This machine, as images name it: `linux/amd64`.

@@ -175,7 +175,7 @@ fn resolve(
         && matches!(fetch.when, Pull::Never | Pull::Missing)
     {
         match store.resolve(name) {
-            Err(ImageError::Unknown { .. }) if fetch.when == Pull::Missing => {}
+            Err(ImageError::Unknown { .. }) if fetch.when == Pull::Missing || store.is_elsewhere(name)? => {}
             other => return Ok((other?, pin)),
         }
     }

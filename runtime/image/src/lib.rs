@@ -59,11 +59,11 @@ pub use reference::Reference;
 pub use registry::{Credentials, Kept, logged_in, login, logout};
 pub use source::Commit;
 pub use store::{
-    Checked, Damage, ImageDetails, ImageSummary, LayerDetails, Pin, RemoveMode, Removed, ResolvedImage, Store, Stored,
-    Usage,
+    Checked, Damage, ImageDetails, ImageSummary, ImageUser, InUse, LayerDetails, Pin, RemoveMode, Removed, ResetLock,
+    ResolvedImage, Store, Stored, Usage,
 };
 pub use target::{Compression, Saved};
 pub use transport::{Files, Layout, Transport};
 pub use trust::VerifiedSignature;
-pub use unpack::{copy_rootfs_job, inner_main};
+pub use unpack::{copy_rootfs_job, inner_main, measure};
 pub use work::{Approve, Event, InIdMap, Incoming, Work};

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Enter, Here, Layer, Never, Scratch, archive, gzip, names, namespaced, work, write};
-use rlrun_image::{ImageError, InIdMap, RemoveMode, Removed, Store};
+use rlrun_image::{ImageError, ImageUser, InIdMap, RemoveMode, Removed, Store};
 use rlrun_spec::Failure;
 use std::io::{self, Read};
 use std::path::Path;
@@ -77,7 +77,7 @@ namespaced! {
         scratch.load(&Layer::new().file("a", b"1").archive("used")).unwrap();
         let id = scratch.store.resolve("used").unwrap().identity.id;
         let before = scratch.contents();
-        let in_use = |asked: &str| (asked == id).then(|| "happy_turing".to_owned());
+        let in_use = |asked: &str| (asked == id).then(|| ImageUser::Container("happy_turing".to_owned()));
         for mode in [RemoveMode::Normal, RemoveMode::Force] {
             let failure = Failure::from(scratch.store.remove("used", mode, &in_use, &Never).unwrap_err());
             assert_eq!(failure.to_string(), "remove the image: used: the container happy_turing uses it");

@@ -13,6 +13,7 @@ mod container;
 pub mod control;
 mod copy_up;
 mod idmap;
+mod image_mount;
 mod init;
 mod join;
 mod launch;
@@ -36,6 +37,7 @@ mod userns;
 mod volume;
 
 pub use container::{Container, Heard, Streams};
+pub use image_mount::mount_image;
 pub use join::Joined;
 pub use launch::{
     INIT_FD, Joining, LOCK_FD, PLAN_FD, PRESERVED_FD, READY_FD, Role, replace_self, replace_self_attaching,

@@ -5,7 +5,10 @@ use rlrun_spec::plan::{Launch, Rootfs};
 use rlrun_spec::{Failure, IdMapping, Kind};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags, unmount};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
+};
 use std::ffi::CString;
 use std::fmt::Write;
 use std::os::fd::OwnedFd;
@@ -90,7 +93,7 @@ pub(crate) fn take_down(launch: &Launch) -> Result<(), Failure> {
 
 /// `lowerdir` of all layers below their common directory, so that a hundred of them fit the one page that mount(2)
 /// takes; `,` `:` and `\` escaped as overlayfs wants them.
-fn lowerdir(lowers: &[PathBuf]) -> (PathBuf, String) {
+pub(crate) fn lowerdir(lowers: &[PathBuf]) -> (PathBuf, String) {
     let parent = lowers.first().and_then(|l| l.parent()).unwrap_or(Path::new("/")).to_path_buf();
     let names = lowers.iter().map(|l| escape(l.strip_prefix(&parent).unwrap_or(l)));
     let joined = names.collect::<Vec<_>>().join(":");
@@ -117,18 +120,64 @@ fn overlay(lowers: &[PathBuf], container: &Path, written: &Path, removed_at_the_
     // volatile: unmounting syncs the whole file system below otherwise, for a layer that nobody will see again (5.10).
     let volatile = if removed_at_the_end { ",volatile" } else { "" };
     let options = format!("userxattr,lowerdir={lowerdir},upperdir={upper},workdir={work}{volatile}");
-    if options.len() >= 4096 {
-        let why = format!("{} layers need {} bytes of mount options and 4095 fit", lowers.len(), options.len());
-        return Err(failed(Kind::Runtime, "mount-overlay", "mount the root file system", object, why));
-    }
-    let options = CString::new(options).map_err(|_| Errno::INVAL).at("mount-overlay", "mount", &object)?;
     rustix::process::chdir(&parent).at("mount-overlay", "enter", parent.display().to_string())?;
-    rustix::mount::mount("overlay", &merged, "overlay", MountFlags::NODEV, Some(options.as_c_str())).at(
-        "mount-overlay",
-        "mount the root file system",
-        &object,
-    )?;
+    if options.len() < MOUNT_OPTIONS {
+        let options = CString::new(options).map_err(|_| Errno::INVAL).at("mount-overlay", "mount", &object)?;
+        rustix::mount::mount("overlay", &merged, "overlay", MountFlags::NODEV, Some(options.as_c_str())).at(
+            "mount-overlay",
+            "mount the root file system",
+            &object,
+        )?;
+    } else {
+        let writable = Writable { upper: &container.join("upper"), work: &container.join("work"), removed_at_the_end };
+        overlay_of_many(lowers, &parent, Some(&writable), &merged).map_err(|errno| {
+            let why = format!(
+                "{} layers need {} bytes of mount options, 4095 fit, and the kernel's way for more, of Linux 6.8, fails: {errno}",
+                lowers.len(),
+                options.len()
+            );
+            failed(Kind::Runtime, "mount-overlay", "mount the root file system", &object, why)
+        })?;
+    }
     rustix::process::chdir("/").at("mount-overlay", "leave", parent.display().to_string())
+}
+
+/// What mount(2) takes, with the NUL byte.
+pub(crate) const MOUNT_OPTIONS: usize = 4096;
+
+/// The layer that takes what is written.
+pub(crate) struct Writable<'a> {
+    pub(crate) upper: &'a Path,
+    pub(crate) work: &'a Path,
+    pub(crate) removed_at_the_end: bool,
+}
+
+/// One fsconfig(2) a layer, each relative to `parent`, which is the working directory: no limit but the kernel's 500.
+pub(crate) fn overlay_of_many(
+    lowers: &[PathBuf],
+    parent: &Path,
+    writable: Option<&Writable<'_>>,
+    target: &Path,
+) -> Result<(), Errno> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_flag(&context, "userxattr")?;
+    for lower in lowers {
+        fsconfig_set_string(&context, "lowerdir+", lower.strip_prefix(parent).unwrap_or(lower))?;
+    }
+    if let Some(writable) = writable {
+        fsconfig_set_string(&context, "upperdir", writable.upper)?;
+        fsconfig_set_string(&context, "workdir", writable.work)?;
+        if writable.removed_at_the_end {
+            fsconfig_set_flag(&context, "volatile")?;
+        }
+    }
+    fsconfig_create(&context)?;
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NODEV;
+    if writable.is_none() {
+        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+    }
+    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    move_mount(&mount, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
 /// fuse-overlayfs daemonises when the mount is up: its parent's exit is the signal, and the daemon becomes a child of
@@ -153,12 +202,17 @@ fn fuse(
             }
         }
     }
-    let object = merged.display().to_string();
+    start_fuse(binary, &options, &parent, &merged)
+}
+
+/// Paths in `options` are relative to `parent`.
+pub(crate) fn start_fuse(binary: &Path, options: &str, parent: &Path, target: &Path) -> Result<(), Failure> {
+    let object = target.display().to_string();
     let output = Command::new(binary)
         .arg("-o")
-        .arg(&options)
-        .arg(&merged)
-        .current_dir(&parent)
+        .arg(options)
+        .arg(target)
+        .current_dir(parent)
         .env_clear()
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .stdin(Stdio::null())

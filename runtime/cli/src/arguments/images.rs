@@ -122,3 +122,31 @@ pub(crate) struct HistoryArgs {
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }
+
+/// `rlrun image mount`.
+#[derive(Args, Debug)]
+pub(crate) struct MountArgs {
+    /// Names or ids; without any, what is mounted is listed
+    #[arg(value_name = "IMAGE", conflicts_with = "all")]
+    pub(crate) images: Vec<String>,
+    /// All images
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// json
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+}
+
+/// `rlrun image unmount`.
+#[derive(Args, Debug)]
+pub(crate) struct UnmountArgs {
+    /// Names or ids
+    #[arg(required_unless_present = "all", value_name = "IMAGE", conflicts_with = "all")]
+    pub(crate) images: Vec<String>,
+    /// All that are mounted
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Also where something uses it
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}

@@ -8,8 +8,8 @@ mod usage;
 
 use super::{Outcome, Verb, place, read, verb, with};
 use crate::arguments::exec::AttachArgs;
-use crate::arguments::life::{KillArgs, PauseArgs, PruneArgs, RenameArgs, RestartArgs, StartArgs, StopArgs, WaitArgs};
 use crate::arguments::files::{CommitArgs, CpArgs, DiffArgs, ExportArgs};
+use crate::arguments::life::{KillArgs, PauseArgs, PruneArgs, RenameArgs, RestartArgs, StartArgs, StopArgs, WaitArgs};
 use crate::arguments::look::{ContainerArgs, InspectArgs, Kind, LogsArgs, PortArgs, PsArgs};
 use crate::arguments::usage::{StatsArgs, UpdateArgs};
 use crate::format::inspected;

@@ -8,8 +8,8 @@ mod inspect;
 mod list;
 mod measure;
 mod project;
-mod test;
 mod registry;
+mod test;
 
 use super::{Verb, verb, with};
 use rlrun_engine::policies::Inspection;

@@ -1,49 +1,138 @@
-//! `system df` and `system check`.
+//! `system df`, `system check` and `system reset`.
 
+use super::images::{created, short};
+use super::volume::sure;
 use super::{Outcome, Verb, place, read, verb, with};
-use crate::arguments::system::{CheckArgs, DfArgs};
+use crate::arguments::system::{CheckArgs, DfArgs, ResetArgs};
 use crate::format::{Format, Heading, Row};
 use crate::report;
-use crate::table::size;
+use crate::table::{ago, now, size};
 use clap::ArgMatches;
-use rlrun_engine::images::{self, Workshop};
+use rlrun_engine::images::{self, Share, Shares, Workshop};
 use rlrun_engine::trace::Marks;
 use rlrun_spec::{Failure, Kind, Stage};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::process::ExitCode;
 
 /// The verbs of `rlrun system`.
-pub(super) const VERBS: [Verb; 2] = [
+pub(super) const VERBS: [Verb; 4] = [
     verb("check", "Compare everything in the image store with its digest", with::<CheckArgs>, check),
-    verb("df", "Tell what images take of the disk", with::<DfArgs>, df),
+    verb("df", "Tell what images, containers and volumes take of the disk", with::<DfArgs>, df),
+    verb("reset", "Remove all containers, images and volumes", with::<ResetArgs>, reset),
+    verb("share", "Let other users of this machine use the images", |c| c, share),
 ];
 
 const COLUMNS: &str = "{{.Type}}\t{{.Total}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}";
 
 fn df(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: DfArgs = read(matches)?;
-    let usage = images::usage(&place()?)?;
-    let share = (usage.reclaimable * 100).checked_div(usage.bytes).unwrap_or_default();
-    let row = Row {
-        document: json!({
-            "Type": "Images",
-            "Total": usage.images,
-            "Active": usage.active,
-            "RawSize": usage.bytes,
-            "RawReclaimable": usage.reclaimable,
-            "Size": size(usage.bytes),
-            "Reclaimable": format!("{} ({share}%)", size(usage.reclaimable)),
-            "TotalCount": usage.images,
-        }),
-        fields: json!({
-            "Type": "Images",
-            "Total": usage.images,
-            "Active": usage.active,
-            "Size": size(usage.bytes),
-            "Reclaimable": format!("{} ({share}%)", size(usage.reclaimable)),
-        }),
-    };
+    let workshop = Workshop::open(place()?)?;
+    let shares = images::shares(&workshop)?;
+    if args.verbose {
+        return report::print(&each_thing(&workshop, &shares)?);
+    }
+    let rows = [("Images", shares.images), ("Containers", shares.containers), ("Local Volumes", shares.volumes)];
     let format = Format::parse(args.format.as_deref(), COLUMNS)?;
-    report::print(&format.list(&[row], &[], Heading::Shown)?)
+    report::print(&format.list(&rows.map(|(kind, share)| row(kind, &share)), &[], Heading::Shown)?)
+}
+
+/// Field names as podman's.
+fn row(kind: &str, share: &Share) -> Row {
+    let percent = (share.reclaimable * 100).checked_div(share.bytes).unwrap_or_default();
+    let fields = json!({
+        "Type": kind,
+        "Total": share.total,
+        "Active": share.active,
+        "Size": size(share.bytes),
+        "Reclaimable": format!("{} ({percent}%)", size(share.reclaimable)),
+    });
+    let mut document = fields.clone();
+    document["RawSize"] = share.bytes.into();
+    document["RawReclaimable"] = share.reclaimable.into();
+    document["TotalCount"] = share.total.into();
+    Row { document, fields }
+}
+
+fn each_thing(workshop: &Workshop, shares: &Shares) -> Result<String, Failure> {
+    let now = now();
+    let mut images = Vec::new();
+    for image in images::list(workshop.place(), None)? {
+        let names = if image.names.is_empty() { vec!["<none>:<none>".to_owned()] } else { image.names.clone() };
+        let containers = shares.each_container.iter();
+        let containers = containers.filter(|(c, _)| c.summary.image.as_ref().is_some_and(|i| i.id == image.id)).count();
+        for name in names {
+            let (repository, tag) = name.rsplit_once(':').unwrap_or((&name, "<none>"));
+            images.push(line(json!({
+                "Repository": repository,
+                "Tag": tag,
+                "ImageID": short(&image.id),
+                "Created": ago(created(&image), now),
+                "Size": size(image.size),
+                "Containers": containers,
+            })));
+        }
+    }
+    let containers = shares.each_container.iter().map(|(container, bytes)| {
+        let summary = &container.summary;
+        line(json!({
+            "ContainerID": short(&summary.id),
+            "Image": summary.image.as_ref().map_or("", |i| i.reference.as_str()),
+            "Command": summary.command.join(" "),
+            "Size": size(*bytes),
+            "Created": ago(summary.created / 1_000_000_000, now),
+            "Status": container.status.word(),
+            "Names": summary.name,
+        }))
+    });
+    let volumes = shares.each_volume.iter();
+    let volumes =
+        volumes.map(|(name, links, bytes)| line(json!({"VolumeName": name, "Links": links, "Size": size(*bytes)})));
+    Ok(format!(
+        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}",
+        table("{{.Repository}}\t{{.Tag}}\t{{.ImageID}}\t{{.Created}}\t{{.Size}}\t{{.Containers}}", &images)?,
+        table(
+            "{{.ContainerID}}\t{{.Image}}\t{{.Command}}\t{{.Size}}\t{{.Created}}\t{{.Status}}\t{{.Names}}",
+            &containers.collect::<Vec<_>>()
+        )?,
+        table("{{.VolumeName}}\t{{.Links}}\t{{.Size}}", &volumes.collect::<Vec<_>>())?,
+    ))
+}
+
+fn line(fields: Value) -> Row {
+    Row { document: fields.clone(), fields }
+}
+
+fn table(columns: &str, rows: &[Row]) -> Result<String, Failure> {
+    const HEADINGS: &[(&str, &str)] =
+        &[("ImageID", "IMAGE ID"), ("ContainerID", "CONTAINER ID"), ("VolumeName", "VOLUME NAME")];
+    Format::parse(None, columns)?.list(rows, HEADINGS, Heading::Shown)
+}
+
+/// What is to be written where is told, because the file is the other users' or the administrator's.
+fn share(_: &mut ArgMatches, _: Marks) -> Outcome {
+    let place = place()?;
+    images::share(&place)?;
+    report::print(&format!(
+        "Others find the images with this line in /etc/rlrun/images.toml or ~/.config/rlrun/images.toml,\n\
+         if they may enter the directories above:\n\nadditional-stores = [\"{}\"]\n",
+        place.data.display()
+    ))
+}
+
+fn reset(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: ResetArgs = read(matches)?;
+    let workshop = Workshop::open(place()?)?;
+    if !args.force {
+        eprintln!(
+            "WARNING! This will remove:\n        - all containers, running or not\n        - all images\n        - all volumes\n        \
+             - all compiled policies and filters\nThe audit log and the configuration stay."
+        );
+        if !sure("Are you sure you want to continue? [y/N] ")? {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    workshop.reset()?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn check(matches: &mut ArgMatches, _: Marks) -> Outcome {

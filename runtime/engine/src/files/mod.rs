@@ -15,8 +15,8 @@ pub use rlrun_image::files::{Change, ChangeKind};
 
 use crate::containers::Container;
 use crate::place::Place;
-use crate::volumes::Volume;
 use crate::policies::may_leave;
+use crate::volumes::Volume;
 use inside::Task;
 use reach::{Reach, View, Working};
 use rlrun_sandbox::Lent;

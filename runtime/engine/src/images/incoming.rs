@@ -116,8 +116,8 @@ impl Workshop {
         progress: Listener<'_>,
     ) -> Result<(), Failure> {
         let pulled = match fetch.when {
+            Pull::Never | Pull::Missing if self.store.has(name)? || self.adopt(policies, name, progress)? => Ok(()),
             Pull::Never => Ok(()),
-            Pull::Missing if self.store.has(name)? => Ok(()),
             Pull::Missing | Pull::Always | Pull::Newer => {
                 self.pull_asking(policies, name, &fetch.options, progress).map(drop)
             }
@@ -129,6 +129,15 @@ impl Workshop {
             }
             other => other,
         }
+    }
+
+    /// Takes the image over from an additional store, if one has it.
+    fn adopt(&self, policies: &PolicySet, name: &str, progress: Listener<'_>) -> Result<bool, Failure> {
+        let approve = |image: &Incoming<'_>| self.judge(policies, image);
+        let stored = self.store.adopt(name, &self.work(progress, &approve)).map_err(|e| self.told(e))?;
+        stored.iter().for_each(|image| tell("pull", image));
+        self.added(stored.as_slice());
+        Ok(stored.is_some())
     }
 
     fn load_files(&self, policies: &PolicySet, files: &Files, progress: Listener<'_>) -> Result<Vec<Stored>, Failure> {

@@ -1,5 +1,6 @@
 //! The commands that add images: from archives, from a root file system, from registries.
 
+mod adopt;
 mod commit;
 mod docker_archive;
 mod import;
@@ -30,6 +31,15 @@ impl Store {
     /// [`ImageError`] with what is wrong; the store is as it was.
     pub fn pull(&self, name: &str, options: &PullOptions, work: &Work<'_>) -> Result<Stored, ImageError> {
         self.adding(work, |ingest| pull::pull(ingest, name, options))
+    }
+
+    /// Takes an image over from an additional store of `images.toml`; None when none of them has it.
+    ///
+    /// # Errors
+    /// [`ImageError`] with what is wrong; the store is as it was.
+    pub fn adopt(&self, name: &str, work: &Work<'_>) -> Result<Option<Stored>, ImageError> {
+        let Some(found) = self.elsewhere(name)? else { return Ok(None) };
+        self.adding(work, |ingest| adopt::adopt(ingest, &found)).map(Some)
     }
 
     /// The references of all tags of a repository, for `pull --all-tags`.

@@ -223,6 +223,9 @@ fn fetch_layers(ingest: &Ingest<'_>, client: &Client, layers: &[NewLayer]) -> Re
             wanted.push((index, ingest.incoming(layer.digest.hex())));
         }
     }
+    if !wanted.is_empty() {
+        ingest.begin_writeback()?;
+    }
     let threads = CONNECTIONS.min(wanted.len());
     let total = wanted.len();
     let queue = Mutex::new(wanted.into_iter());

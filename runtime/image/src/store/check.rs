@@ -3,6 +3,7 @@
 use super::Store;
 use super::lookup::read_dir_names;
 use super::record::{Record, RecordName};
+use super::remove::InUse;
 use super::sweep::unlink;
 use crate::digest::{Digest, HashingReader};
 use crate::error::{ImageError, store_io};
@@ -85,18 +86,13 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read or changed.
-    pub fn repair(
-        &self,
-        checked: &Checked,
-        in_use: &dyn Fn(&str) -> Option<String>,
-        ids: &dyn InIdMap,
-    ) -> Result<Vec<Damage>, ImageError> {
+    pub fn repair(&self, checked: &Checked, in_use: InUse<'_>, ids: &dyn InIdMap) -> Result<Vec<Damage>, ImageError> {
         let mut left = Vec::new();
         {
             let _images = self.lock_images()?;
             for damage in &checked.damage {
-                if let Some(container) = in_use(&damage.image) {
-                    let why = format!("{}; the container {container} uses it", damage.why);
+                if let Some(user) = in_use(&damage.image) {
+                    let why = format!("{}; {user}", damage.why);
                     left.push(Damage { why, ..damage.clone() });
                     continue;
                 }
@@ -132,7 +128,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn usage(&self, in_use: &dyn Fn(&str) -> Option<String>) -> Result<Usage, ImageError> {
+    pub fn usage(&self, in_use: InUse<'_>) -> Result<Usage, ImageError> {
         let mut usage = Usage::default();
         let (mut blobs, mut layers) = (BTreeSet::new(), BTreeSet::new());
         for name in self.record_names()? {

@@ -94,6 +94,7 @@ impl Ingest<'_> {
     /// Layers and blobs reach the disk before a record speaks of them. One syncfs(2), because an fsync(2) for each of
     /// 100,000 files takes minutes.
     fn sync(&self) -> Result<(), ImageError> {
+        self.end_writeback();
         let fail = || store_io::<rustix::io::Errno>("write the image to disk", self.store.root());
         let dir = open_dir(self.store.root()).map_err(fail())?;
         rustix::fs::syncfs(&dir).map_err(fail())

@@ -39,7 +39,16 @@ impl Store {
     /// # Errors
     /// As [`Store::resolve`], or when a document is missing.
     pub fn details(&self, name: &str) -> Result<ImageDetails, ImageError> {
-        let (_, record) = self.find(name)?;
+        let record = match self.find(name) {
+            Ok((_, record)) => record,
+            Err(unknown @ ImageError::Unknown { .. }) => {
+                let elsewhere = self.elsewhere(name)?.ok_or(unknown)?;
+                let mut details = elsewhere.store.details(name)?;
+                details.summary.read_only = true;
+                return Ok(details);
+            }
+            Err(e) => return Err(e),
+        };
         let names = self.names_by_record()?.remove(&record.name()).unwrap_or_default();
         Ok(ImageDetails {
             config: self.document(&record.id, MAX_CONFIG)?,

@@ -1,6 +1,7 @@
 //! One command that adds images: everything is made in a directory of its own, then appears by renames.
 
 use super::lock::Lock;
+use super::writeback::Writeback;
 use super::{BlobWriter, Store};
 use crate::config::{self, ImageConfig};
 use crate::digest::Digest;
@@ -70,6 +71,7 @@ pub(crate) struct Ingest<'a> {
     pub(super) dir: PathBuf,
     /// Layers that are extracted into this command's directory.
     pub(super) staged: RefCell<BTreeMap<String, LayerFacts>>,
+    writeback: RefCell<Option<Writeback>>,
     _lock: Lock,
 }
 
@@ -83,7 +85,8 @@ impl<'a> Ingest<'a> {
             .tempdir_in(store.tmp())
             .map_err(store_io("create a directory", &store.tmp()))?
             .keep();
-        let ingest = Ingest { work, store, dir, staged: RefCell::default(), _lock: lock };
+        let ingest =
+            Ingest { work, store, dir, staged: RefCell::default(), writeback: RefCell::default(), _lock: lock };
         let stage = ingest.stage();
         rustix::fs::mkdir(&stage, Mode::RWXU).map_err(store_io("create a directory", &stage))?;
         Ok(ingest)
@@ -111,6 +114,19 @@ impl<'a> Ingest<'a> {
 
     fn stage(&self) -> PathBuf {
         self.dir.join("layers")
+    }
+
+    /// There is something large to come.
+    pub(crate) fn begin_writeback(&self) -> Result<(), ImageError> {
+        let mut writeback = self.writeback.borrow_mut();
+        if writeback.is_none() {
+            *writeback = Some(Writeback::begin(self.store.root())?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn end_writeback(&self) {
+        drop(self.writeback.take());
     }
 
     /// Where a blob may be written until it is complete; [`Ingest::keep_blob`] gives it its name.
@@ -170,6 +186,9 @@ impl<'a> Ingest<'a> {
         finish: Vec<Vec<String>>,
     ) -> Result<UnpackReply, ImageError> {
         let ids: Vec<String> = extract.iter().map(|l| l.id.clone()).collect();
+        if !ids.is_empty() {
+            self.begin_writeback()?;
+        }
         let job = Job::Unpack(UnpackJob {
             stage: self.stage(),
             layers: self.store.layers(),

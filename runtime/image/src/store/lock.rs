@@ -20,6 +20,13 @@ pub(crate) struct Lock {
     _fd: OwnedFd,
 }
 
+/// While it lives, the store is nobody else's.
+#[derive(Debug)]
+pub struct ResetLock {
+    _writers: Lock,
+    _images: Lock,
+}
+
 impl Store {
     /// Keeps every image where it is until the pin is dropped. Short waits only: removal holds its lock briefly.
     ///
@@ -73,6 +80,20 @@ impl Store {
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(e) => Err(store_io("lock the image store", &path)(e)),
         }
+    }
+
+    /// For whoever removes the whole store: no image is added, and no container started, while it lives.
+    ///
+    /// # Errors
+    /// [`ImageError::InUse`] when another command is adding an image.
+    pub fn lock_for_reset(&self) -> Result<ResetLock, ImageError> {
+        self.create()?;
+        let adding = || ImageError::InUse {
+            name: self.root.display().to_string(),
+            why: "another command is adding an image".to_owned(),
+            hint: "wait for it, or end it, and try again".to_owned(),
+        };
+        Ok(ResetLock { _writers: self.try_lock_exclusive()?.ok_or_else(adding)?, _images: self.lock_images()? })
     }
 
     fn lock_file(&self, path: PathBuf) -> Result<(OwnedFd, PathBuf), ImageError> {

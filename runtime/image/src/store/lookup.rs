@@ -187,20 +187,37 @@ impl Store {
         Ok(Record::read(&self.record_path(name))?.map_or_else(Vec::new, |record| record.blobs))
     }
 
-    /// All images, newest first.
+    /// All images, newest first; those of additional stores too, unless this one has them.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When a store cannot be read.
     pub fn images(&self) -> Result<Vec<ImageSummary>, ImageError> {
+        let mut rows = self.own_images()?;
+        let others = self.images_elsewhere()?;
+        let own = rows.len();
+        rows.extend(others);
+        if rows.len() > own {
+            let mut seen = std::collections::BTreeSet::new();
+            rows.retain(|row| seen.insert(row.id.clone()) || !row.read_only);
+            sort(&mut rows);
+        }
+        Ok(rows)
+    }
+
+    pub(super) fn own_images(&self) -> Result<Vec<ImageSummary>, ImageError> {
         let mut names = self.names_by_record()?;
         let mut rows = Vec::new();
         for record_name in self.record_names()? {
             let Some(record) = Record::read(&self.record_path(&record_name))? else { continue };
             rows.push(ImageSummary::new(&record, names.remove(&record_name).unwrap_or_default()));
         }
-        rows.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
+        sort(&mut rows);
         Ok(rows)
     }
+}
+
+fn sort(rows: &mut [ImageSummary]) {
+    rows.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
 }
 
 /// The hex digits, if `name` can be an image id or the beginning of one.

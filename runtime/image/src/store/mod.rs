@@ -13,6 +13,7 @@
 //! `writers.lock` shared, the sweep of what no image names holds it exclusively. `images.lock` makes "no container uses
 //! this image" and its removal one step against a starting container, which holds a [`Pin`].
 
+mod additional;
 mod blob;
 mod check;
 mod commit;
@@ -24,13 +25,15 @@ mod naming;
 pub(crate) mod record;
 mod remove;
 mod sweep;
+mod writeback;
 
 pub use check::{Checked, Damage, Usage};
 pub use details::{ImageDetails, LayerDetails};
-pub use lock::Pin;
+pub use lock::{Pin, ResetLock};
 pub use lookup::{ImageSummary, ResolvedImage};
-pub use remove::{RemoveMode, Removed};
+pub use remove::{ImageUser, InUse, RemoveMode, Removed};
 
+pub(crate) use additional::Elsewhere;
 pub(crate) use blob::BlobWriter;
 pub(crate) use ingest::{Ingest, NewImage, NewLayer, read_config};
 

@@ -7,6 +7,7 @@ use super::sweep::unlink;
 use crate::error::ImageError;
 use crate::reference::Reference;
 use crate::work::InIdMap;
+use std::fmt;
 
 /// How much to remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,36 @@ pub enum RemoveMode {
     /// An id goes with all its names.
     Force,
 }
+
+/// Who needs an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageUser {
+    /// The container of this name.
+    Container(String),
+    /// Somebody who has mounted it to look at it.
+    Mount,
+}
+
+impl fmt::Display for ImageUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ImageUser::Container(name) => write!(f, "the container {name} uses it"),
+            ImageUser::Mount => f.write_str("it is mounted"),
+        }
+    }
+}
+
+impl ImageUser {
+    fn hint(&self) -> String {
+        match self {
+            ImageUser::Container(name) => format!("`rlrun rm {name}` removes the container"),
+            ImageUser::Mount => "`rlrun image unmount` it where it is mounted, or end that shell".to_owned(),
+        }
+    }
+}
+
+/// Answers for an image id (`sha256:...`) who needs it.
+pub type InUse<'a> = &'a dyn Fn(&str) -> Option<ImageUser>;
 
 /// What was removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +66,7 @@ impl Removed {
 
 impl Store {
     /// Removes a name, or an image by id. `in_use` is asked with the image id (`sha256:...`) before an image goes, while
-    /// no container can start; it answers with the name of a container that uses it.
+    /// no container can start; it answers with who needs the image.
     ///
     /// # Errors
     /// [`ImageError::Unknown`], [`ImageError::Ambiguous`], [`ImageError::InUse`], or the store cannot be changed.
@@ -43,16 +74,19 @@ impl Store {
         &self,
         name: &str,
         mode: RemoveMode,
-        in_use: &dyn Fn(&str) -> Option<String>,
+        in_use: InUse<'_>,
         ids: &dyn InIdMap,
     ) -> Result<Removed, ImageError> {
         if !self.refs().is_dir() {
-            return Err(ImageError::Unknown { name: name.to_owned() });
+            return Err(self.unknown_here(name)?);
         }
         self.recover(ids)?;
         let removed = {
             let _lock = self.lock_images()?;
-            self.remove_locked(name, mode, in_use)?
+            match self.remove_locked(name, mode, in_use) {
+                Err(ImageError::Unknown { .. }) => return Err(self.unknown_here(name)?),
+                other => other?,
+            }
         };
         if !removed.deleted.is_empty() {
             self.sweep(ids)?;
@@ -67,7 +101,7 @@ impl Store {
     pub fn prune(
         &self,
         doomed: &dyn Fn(&ImageSummary) -> bool,
-        in_use: &dyn Fn(&str) -> Option<String>,
+        in_use: InUse<'_>,
         ids: &dyn InIdMap,
     ) -> Result<Removed, ImageError> {
         let mut removed = Removed::default();
@@ -92,12 +126,18 @@ impl Store {
         Ok(removed)
     }
 
-    fn remove_locked(
-        &self,
-        name: &str,
-        mode: RemoveMode,
-        in_use: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Removed, ImageError> {
+    fn unknown_here(&self, name: &str) -> Result<ImageError, ImageError> {
+        Ok(match self.elsewhere(name)? {
+            None => ImageError::Unknown { name: name.to_owned() },
+            Some(elsewhere) => ImageError::InUse {
+                name: name.to_owned(),
+                why: format!("it is in the additional store {}, which is only read", elsewhere.store.root().display()),
+                hint: "whoever keeps that store removes it there; images.toml names the store".to_owned(),
+            },
+        })
+    }
+
+    fn remove_locked(&self, name: &str, mode: RemoveMode, in_use: InUse<'_>) -> Result<Removed, ImageError> {
         let mut names = self.names_by_record()?;
         let by_name = match self.find_by_name(name) {
             Err(ImageError::Reference { .. }) => None,
@@ -137,15 +177,11 @@ impl Store {
         &self,
         name: &str,
         doomed: &[(RecordName, Vec<Reference>)],
-        in_use: &dyn Fn(&str) -> Option<String>,
+        in_use: InUse<'_>,
     ) -> Result<Removed, ImageError> {
         for (record, _) in doomed {
-            if let Some(container) = in_use(record.id.as_str()) {
-                return Err(ImageError::InUse {
-                    name: name.to_owned(),
-                    why: format!("the container {container} uses it"),
-                    hint: format!("`rlrun rm {container}` removes the container"),
-                });
+            if let Some(user) = in_use(record.id.as_str()) {
+                return Err(ImageError::InUse { name: name.to_owned(), why: user.to_string(), hint: user.hint() });
             }
         }
         let mut removed = Removed::default();

@@ -69,14 +69,33 @@ pub(crate) fn check_name(policy: &Policy, reference: &Reference) -> Result<(), I
 
 /// Decides about images in files, which carry no signatures.
 pub(crate) fn check_files(policy: &Policy, files: &Files) -> Result<(), ImageError> {
-    let object = files.path.display().to_string();
-    for requirement in policy.for_files(files) {
+    without_signatures(
+        policy.for_files(files),
+        &files.path.display().to_string(),
+        "images in files carry no signatures",
+    )
+}
+
+/// Decides about an image that is taken over from another store on this machine.
+pub(crate) fn check_adopted(policy: &Policy, name: Option<&Reference>, store: &Path) -> Result<(), ImageError> {
+    let why = "an additional store keeps no signatures: pull it from its registry";
+    match name {
+        Some(name) => without_signatures(policy.for_reference(name), &name.to_string(), why),
+        None => {
+            let files = Files { layout: Layout::OciDir, path: store.to_owned(), name: None };
+            without_signatures(policy.for_files(&files), &store.display().to_string(), why)
+        }
+    }
+}
+
+fn without_signatures(requirements: &[Requirement], object: &str, why: &str) -> Result<(), ImageError> {
+    for requirement in requirements {
         match requirement {
             Requirement::AcceptAnything => {}
             Requirement::SigstoreSigned { .. } => {
-                return Err(refused(object, "it has to be signed, and images in files carry no signatures"));
+                return Err(refused(object.to_owned(), &format!("it has to be signed, and {why}")));
             }
-            other => return Err(refused(object, &other.refusal())),
+            other => return Err(refused(object.to_owned(), &other.refusal())),
         }
     }
     Ok(())

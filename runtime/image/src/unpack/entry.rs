@@ -31,6 +31,25 @@ impl Attributes {
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(self.mode))
     }
 
+    /// As [`Attributes::apply`], for a file that was just made with [`Attributes::first_mode`]: what is right already,
+    /// mostly all of it, is not set again. Asking is cheap, and setting is a step of the file system's journal.
+    fn settle(&self, fd: impl AsFd) -> Result<(), Errno> {
+        let made = rustix::fs::fstat(&fd)?;
+        if (made.st_uid, made.st_gid) != (self.uid, self.gid) {
+            rustix::fs::fchown(&fd, Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))?;
+        }
+        if made.st_mode & 0o7777 != self.mode {
+            rustix::fs::fchmod(&fd, Mode::from_raw_mode(self.mode))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Nothing that changes who may do what, and nothing that chown(2) clears.
+    fn first_mode(&self) -> Mode {
+        Mode::from_raw_mode(self.mode & 0o777)
+    }
+
     fn apply_at(&self, dir: impl AsFd, name: &[u8]) -> Result<(), Errno> {
         let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
         rustix::fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
@@ -85,20 +104,19 @@ pub(super) fn file<R: BufRead>(
     at: At<'_>,
 ) -> Result<(), Failure> {
     let system = |e| at.system(e);
-    let fd = create(tree, path).map_err(system)?;
+    let fd = create(tree, path, attributes.first_mode()).map_err(system)?;
     match &entry.sparse {
         None => write_body(&fd, 0, u64::MAX, reader, at)?,
         Some(map) => write_sparse(&fd, map, reader, at)?,
     }
-    attributes.apply(&fd).map_err(system)?;
+    attributes.settle(&fd).map_err(system)?;
     set_xattrs(&fd, entry);
     rustix::fs::futimens(&fd, &attributes.times()).map_err(system)
 }
 
-fn create(tree: &mut Tree, path: &[u8]) -> Result<OwnedFd, Errno> {
+fn create(tree: &mut Tree, path: &[u8], mode: Mode) -> Result<OwnedFd, Errno> {
     let (parent, name) = split(path);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mode = Mode::RUSR | Mode::WUSR;
     match rustix::fs::openat(tree.directory(parent)?, name, flags, mode) {
         Err(Errno::EXIST) => {
             tree.make_room(path, false)?;

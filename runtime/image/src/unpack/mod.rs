@@ -7,6 +7,7 @@ mod failure;
 mod idmap;
 mod implied;
 mod layer;
+mod measure;
 mod merged;
 mod pipe;
 mod remove;
@@ -23,6 +24,7 @@ pub(crate) use whiteout::{is_opaque, is_whiteout, open_dir, stat};
 
 use crate::digest::Digest;
 use crate::limits::Limits;
+use crate::work::InIdMap;
 use rlrun_spec::{Failure, Kind, Stage};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -34,6 +36,8 @@ pub(crate) enum Job {
     Unpack(UnpackJob),
     /// Removes what only mapped root can remove.
     Remove(RemoveJob),
+    /// Tells how much is below each of these directories.
+    Measure(Vec<PathBuf>),
     /// Copies layers together into one directory (driver `copy`).
     CopyRootfs {
         /// Extracted layers, top first.
@@ -111,6 +115,17 @@ pub(crate) struct RemoveJob {
 /// When a path is not UTF-8.
 pub fn copy_rootfs_job(lowers: &[PathBuf], target: &Path) -> Result<Vec<u8>, Failure> {
     encode(&Job::CopyRootfs { lowers: lowers.to_vec(), target: target.to_owned() })
+}
+
+/// Bytes of the files below each directory, whoever owns them.
+///
+/// # Errors
+/// When one cannot be read, or the id map cannot be entered.
+pub fn measure(ids: &dyn InIdMap, paths: Vec<PathBuf>) -> Result<Vec<u64>, Failure> {
+    let answer = ids.run(&encode(&Job::Measure(paths))?)?;
+    serde_json::from_slice(&answer).map_err(|e| {
+        Failure::new(Stage::Cli, Kind::Internal, "unpack", "read the answer of the id map", "").why(e.to_string())
+    })
 }
 
 pub(crate) fn encode(job: &Job) -> Result<Vec<u8>, Failure> {

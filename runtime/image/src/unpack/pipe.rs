@@ -47,10 +47,13 @@ pub(super) fn read_ahead<S: Read + Send, T, E>(
 fn pump(source: &mut impl Read, full: &SyncSender<io::Result<Vec<u8>>>, empty: &Receiver<Vec<u8>>) {
     loop {
         let mut chunk = empty.try_recv().unwrap_or_default();
-        chunk.clear();
-        let message = match source.by_ref().take(CHUNK as u64).read_to_end(&mut chunk) {
+        chunk.resize(CHUNK, 0);
+        let message = match fill(source, &mut chunk) {
             Ok(0) => return,
-            Ok(_) => Ok(chunk),
+            Ok(n) => {
+                chunk.truncate(n);
+                Ok(chunk)
+            }
             Err(e) => Err(e),
         };
         let last = message.is_err();
@@ -58,6 +61,20 @@ fn pump(source: &mut impl Read, full: &SyncSender<io::Result<Vec<u8>>>, empty: &
             return;
         }
     }
+}
+
+/// Whole chunks while there is something, whatever pieces it comes in.
+fn fill(source: &mut impl Read, chunk: &mut [u8]) -> io::Result<usize> {
+    let mut have = 0;
+    while have < chunk.len() {
+        match source.read(&mut chunk[have..]) {
+            Ok(0) => break,
+            Ok(n) => have += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(have)
 }
 
 impl BufRead for PipeReader {

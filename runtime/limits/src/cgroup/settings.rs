@@ -216,7 +216,8 @@ mod tests {
             lifted(ALL, none, host).iter().map(|s| format!("{}={}", s.file, s.value)).collect()
         };
         let free = ["cpu.cfs_quota_us=-1", "cpu.shares=1024", "memory.memsw.limit_in_bytes=-1"];
-        assert_eq!(lifted(&Cgroup::V1 { writable: Vec::new() })[..3], free);
+        let v1 = Cgroup::V1 { writable: Vec::new() };
+        assert_eq!(lifted(&v1)[..3], free);
         let host = Cgroup::V2 { delegated: Vec::new(), access: CgroupAccess::None };
         assert!(lifted(&host).contains(&"memory.max=max".to_owned()));
         let free = set("memory", "memory.limit_in_bytes", -1);

@@ -115,7 +115,7 @@ fn order(by: Sort, a: &ImageSummary, b: &ImageSummary) -> std::cmp::Ordering {
 }
 
 /// When it was made; when it came, if the image does not say.
-pub(super) fn created(image: &ImageSummary) -> u64 {
+pub(crate) fn created(image: &ImageSummary) -> u64 {
     image.created.as_deref().and_then(seconds_of).unwrap_or(image.added)
 }
 

@@ -4,16 +4,20 @@ mod history;
 mod inspect;
 mod list;
 mod login;
+mod mount;
 mod prune;
 mod transfer;
 
 pub(super) use inspect::document;
+pub(super) use list::created;
 pub(super) use login::{login, logout};
 pub(super) use prune::{remove, tag, untag};
 pub(super) use transfer::{import, load, progress, pull, push, save, search};
 
 use super::{Outcome, Verb, place, read, verb, with};
-use crate::arguments::images::{HistoryArgs, ImagesArgs, NameArgs, PruneArgs, RmiArgs, TagArgs, UntagArgs};
+use crate::arguments::images::{
+    HistoryArgs, ImagesArgs, MountArgs, NameArgs, PruneArgs, RmiArgs, TagArgs, UnmountArgs, UntagArgs,
+};
 use crate::arguments::list::InspectArgs;
 use crate::arguments::transfer::{ImportArgs, LoadArgs, PullArgs, PushArgs, SaveArgs, VerifyArgs};
 use crate::format::inspected;
@@ -26,13 +30,14 @@ use rlrun_spec::Failure;
 use std::process::ExitCode;
 
 /// The verbs of `rlrun image`; those with a name of their own beside it have it in podman too.
-pub(super) const VERBS: [Verb; 15] = [
+pub(super) const VERBS: [Verb; 17] = [
     verb("exists", "Tell by the exit code whether an image is there", with::<NameArgs>, exists),
     verb("history", "Print what an image is made of", with::<HistoryArgs>, history),
     verb("import", "Make an image of a root file system archive", with::<ImportArgs>, import),
     verb("inspect", "Print all about images, as JSON", with::<InspectArgs>, inspect),
     verb("load", "Load images from an archive", with::<LoadArgs>, load),
     verb("ls", "List images", with::<ImagesArgs>, list).known_as(&["list"]),
+    verb("mount", "Mount images, in a shell inside the id map", with::<MountArgs>, mount::mount),
     verb("prune", "Remove images that nothing needs", with::<PruneArgs>, prune::prune),
     verb("pull", "Fetch images from a registry", with::<PullArgs>, pull),
     verb("push", "Send an image to a registry, an archive or a directory", with::<PushArgs>, push),
@@ -41,11 +46,12 @@ pub(super) const VERBS: [Verb; 15] = [
     verb("tag", "Give an image further names", with::<TagArgs>, tag),
     verb("tree", "Print the layers of an image", with::<NameArgs>, tree),
     verb("verify", "Verify the signatures that a registry has of an image", with::<VerifyArgs>, transfer::verify),
+    verb("unmount", "Unmount images", with::<UnmountArgs>, mount::unmount).known_as(&["umount"]),
     verb("untag", "Take names from an image", with::<UntagArgs>, untag),
 ];
 
 /// The digest's first twelve digits.
-fn short(digest: &str) -> &str {
+pub(super) fn short(digest: &str) -> &str {
     let hex = hex(digest);
     hex.get(..12).unwrap_or(hex)
 }
