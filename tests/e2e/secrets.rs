@@ -38,7 +38,7 @@ fn a_secret_is_told_to_nobody() {
     });
     for id in [&id, &resting] {
         let told = case.run(["inspect", id]).ok().out();
-        assert!(told.contains("mount:/run/secrets/key") && !told.contains(VALUE), "{told}");
+        assert!(told.contains("\"target\": \"/run/secrets/key\"") && !told.contains(VALUE), "{told}");
         case.run(["commit", id, "localhost/told:1"]).ok();
         let saved = case.run(["save", "localhost/told:1"]).ok().stdout.clone();
         let exported = case.run(["export", id]).ok().stdout.clone();

@@ -55,7 +55,7 @@ fn what_images_take_is_told() {
     assert!((200_000..1_000_000).contains(&more), "the shared layer is counted once: {more}");
     case.run(["run", "--name", "holder", "--network", "none", BASE, "true"]).ok();
     assert_eq!((df("Active"), df("RawReclaimable")), (1, more));
-    case.run(["system", "df"]).ok().says("TYPE        TOTAL       ACTIVE      SIZE");
+    case.run(["system", "df"]).ok().says("TYPE           TOTAL       ACTIVE      SIZE");
     case.run(["rm", "holder"]).ok();
 }
 
@@ -77,7 +77,7 @@ fn what_containers_and_volumes_take_is_told() {
     assert!((total, active) == (1, 0) && bytes == reclaimable && (300_000..400_000).contains(&bytes), "{bytes}");
     assert_eq!(share(2), (1, 1, 5000, 0));
     let all = case.run(["system", "df", "-v"]);
-    all.ok().says("VOLUME NAME").says("5 kB").says("holder").says("1\n\nContainers space usage");
+    all.ok().says("VOLUME NAME").says("5.00 kB").says("holder").says("1\n\nContainers space usage");
     case.run(["rm", "holder"]).ok();
     assert_eq!((share(1), share(2)), ((0, 0, 0, 0), (1, 0, 5000, 5000)));
     case.run(["volume", "rm", "kept"]).ok();
@@ -113,7 +113,8 @@ fn an_image_of_an_additional_store_is_taken_over() {
     let case = case!(Userns).keeping_containers();
     let shared = case.make_dir("shared");
     case.user().own(&shared);
-    let image = Image::new("localhost/common:1", base_rootfs().clone());
+    let image =
+        Image::new("localhost/common:1", base_rootfs().clone()).layer(Rootfs::new().file("etc/own", 0o644, "x"));
     let archive = case.make_file("common.tar", image.docker_archive().bytes());
     let there = |words: &[&str]| case.rlrun(words).env("RLRUN_DATA_HOME", &shared).run();
     there(&["load", "-i", archive.to_str().unwrap()]).ok();

@@ -114,6 +114,11 @@ impl Workbench {
         self.policy.settings = Some(settings.to_owned());
     }
 
+    /// At another time, for a policy that looks at the clock: milliseconds since the epoch.
+    pub fn set_moment(&mut self, moment: u64) {
+        self.policy.moment = Some(moment);
+    }
+
     /// Who it is.
     #[must_use]
     pub fn id(&self) -> &PolicyId {

@@ -24,7 +24,6 @@ use rlrun_spec::container::{Beside, ImageWishes, InvalidSpec, NetworkMode, PortM
 use rlrun_spec::host::HostFacts;
 use rlrun_spec::policy::SeccompOverlay;
 use rlrun_spec::{ContainerSpec, Failure, IdMapping, Kind, SpecParts, Stage};
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// What a configuration is made of.
@@ -110,7 +109,7 @@ pub fn build(inputs: Inputs<'_>) -> Result<Built, Failure> {
         .set_mounts(Some(mounts.all))
         .set_process(Some(process(inputs, &account, &caps, &hostname)))
         .set_linux(Some(linux(inputs, paths, seccomp.section)))
-        .set_annotations(Some(annotations(request)));
+        .set_annotations(Some(request.annotations.iter().cloned().collect()));
     let account_files = account_files(inputs);
     let spec = ContainerSpec::new(SpecParts {
         id: inputs.id.to_owned(),
@@ -135,11 +134,6 @@ pub fn build(inputs: Inputs<'_>) -> Result<Built, Failure> {
     Ok(Built { spec, warnings: controls.warnings, account_files, stop_signal: stop_signal(inputs) })
 }
 
-/// The user's, and what policies are to know of the secrets.
-fn annotations(request: &RunRequest) -> HashMap<String, String> {
-    request.annotations.iter().cloned().chain(crate::secrets::annotations(&request.secrets)).collect()
-}
-
 /// What policies are told beside the configuration.
 fn beside(inputs: Inputs<'_>) -> Beside {
     let (launching, image) = (&inputs.request.launching, &inputs.image.config);
@@ -156,6 +150,7 @@ fn beside(inputs: Inputs<'_>) -> Beside {
             volumes: image.volumes.clone(),
             created: image.created.clone(),
         }),
+        secrets: crate::secrets::uses(&inputs.request.secrets),
         ..Beside::default()
     }
 }

@@ -193,9 +193,5 @@ pub fn remove(
     if let Some(seconds) = removal.force {
         force_end(container, seconds)?;
     }
-    match record::remove(place, &container.summary.id, removal.volumes, clear) {
-        // It was to leave nothing, and has.
-        Err(failure) if crate::containers::is_missing(&failure) => Ok(()),
-        other => other,
-    }
+    record::remove(place, (&container.directory, &container.summary.name), removal.volumes, clear)
 }

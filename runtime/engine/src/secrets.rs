@@ -7,6 +7,7 @@ use crate::place::Place;
 use crate::record;
 use crate::request::Invalid;
 use crate::request::secret::{SecretForm, SecretRequest};
+use rlrun_spec::container::{SecretForm as Form, SecretUse};
 use rlrun_spec::plan::SecretFile;
 use rlrun_spec::{Failure, Kind, Stage};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -286,18 +287,16 @@ pub fn give(place: &Place, requests: &[SecretRequest]) -> Result<Given, Failure>
     Ok(given)
 }
 
-/// What a policy is told of the secrets of a container, as annotations: name and use, never the value.
-pub(crate) fn annotations(requests: &[SecretRequest]) -> BTreeMap<String, String> {
-    let mut all: BTreeMap<String, String> = BTreeMap::new();
-    for SecretRequest { name, form } in requests {
-        let told = match form {
-            SecretForm::File { target, .. } => format!("mount:{target}"),
-            SecretForm::Variable(variable) => format!("env:{variable}"),
+/// What is told of the secrets of a container: name and use, never the value.
+pub(crate) fn uses(requests: &[SecretRequest]) -> Vec<SecretUse> {
+    let told = |SecretRequest { name, form }: &SecretRequest| {
+        let (form, target, mode) = match form {
+            SecretForm::File { target, mode, .. } => (Form::File, target, Some(*mode)),
+            SecretForm::Variable(variable) => (Form::Environment, variable, None),
         };
-        let entry = all.entry(format!("rlrun.secret.{name}")).or_default();
-        *entry = if entry.is_empty() { told } else { format!("{entry},{told}") };
-    }
-    all
+        SecretUse { name: name.clone(), form, target: target.clone(), mode }
+    };
+    requests.iter().map(told).collect()
 }
 
 #[cfg(test)]
@@ -344,8 +343,8 @@ mod tests {
         let (_dir, place) = place();
         create(&place, "key", b"hunter2\xff", BTreeMap::new(), Existing::Refused).unwrap();
         let requests = ["key", "key,type=env,target=K"].map(|w| crate::request::secret::secret(w).unwrap());
-        let told = annotations(&requests);
-        assert_eq!(told["rlrun.secret.key"], "mount:/run/secrets/key,env:K");
+        let told: Vec<_> = uses(&requests).into_iter().map(|u| (u.target, u.mode)).collect();
+        assert_eq!(told, [("/run/secrets/key".to_owned(), Some(0o444)), ("K".to_owned(), None)]);
         assert!(give(&place, &requests).unwrap_err().to_string().contains("not text"));
         assert_eq!(give(&place, &requests[..1]).unwrap().files[0].contents, b"hunter2\xff");
     }

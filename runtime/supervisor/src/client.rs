@@ -29,7 +29,7 @@ struct Attached<'a> {
 /// Attaches; the exit code is the container's, or 0 when the keys that leave it were typed.
 pub(crate) fn run(attach: &Attach) -> Result<u8, Failure> {
     rustix::thread::set_name(c"rlrun:attach").map_err(|e| about(attach).errno(e.raw_os_error()))?;
-    let signals = if attach.sig_proxy { Signals::block()? } else { Signals::block_window()? };
+    let signals = Signals::block()?;
     let connection = Connection::to(&attach.directory)
         .map_err(|e| about(attach).errno(e.raw_os_error()).hint(format!("rlrun start {} starts it", attach.name)))?;
     let mut attached = Attached { attach, connection, raw: None, input: None };
@@ -96,11 +96,10 @@ impl Attached<'_> {
             wait(&mut fds, due.map_or(PollTimeout::NONE, |at| crate::fate::until(at, Instant::now())))?;
             let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(true)).collect();
             drop(fds);
-            if ready[0] {
-                signals.take(|signal| match signal {
-                    Signal::SIGWINCH => self.resize(),
-                    signal => self.connection.send(&Request::Signal(signal as i32), &[]),
-                })?;
+            if ready[0]
+                && let Some(signal) = self.take_signals(signals)?
+            {
+                return Ok(signal);
             }
             if ready[1]
                 && let Some(code) = self.hear()?
@@ -111,6 +110,20 @@ impl Attached<'_> {
                 return Ok(0);
             }
         }
+    }
+
+    /// The exit code of this process, if a signal is for it and not for the container: the terminal is put back first.
+    fn take_signals(&self, signals: &Signals) -> Result<Option<u8>, Failure> {
+        let mut own = None;
+        signals.take(|signal| match signal {
+            Signal::SIGWINCH => self.resize(),
+            signal if self.attach.sig_proxy => self.connection.send(&Request::Signal(signal as i32), &[]),
+            signal => {
+                own = u8::try_from(128 + signal as i32).ok();
+                Ok(())
+            }
+        })?;
+        Ok(own)
     }
 
     /// The container's exit code, once it has ended.

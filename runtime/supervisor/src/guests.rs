@@ -113,15 +113,4 @@ impl Guests {
         self.guests.retain(|g| g.client != client);
         outputs.iter_mut().for_each(|output| output.dismiss(client));
     }
-
-    /// Those whom the container does not wait for any more.
-    pub(crate) fn left_behind(&mut self, outputs: &[Output]) -> Vec<u64> {
-        if outputs.is_empty() {
-            return Vec::new();
-        }
-        let left = |client| outputs.iter().all(|output| !output.has(client));
-        let all: Vec<u64> = self.guests.iter().map(|g| g.client).filter(|client| left(*client)).collect();
-        self.guests.retain(|g| !all.contains(&g.client));
-        all
-    }
 }

@@ -74,24 +74,16 @@ impl Output {
         self.blocked = None;
     }
 
-    /// Whether he still watches.
-    pub(crate) fn has(&self, guest: u64) -> bool {
-        self.watchers.iter().any(|w| w.guest == Some(guest))
-    }
-
     /// When the stream goes on without the guest it waits for.
     pub(crate) fn due(&self) -> Option<Instant> {
         let watcher = self.watchers.get(self.blocked?).filter(|w| w.guest.is_some())?;
         Some(watcher.stuck? + PATIENCE)
     }
 
-    /// Goes on without him, if it is time.
-    pub(crate) fn wake(&mut self, now: Instant) {
-        if self.due().is_some_and(|due| due <= now)
-            && let Some(at) = self.blocked.take()
-        {
-            self.watchers.remove(at);
-        }
+    /// Goes on without him, if it is time; who that is.
+    pub(crate) fn wake(&mut self, now: Instant) -> Option<u64> {
+        self.due().filter(|due| *due <= now)?;
+        self.watchers.remove(self.blocked.take()?).guest
     }
 
     /// Nobody watches any more; the stream goes on.
@@ -258,10 +250,9 @@ mod tests {
             assert!(output.pump(None));
         }
         let due = output.due().unwrap();
-        output.wake(due - Duration::from_millis(1));
-        assert!(output.has(7));
-        output.wake(due);
-        assert!(!output.has(7) && output.due().is_none());
+        assert_eq!(output.wake(due - Duration::from_millis(1)), None);
+        assert_eq!(output.wake(due), Some(7));
+        assert!(output.due().is_none() && output.watchers.is_empty());
         assert!(output.pump(None), "the stream goes on");
     }
 

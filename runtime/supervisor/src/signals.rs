@@ -17,7 +17,8 @@ fn failure(operation: &str, errno: nix::errno::Errno) -> Failure {
 impl Signals {
     /// Blocks what is to be passed on. Stages inherit the mask, and the payload gets an empty one.
     pub(crate) fn block() -> Result<Self, Failure> {
-        Signals::block_these(&[
+        let mut set = SigSet::empty();
+        for signal in [
             Signal::SIGHUP,
             Signal::SIGINT,
             Signal::SIGQUIT,
@@ -26,17 +27,9 @@ impl Signals {
             Signal::SIGUSR2,
             Signal::SIGALRM,
             Signal::SIGWINCH,
-        ])
-    }
-
-    /// Only a change of the window's size; every other signal does here what it does to any program.
-    pub(crate) fn block_window() -> Result<Self, Failure> {
-        Signals::block_these(&[Signal::SIGWINCH])
-    }
-
-    fn block_these(signals: &[Signal]) -> Result<Self, Failure> {
-        let mut set = SigSet::empty();
-        signals.iter().for_each(|signal| set.add(*signal));
+        ] {
+            set.add(signal);
+        }
         set.thread_block().map_err(|e| failure("block", e))?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         SignalFd::with_flags(&set, flags).map(Signals).map_err(|e| failure("receive", e))

@@ -178,8 +178,9 @@ impl Tended<'_> {
             self.guests.dismiss(client, &mut self.outputs);
         }
         let now = Instant::now();
-        self.outputs.iter_mut().for_each(|output| output.wake(now));
-        for client in self.guests.left_behind(&self.outputs) {
+        let left: Vec<u64> = self.outputs.iter_mut().filter_map(|output| output.wake(now)).collect();
+        for client in left {
+            self.guests.dismiss(client, &mut self.outputs);
             watch.reply(client, &Reply::Left);
         }
     }

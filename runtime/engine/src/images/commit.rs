@@ -3,11 +3,13 @@
 use super::{Listener, Stored, Workshop, tell};
 use crate::containers;
 use crate::files;
+use crate::policies::may_leave;
 use crate::record::Details;
 use crate::request::RunRequest;
 use crate::request::change::{Change, set_env, set_member};
 use crate::request::env::PROXIES;
 use rlrun_image::{Commit, Incoming};
+use rlrun_spec::policy::Outward;
 use rlrun_spec::{Failure, Kind, Stage};
 use serde_json::{Map, Value, json};
 use std::fs::File;
@@ -81,6 +83,7 @@ impl Workshop {
             created_by: &words,
             docker: request.docker,
         };
+        may_leave(&self.place, &container, (Outward::Commit, "/", request.name.as_deref().unwrap_or_default()))?;
         let policies = self.policies()?;
         let approve = |image: &Incoming<'_>| self.judge(&policies, image);
         let (layer, working) = files::layer(&self.place, &container, what.squash)?;

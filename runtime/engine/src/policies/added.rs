@@ -74,7 +74,7 @@ pub fn add(place: &Place, addition: &Addition) -> Result<Vec<Outcome>, Failure> 
     let directory = own_directory(place)?;
     let _one_at_a_time = hold(&directory)?;
     let key = addition.key.as_deref().map(read).transpose()?;
-    let candidates = candidates(place, addition, key.as_deref())?;
+    let candidates = candidates(place, addition, key.as_deref(), None)?;
     if candidates.len() > 1 && (addition.name.is_some() || addition.settings.is_some()) {
         return Err(refusal(&addition.source, "is a bundle: each of its policies has its own name and settings"));
     }
@@ -126,9 +126,8 @@ pub fn update(
             options: options.clone(),
             ..Addition::default()
         };
-        let all = candidates(place, &addition, old.key.as_deref().map(str::as_bytes))?;
-        let one = all.len() == 1;
-        let Some(mut candidate) = all.into_iter().find(|c| one || c.name == name) else {
+        let key = old.key.as_deref().map(str::as_bytes);
+        let Some(mut candidate) = candidates(place, &addition, key, Some(&name))?.pop() else {
             return Err(refusal(Path::new(&name), &format!("is no longer in {}", old.source)));
         };
         candidate.name.clone_from(&name);
@@ -214,9 +213,14 @@ fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.len() <= 64 && !name.starts_with('.') && name.bytes().all(good) && name != "policy"
 }
 
-/// Where the policies are, and what the lock says of where they are from.
-fn candidates(place: &Place, addition: &Addition, key: Option<&[u8]>) -> Result<Vec<Candidate>, Failure> {
-    let (files, source, manifest, signer) = match Source::parse(&addition.source) {
+/// Where the policies are, and what the lock says of where they are from; of a bundle only one of that name.
+fn candidates(
+    place: &Place,
+    addition: &Addition,
+    key: Option<&[u8]>,
+    only: Option<&str>,
+) -> Result<Vec<Candidate>, Failure> {
+    let (mut files, source, manifest, signer) = match Source::parse(&addition.source) {
         Source::Reference(reference) => {
             let kept = pulled::pull(place, &reference, key, &addition.options)?;
             (kept.files, kept.reference, Some(kept.digest), kept.signer)
@@ -230,6 +234,9 @@ fn candidates(place: &Place, addition: &Addition, key: Option<&[u8]>) -> Result<
         }
         Source::Shipped(name, path) => (vec![path], name, None, None),
     };
+    if let Some(name) = only.filter(|_| files.len() > 1) {
+        files.retain(|file| file.file_stem().is_some_and(|stem| stem == name));
+    }
     let candidate = |file: &PathBuf| {
         let mut candidate = candidate(place, file, addition, (&source, manifest.as_deref(), key))?;
         candidate.locked.signer.clone_from(&signer);

@@ -24,6 +24,8 @@ pub struct Case {
     pub hook: String,
     /// Settings as JSON; None where the case gives none.
     pub settings: Option<Value>,
+    /// The time of the question, for a policy that has the clock: milliseconds since the epoch.
+    pub now: Option<u64>,
     /// By the names of the hook's parameters, `request` the first one.
     pub changes: Map<String, Value>,
     /// None for a mere question.
@@ -48,6 +50,7 @@ struct Raw {
     hook: String,
     settings: Option<Value>,
     expect: Option<Expect>,
+    now: Option<u64>,
     /// For whoever reads the file.
     #[serde(default, rename = "description")]
     _description: Option<String>,
@@ -107,8 +110,8 @@ impl Case {
     /// When the text is no case.
     pub fn parse(path: &Path, text: &[u8]) -> Result<Self, Failure> {
         let raw: Raw = serde_json::from_slice(text).map_err(|e| unreadable(path, e.to_string()))?;
-        let Raw { hook, settings, expect, changes, .. } = raw;
-        Ok(Case { path: path.to_owned(), hook, settings, changes, expect })
+        let Raw { hook, settings, expect, now, changes, .. } = raw;
+        Ok(Case { path: path.to_owned(), hook, settings, now, changes, expect })
     }
 
     /// All cases of a directory, by name.
@@ -143,6 +146,14 @@ impl Case {
             return Err(format!("`{name}`: {} has {}", self.hook, function.params.join(", ")));
         }
         for (index, param) in function.params.iter().enumerate() {
+            // In a case they are a member of what they are facts about.
+            if param == "facts" {
+                let holder =
+                    ["container", function.params[0].as_str()].into_iter().find_map(|name| arguments.get(name));
+                let facts = holder.and_then(|holder| holder.get("facts")).cloned().unwrap_or_default();
+                arguments.insert(param.clone(), facts);
+                continue;
+            }
             let mut value = default(&self.hook, param, index).cloned().unwrap_or_default();
             let key = if index == 0 && !self.changes.contains_key(param) { "request" } else { param.as_str() };
             if let Some(change) = self.changes.get(key) {
@@ -195,11 +206,14 @@ fn without_nulls(value: &Value) -> Value {
 }
 
 fn default(hook: &str, param: &str, index: usize) -> Option<&'static Value> {
-    if index > 0 {
-        return DEFAULTS.get(param);
-    }
-    let container = ["create", "validate"].contains(&hook).then_some("container");
-    DEFAULTS.get(container.unwrap_or(hook))
+    let name = match (hook, index) {
+        ("create" | "validate", 0) => "container",
+        ("publish", 0) => "port",
+        (hook, 0) => hook,
+        ("publish" | "mount" | "secret" | "copy-out", _) if param == "container" => "subject",
+        _ => param,
+    };
+    DEFAULTS.get(name)
 }
 
 /// A member that the ordinary request does not have is misspelt, where there is an ordinary one.

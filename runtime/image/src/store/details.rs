@@ -59,7 +59,11 @@ impl Store {
     }
 
     fn layer(&self, id: &str) -> Result<LayerDetails, ImageError> {
-        let facts = self.layer_facts(id)?;
+        let facts = match self.layer_facts(id) {
+            // A store that others share keeps its layers closed.
+            Err(ImageError::System { errno, .. }) if errno.0 == rustix::io::Errno::ACCESS.raw_os_error() => None,
+            other => other?,
+        };
         Ok(LayerDetails { id: id.to_owned(), path: self.layers().join(id), bytes: facts.map_or(0, |f| f.bytes) })
     }
 

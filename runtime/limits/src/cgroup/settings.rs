@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn what_is_not_limited_any_more_is_set_free() {
         let none = Held::default();
-        let lifted = |host| -> Vec<String> {
+        let lifted = |host: &Cgroup| -> Vec<String> {
             lifted(ALL, none, host).iter().map(|s| format!("{}={}", s.file, s.value)).collect()
         };
         let free = ["cpu.cfs_quota_us=-1", "cpu.shares=1024", "memory.memsw.limit_in_bytes=-1"];

@@ -78,6 +78,7 @@ pub(super) fn document(place: &Place, container: &Container) -> Result<Value, Fa
             "StopTimeout": summary.life.stop_seconds,
             "Healthcheck": summary.life.health.as_ref().map(healthcheck),
             "HealthcheckOnFailureAction": summary.life.health.as_ref().map(|h| h.on_failure.word()),
+            "Secrets": details.spec.beside.secrets,
             "Umask": format!("{:04o}", details.request.umask),
         },
         "HostConfig": with_limits(&at, json!({

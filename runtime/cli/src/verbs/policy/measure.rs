@@ -147,6 +147,7 @@ fn cases(place: &Place, file: &Path, request: Option<&Path>) -> Result<Vec<Case>
         path: PathBuf::from("ordinary"),
         hook,
         settings: None,
+        now: None,
         changes: serde_json::Map::new(),
         expect: None,
     };

@@ -77,6 +77,7 @@ fn subject(args: &TestArgs) -> Result<(PathBuf, PathBuf), Failure> {
 
 fn one(policy: &mut Workbench, case: &Case) -> Tested {
     policy.set(&case.settings.as_ref().unwrap_or(&json!({})).to_string());
+    policy.set_moment(case.now.unwrap_or_default());
     let (told, fuel, difference) = match (case.ask(policy), &case.expect) {
         (Err(why), _) => (None, 0, Some(why)),
         (Ok(_), None) => (None, 0, Some("`expect` is missing".to_owned())),
