@@ -148,8 +148,8 @@ fn a_start_asks_the_policies_of_its_day() {
     case.rlrun(options).args([BASE, "true"]).run().ok();
     let directory = case.home().join(".config/rlrun/policy.d");
     case.user().private_directory(&directory);
-    std::fs::write(directory.join("broken.wasm"), "no policy").unwrap();
-    case.user().own(&directory.join("broken.wasm"));
+    let broken = case.make_file("broken.wasm", "no policy");
+    std::fs::rename(broken, directory.join("broken.wasm")).unwrap();
     case.run(["start", "web"]).refused(125, "broken");
     assert_eq!(status(&case, "web"), "created 0");
     std::fs::remove_file(directory.join("broken.wasm")).unwrap();

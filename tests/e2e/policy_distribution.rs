@@ -217,4 +217,5 @@ fn what_leaves_a_container_and_its_end_are_told() {
     let journal = std::fs::read_to_string(case.data().join("journal")).unwrap();
     assert!(journal.contains("box ended with 3"), "{journal}");
     assert_eq!(journal.matches("box ended with 3").count(), 1);
+    case.run(["rm", "box"]).ok();
 }

@@ -3,7 +3,11 @@
 use rlrun_tests::{BASE, Case, Image, Rootfs, base_rootfs, case};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+fn write(path: &Path, data: impl AsRef<[u8]>) {
+    std::fs::File::create(path).unwrap().write_all(data.as_ref()).unwrap();
+}
 
 fn load(case: &Case, name: &str, text: &str) {
     case.load(&Image::new(name, base_rootfs().clone()).layer(Rootfs::new().file("etc/which", 0o644, text)));
@@ -126,10 +130,10 @@ fn an_image_of_an_additional_store_is_taken_over() {
     }
     case.run(["image", "exists", "localhost/common:1"]).code(1);
     // As another user sees it: nothing but names, records and blobs.
-    std::fs::set_permissions(shared.join("layers"), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(shared.join("layers"), std::fs::Permissions::from_mode(0o000)).unwrap();
     let config = case.home().join(".config/rlrun/images.toml");
     std::fs::create_dir_all(config.parent().unwrap()).unwrap();
-    std::fs::write(&config, line.lines().last().unwrap()).unwrap();
+    write(&config, line.lines().last().unwrap());
     let listed = |word: &str| case.run(["images", "--format", "{{.Repository}} {{.ReadOnly}}", word]).ok().out();
     assert_eq!(listed("localhost/common:1"), "localhost/common true\n");
     case.run(["image", "exists", "localhost/common:1"]).ok();
@@ -138,15 +142,15 @@ fn an_image_of_an_additional_store_is_taken_over() {
     let damaged = std::fs::read_dir(shared.join("blobs/sha256")).unwrap().map(|f| f.unwrap().path());
     let damaged = damaged.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
     let whole = std::fs::read(&damaged).unwrap();
-    std::fs::write(&damaged, [&whole[..], b"x"].concat()).unwrap();
+    write(&damaged, [&whole[..], b"x"].concat());
     let run = ["run", "--rm", "--network", "none", "--pull", "never", "localhost/common:1", "echo", "runs"];
     case.run(run).code(125).complains("digest");
     assert_eq!(listed("localhost/common:1"), "localhost/common true\n", "nothing came in");
-    std::fs::write(&damaged, whole).unwrap();
+    write(&damaged, whole);
     case.run(run).ok().prints("runs\n");
     assert_eq!(listed("localhost/common:1"), "localhost/common false\n");
     case.run(["rmi", "localhost/common:1"]).ok();
     assert_eq!(listed("localhost/common:1"), "localhost/common true\n");
-    std::fs::write(&config, "additional-stores = ['here']").unwrap();
+    write(&config, "additional-stores = ['here']");
     case.run(["images", "-q"]).code(125).complains("no absolute path");
 }

@@ -2,7 +2,7 @@
 //! they exist, and removed by whatever command comes by when the supervisor was killed.
 
 use crate::prepare::Prepared;
-use crate::record::failed;
+use crate::record::{failed, file};
 use oci_spec::runtime::LinuxResources;
 use rlrun_limits::cgroup;
 use rlrun_spec::Failure;
@@ -31,10 +31,10 @@ pub fn create(prepared: &Prepared, directory: &Path) -> Result<Option<Membership
         return Ok(None);
     }
     let settings = cgroup::settings(&resources, held, host);
-    let file = directory.join(FILE);
+    let path = directory.join(FILE);
     let note = |membership: &Membership| {
-        let text = serde_json::to_vec(membership).map_err(|e| failed("data-dir", "write", &file, &e.into()))?;
-        fs::write(&file, text).map_err(|e| failed("data-dir", "write", &file, &e))
+        let text = serde_json::to_vec(membership).map_err(|e| failed("data-dir", "write", &path, &e.into()))?;
+        file::write_aside(directory, FILE, &text).map_err(|e| failed("data-dir", "write", &path, &e))
     };
     cgroup::create(host, &parts.id, held, &settings, &note).map(Some)
 }

@@ -104,7 +104,10 @@ const CLAIM: &str = "claim-name";
 /// A name whose container is gone (its directory was removed, its link not yet) is free.
 pub(crate) fn claim(target: &Path, link: &Path, name: &str) -> Result<(), Failure> {
     match symlink(target, link) {
-        Err(e) if e.kind() == ErrorKind::AlreadyExists && (!link.exists() || is_former(link, name)) => {
+        Err(e)
+            if e.kind() == ErrorKind::AlreadyExists
+                && (!link.exists() || is_former(link, name) || is_leftover(link)) =>
+        {
             fs::remove_file(link).and_then(|()| symlink(target, link))
         }
         other => other,
@@ -119,6 +122,12 @@ pub(crate) fn claim(target: &Path, link: &Path, name: &str) -> Result<(), Failur
             .why(why)
             .hint(format!("choose another --name, or remove that container: rlrun rm {name}"))
     })
+}
+
+/// Whether the link leads to what a removal has left so far, or for good: a container that is being made is locked before
+/// it has a name.
+fn is_leftover(link: &Path) -> bool {
+    !link.join(RECORD).exists() && !lock::is_held(link)
 }
 
 /// Whether the link is what a `rename` left that was killed before its end: the container is called something else.
@@ -308,7 +317,12 @@ pub fn remove(
         crate::journal::event("container", "remove", id, name, serde_json::json!({}));
     }
     // A container that never got so far as to have a record has no name; a name without a container is free.
-    let name = summary.map_or(Ok(()), |summary| drop_link(&place.data.join("names").join(summary.name)));
+    let name = summary.map_or(Ok(()), |summary| {
+        let link = place.data.join("names").join(summary.name);
+        // Without its files its name was free, and may be another's by now.
+        let ours = fs::read_link(&link).is_ok_and(|target| target.file_name() == Some(id));
+        if ours { drop_link(&link) } else { Ok(()) }
+    });
     name.and_then(|()| drop_link(&live_link))
 }
 

@@ -11,7 +11,7 @@ mod settings;
 pub use files::{count_oom_kills, ineffective, remove};
 pub use settings::{Setting, lifted, loosened, settings};
 
-use files::{make_directory, write_setting};
+use files::{make_directory, write_file, write_setting};
 use rlrun_spec::cgroup::{Held, Membership};
 use rlrun_spec::host::{Cgroup, CgroupAccess};
 use rlrun_spec::{Failure, Kind, Stage};
@@ -81,7 +81,7 @@ fn fill(membership: &Membership, settings: &[Setting]) -> Result<(), Failure> {
         if settings.iter().any(|s| s.file == "cpuset.cpus") && own.exists() && membership.scope.is_none() {
             // Version 1: without memory nodes nothing may join (cpuset(7)). Version 2 inherits what is not said.
             let nodes = fs::read_to_string(&parent).map_err(|e| failed("read", &parent, &e))?;
-            fs::write(&own, nodes.trim()).map_err(|e| failed("set", &own, &e))?;
+            write_file(&own, nodes.trim()).map_err(|e| failed("set", &own, &e))?;
         }
     }
     settings.iter().try_for_each(|setting| apply(membership, setting))
@@ -137,7 +137,8 @@ fn enable(parent: &Path, settings: &[Setting]) -> Result<(), Failure> {
     if missing.is_empty() {
         return Ok(());
     }
-    fs::write(&control, missing.join(" ")).map_err(|e| failed("give its controllers to the cgroups below", parent, &e))
+    write_file(&control, &missing.join(" "))
+        .map_err(|e| failed("give its controllers to the cgroups below", parent, &e))
 }
 
 /// A scope of the container's own, in it a cgroup for the supervisor and one for the payload: where controllers are
@@ -152,7 +153,7 @@ fn in_scope(socket: &Path, scope: &str, id: &str, settings: &[Setting]) -> Resul
     }
     let supervisor = own.join(SUPERVISOR);
     made(&supervisor)?;
-    fs::write(supervisor.join("cgroup.procs"), "0").map_err(|e| failed("enter the cgroup", &supervisor, &e))?;
+    write_file(&supervisor.join("cgroup.procs"), "0").map_err(|e| failed("enter the cgroup", &supervisor, &e))?;
     enable(&own, settings)?;
     Ok(own.join(CONTAINER))
 }

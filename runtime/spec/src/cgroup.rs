@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn a_limit_on_processes_alone_needs_a_cgroup_only_where_it_would_not_be_exact() {
         let mut only = LinuxResources::default();
-        only.set_pids(resources().pids().clone());
+        only.set_pids(*resources().pids());
         assert!(!Held::of(&only, PidsScope::Container, &v2(&["pids"])).any());
         assert!(Held::of(&only, PidsScope::EachId, &v2(&["pids"])).pids);
     }

@@ -377,7 +377,10 @@ fn forget(launch: &Launch, book: &Book) -> Result<(), Failure> {
     let emptied = rlrun_sandbox::remove_contents(&facts.container_dir);
     emptied.and_then(|()| gone(fs::remove_dir(&facts.container_dir), &facts.container_dir))?;
     book.tell("remove", None);
-    gone(fs::remove_file(&book.name_link), &book.name_link)?;
+    // Without its files its name was free, and may be another's by now.
+    if fs::read_link(&book.name_link).is_ok_and(|target| target.file_name() == facts.container_dir.file_name()) {
+        gone(fs::remove_file(&book.name_link), &book.name_link)?;
+    }
     gone(fs::remove_file(&facts.live_link), &facts.live_link)
 }
 

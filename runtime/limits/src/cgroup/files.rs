@@ -6,8 +6,8 @@ use rlrun_spec::Failure;
 use rlrun_spec::cgroup::Membership;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use std::fs::{self, DirBuilder};
-use std::io::{self, ErrorKind};
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,9 +19,14 @@ pub(super) fn make_directory(directory: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o755).create(directory)
 }
 
+/// The kernel's files take a value in one write and are never made.
+pub(super) fn write_file(path: &Path, value: &str) -> io::Result<()> {
+    OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes())
+}
+
 pub(super) fn write_setting(directory: &Path, setting: &Setting) -> io::Result<()> {
     let path = directory.join(setting.file);
-    match fs::write(&path, &setting.value) {
+    match write_file(&path, &setting.value) {
         Err(e) if setting.optional && e.kind() == ErrorKind::NotFound => return Ok(()),
         other => other?,
     }
@@ -146,9 +151,9 @@ mod tests {
         let (dir, _) = group(&[("pids.max", "")]);
         let setting = Setting { controller: "pids", file: "pids.max", value: "5".to_owned(), optional: false };
         write_setting(dir.path(), &setting).unwrap();
-        let missing = Setting { file: "memory.swap.max", optional: true, ..setting };
-        // A file system that makes the file stands for a kernel that has it.
+        let missing = Setting { file: "memory.swap.max", optional: true, ..setting.clone() };
         write_setting(dir.path(), &missing).unwrap();
+        write_setting(dir.path(), &Setting { optional: false, ..missing }).unwrap_err();
         remove(&[dir.path().join("gone")]).unwrap();
     }
 }

@@ -140,7 +140,7 @@ pub(super) fn is_kept(setting: &Setting, read: &str) -> bool {
     let read = read.trim();
     // No limit reads as the largest number there is.
     if setting.value == "-1" {
-        return read.parse::<i64>().is_ok_and(|n| n < 0 || n > i64::MAX / 2);
+        return read.parse::<i64>().is_ok_and(|n| !(0..=i64::MAX / 2).contains(&n));
     }
     if setting.value == "max" {
         return read == "max";
