@@ -47,7 +47,7 @@ const OPTIONS: &[&str] = &[
 ];
 
 /// Short forms of some of them.
-const SHORT: &[(&str, &str)] = &[("-a", "--attach"), ("-P", "--publish-all"), ("-q", "--quiet")];
+const SHORT: &[(&str, &str)] = &[("-a", "--attach")];
 
 /// Verbs of podman, sorted.
 const VERBS: &[&str] = &[
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn an_option_is_found_in_every_spelling() {
         assert_eq!(option("--pod=x"), Some("--pod"));
-        assert_eq!(option("-P"), Some("--publish-all"));
+        assert_eq!(option("-a"), Some("--attach"));
         assert_eq!(option("--nonsense"), None);
     }
 }
