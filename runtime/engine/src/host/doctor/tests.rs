@@ -10,7 +10,10 @@ use rlrun_spec::host::{Cgroup, CgroupAccess, Helper, Powerless, UsernsBlock};
 
 /// A host that lacks nothing.
 fn healthy() -> Survey {
-    let host = test_facts();
+    let mut host = test_facts();
+    if let Cgroup::V2 { access, .. } = &mut host.cgroup {
+        *access = CgroupAccess::UserManager("/run/user/1500/systemd/private".into());
+    }
     Survey {
         host,
         release: "6.18.0".to_owned(),
