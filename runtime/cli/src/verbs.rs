@@ -285,7 +285,7 @@ pub(crate) fn dispatch(words: impl Iterator<Item = OsString>, mut marks: Marks) 
     }
 }
 
-/// Verbs that change nothing; whatever is not one of them is in the audit log.
+/// Verbs that change nothing of rlrun's; whatever is not one of them is in the audit log.
 const LOOKING: &[&str] = &[
     "audit",
     "attach",
@@ -306,7 +306,16 @@ const LOOKING: &[&str] = &[
     "logs",
     "ls",
     "plan",
-    "policy",
+    "policy bench",
+    "policy build",
+    "policy check",
+    "policy eval",
+    "policy explain",
+    "policy fmt",
+    "policy inspect",
+    "policy new",
+    "policy test",
+    "policy trace",
     "port",
     "ps",
     "save",
@@ -328,10 +337,11 @@ fn audited(
     run: impl FnOnce(&mut ArgMatches) -> Outcome,
 ) -> Outcome {
     let inner = matches.subcommand_name();
-    if LOOKING.contains(&verb) || inner.is_some_and(|name| LOOKING.contains(&name)) {
+    let operation = inner.map_or_else(|| verb.to_owned(), |name| format!("{verb} {name}"));
+    let looks = |name: &str| LOOKING.contains(&name);
+    if looks(verb) || looks(&operation) || inner.is_some_and(looks) {
         return run(matches);
     }
-    let operation = inner.map_or_else(|| verb.to_owned(), |name| format!("{verb} {name}"));
     journal::begin(&operation, words);
     let outcome = run(matches);
     let how = match &outcome {

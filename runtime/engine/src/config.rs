@@ -127,7 +127,7 @@ pub fn build(inputs: Inputs<'_>) -> Result<Built, Failure> {
         seccomp_overlay: SeccompOverlay::default(),
         resolved_sources: mounts.resolved,
         controls: controls.all,
-        beside: beside(inputs),
+        beside: beside(inputs)?,
         oci,
     })
     .map_err(|invalid| invalid_spec(invalid, &request.image))?;
@@ -135,12 +135,14 @@ pub fn build(inputs: Inputs<'_>) -> Result<Built, Failure> {
 }
 
 /// What policies are told beside the configuration.
-fn beside(inputs: Inputs<'_>) -> Beside {
+fn beside(inputs: Inputs<'_>) -> Result<Beside, Failure> {
     let (launching, image) = (&inputs.request.launching, &inputs.image.config);
-    Beside {
+    Ok(Beside {
         restart: launching.life.restart,
         remove: launching.remove,
         detached: launching.life.detach,
+        healthcheck: crate::prepare::health(inputs.request, image)?.is_some(),
+        disk_bytes: inputs.request.limits.disk,
         image: Some(ImageWishes {
             user: image.user.clone(),
             env: image.env.clone(),
@@ -151,8 +153,7 @@ fn beside(inputs: Inputs<'_>) -> Beside {
             created: image.created.clone(),
         }),
         secrets: crate::secrets::uses(&inputs.request.secrets),
-        ..Beside::default()
-    }
+    })
 }
 
 fn usage(step: &str, operation: &str, object: &str) -> Failure {

@@ -116,7 +116,7 @@ pub fn prepare(
 }
 
 /// What is checked, by the user's words or the image's.
-fn health(request: &RunRequest, image: &ImageConfig) -> Result<Option<Health>, Failure> {
+pub(crate) fn health(request: &RunRequest, image: &ImageConfig) -> Result<Option<Health>, Failure> {
     let milliseconds = |nanoseconds: u64| nanoseconds / 1_000_000;
     let of_image = image.healthcheck.as_ref().map(|check| OfImage {
         test: &check.test,

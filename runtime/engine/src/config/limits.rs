@@ -434,7 +434,8 @@ mod tests {
 
     #[test]
     fn less_than_asked_is_an_error_where_it_is_required() {
-        let host = crate::host::test_facts();
+        let mut host = crate::host::test_facts();
+        host.cgroup.keep(|_| false);
         let required = LimitRequest { level: LimitsLevel::Require, pids: Some(Pids::AtMost(5)), ..request() };
         decide(&mut Controls::default(), &required, &host, 0).unwrap();
         let failure = decide(&mut Controls::default(), &required, &host, 1 << 21).unwrap_err();
