@@ -136,7 +136,7 @@ struct LifeArgs {
     /// Run in the background and print the id
     #[arg(short, long)]
     detach: bool,
-    /// Start it again when it ends: no, on-failure[:TIMES], always or unless-stopped
+    /// Start it again when it ends: no, on-failure, on-failure:TIMES, always or unless-stopped
     #[arg(long, value_name = "POLICY")]
     restart: Option<String>,
     /// Seconds from the stop signal to SIGKILL (default 10)
