@@ -154,6 +154,14 @@ impl Claim {
 /// # Errors
 /// [`NetError::Port`] with the reason of the kernel and a free port; [`NetError::Unsupported`] for an IPv6 host address.
 pub fn resolve(requests: &[PortRequest]) -> Result<Vec<PortMapping>, NetError> {
+    resolve_beside(requests, &[])
+}
+
+/// The same, where what is published as `freed` ends before the ports are bound, so that its ports may be busy now.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_beside(requests: &[PortRequest], freed: &[PortMapping]) -> Result<Vec<PortMapping>, NetError> {
     // All claims live until the end: a port chosen by the kernel must not be one that a later request names.
     let mut claims = Vec::with_capacity(requests.len());
     let mut mappings: Vec<Option<PortMapping>> = vec![None; requests.len()];
@@ -162,9 +170,11 @@ pub fn resolve(requests: &[PortRequest]) -> Result<Vec<PortMapping>, NetError> {
     order.sort_by_key(|&i| requests.get(i).is_some_and(named_first));
     for (request, slot) in order.iter().filter_map(|&i| Some((requests.get(i)?, i))) {
         let mut mapping = wanted(request)?;
-        let claim = claim(&mapping)?;
-        mapping.host_port = claim.port().map_err(|e| port_error(&mapping, &e))?;
-        claims.push(claim);
+        if !freed.iter().any(|old| (old.host_port, old.protocol) == (mapping.host_port, mapping.protocol)) {
+            let claim = claim(&mapping)?;
+            mapping.host_port = claim.port().map_err(|e| port_error(&mapping, &e))?;
+            claims.push(claim);
+        }
         if let Some(slot) = mappings.get_mut(slot) {
             *slot = Some(mapping);
         }

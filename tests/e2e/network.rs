@@ -189,6 +189,24 @@ fn a_port_in_use_is_refused_and_named() {
 }
 
 #[test]
+fn a_container_that_is_replaced_hands_on_its_ports() {
+    let case = case!(Userns, Slirp).keeping_containers();
+    let publish = format!("127.0.0.1:{}:80", free_port());
+    let start = |more: &[&str]| {
+        let run = case.rlrun(["run", "-d", "-p", &publish]).args(more).args([BASE, "probe", "wait"]);
+        run.leaving_processes().run()
+    };
+    let first = start(&["--name", "web"]).ok().out();
+    start(&["--name", "other"]).refused(125, &publish["127.0.0.1:".len()..publish.len() - ":80".len()]);
+    // A replacement that cannot start leaves the first one alone.
+    start(&["--name", "web", "--replace", "--memory", "1k"]).refused(125, "1m");
+    case.run(["inspect", "-f", "{{.Id}} {{.State.Status}}", "web"]).ok().prints(&format!("{} running", first.trim()));
+    let second = start(&["--name", "web", "--replace"]).ok().out();
+    case.run(["ps", "-a", "-q", "--no-trunc"]).ok().prints(&second);
+    case.run(["rm", "-f", "web"]).ok();
+}
+
+#[test]
 fn a_privileged_port_is_refused_with_the_sysctl() {
     let case = case!(Userns, Slirp);
     let start = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();

@@ -1,6 +1,6 @@
 //! `rlrun system`: the image store is looked after.
 
-use rlrun_tests::{BASE, Case, Image, Rootfs, base_rootfs, case};
+use rlrun_tests::{BASE, Case, Image, Rootfs, base_rootfs, case, eventually};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -110,6 +110,19 @@ fn everything_goes_but_the_audit_log() {
     case.run(["run", "--rm", "--network", "none", "localhost/again:1", "cat", "/etc/which"]).ok().prints("x");
     case.run(["system", "reset", "-f"]).ok();
     case.run(["system", "reset", "-f"]).ok();
+}
+
+#[test]
+fn a_container_between_two_lives_goes_too() {
+    let case = case!(Userns).keeping_containers();
+    let id = case.detached(&["--restart", "always"], ["false"]);
+    eventually("it waits for a while", || {
+        let state = case.run(["inspect", "-f", "{{.State.Status}} {{.RestartCount}}", &id]).out();
+        state.trim() == "restarting 4"
+    });
+    case.run(["system", "reset", "--force"]).ok();
+    assert!(case.supervisors().is_empty());
+    assert!(!case.data().join("containers").exists());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `stats` against the kernel's own accounting, and `update` of what runs.
 
 use nix::sys::signal::Signal;
-use rlrun_tests::{Case, case, until};
+use rlrun_tests::{Case, Image, Rootfs, base_rootfs, case, until};
 use serde_json::Value;
 
 fn stats(case: &Case, name: &str) -> Value {
@@ -107,6 +107,28 @@ fn limits_of_a_running_container_can_be_changed() {
 }
 
 #[test]
+fn limits_that_are_changed_between_two_lives_hold_in_the_next() {
+    let case = case!(Userns).keeping_containers();
+    // Each pause is twice as long as the one before: the fifth leaves time enough.
+    let script = "echo x >> /lives; [ $(wc -l < /lives) -lt 6 ] && exit 1; exec sleep 100";
+    case.detached(&["--name", "a", "--restart", "always"], ["sh", "-c", script]);
+    let resting = until(30, || {
+        let state = case.run(["inspect", "--format", "{{.State.Status}} {{.RestartCount}}", "a"]).out();
+        (state.trim() == "restarting 5").then_some(())
+    });
+    assert!(resting.is_some());
+    case.run(["update", "-m", "64m", "a"]).ok();
+    let running = until(30, || {
+        let state = case.run(["inspect", "--format", "{{.State.Status}} {{.RestartCount}}", "a"]).out();
+        (state.trim() == "running 5").then_some(())
+    });
+    assert!(running.is_some());
+    let limited = until(20, || (stats(&case, "a")["mem_limit"] == 64 << 20).then_some(()));
+    assert!(limited.is_some(), "{}", stats(&case, "a"));
+    case.run(["rm", "-f", "a"]).ok();
+}
+
+#[test]
 fn a_container_that_is_out_of_memory_by_an_update_is_ended() {
     let case = case!(Userns).keeping_containers();
     case.detached(&["--name", "a"], ["eat", "anon", "1", "100"]);
@@ -141,7 +163,7 @@ fn a_stopped_mapper_does_not_stop_its_supervisor() {
 
 #[test]
 fn a_full_root_file_system_says_so() {
-    let case = case!(Userns);
+    let case = case!(Userns, Overlay, Fuse);
     let fill =
         "dd if=/dev/zero of=/x bs=1M count=20 2>&1 | grep -o 'No space left'; rm /x; echo y > /etc/y; cat /etc/y";
     for driver in ["overlay", "fuse-overlayfs"] {
@@ -156,6 +178,17 @@ fn a_full_root_file_system_says_so() {
     {
         case.run_base(&["--storage-opt", word], ["true"]).refused(125, why);
     }
+}
+
+#[test]
+fn a_root_file_system_of_many_layers_is_bounded_too() {
+    let case = case!(Userns, Overlay);
+    let layer = |image: Image, n: u32| image.layer(Rootfs::new().file(&format!("many/{n}"), 0o644, "x"));
+    case.load(&(0..100).fold(Image::new("localhost/many:1", base_rootfs().clone()), layer));
+    let fill = "dd if=/dev/zero of=/x bs=1M count=20 2>&1 | grep -o 'No space left'; rm /x; ls /many | wc -l; \
+                rm -r /many; mkdir /many; ls -A /many | wc -l; stat -c %a /";
+    let words = ["run", "--rm", "--network", "none", "--storage-opt", "size=8m", "localhost/many:1", "sh", "-c", fill];
+    case.run(words).ok().prints("No space left\n100\n0\n755");
 }
 
 #[test]
@@ -174,6 +207,8 @@ fn a_full_store_is_told_before_anything_is_started() {
         format!("mount -t tmpfs -o size=20m tmpfs {store} && chown {0}:{1} {store}", case.user().uid, case.user().gid);
     let out = case.on_changed_host(&prepare, &["run", "--rm", rlrun_tests::BASE, "true"]).run();
     out.refused(125, "there is room for").complains("rlrun rm");
+    let made = ["create", "--network", "none", rlrun_tests::BASE, "true"];
+    case.on_changed_host(&prepare, &made).run().refused(125, "there is room for");
     case.on_changed_host(&prepare, &["pull", "localhost/other"]).run().refused(125, "there is room for");
     case.on_changed_host(&prepare, &["ps"]).run().ok();
 }

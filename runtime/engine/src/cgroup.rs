@@ -3,7 +3,7 @@
 
 use crate::prepare::Prepared;
 use crate::record::{failed, file};
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxMemory, LinuxResources};
 use rlrun_limits::cgroup;
 use rlrun_spec::Failure;
 use rlrun_spec::cgroup::{Held, Membership};
@@ -47,10 +47,12 @@ pub fn create(prepared: &Prepared, directory: &Path) -> Result<Option<Membership
 pub fn update(membership: &Membership, resources: &LinuxResources, host: &Cgroup) -> Result<Held, Failure> {
     // Where there is a cgroup already it counts processes too, if it did.
     let held = Held::of(resources, PidsScope::EachId, host);
-    let lifted = cgroup::lifted(membership.held, held, host);
+    // The same controller may have something left to keep back while nothing bounds it any more.
+    let bounded = resources.memory().as_ref().and_then(LinuxMemory::limit).is_some_and(|limit| limit > 0);
+    let lifted = cgroup::lifted(membership.held, Held { memory: held.memory && bounded, ..held }, host);
     let settings = cgroup::settings(resources, held, host);
     let loosened = cgroup::loosened(held, host);
-    loosened.iter().chain(&settings).chain(&lifted).try_for_each(|setting| cgroup::apply(membership, setting))?;
+    loosened.iter().chain(&lifted).chain(&settings).try_for_each(|setting| cgroup::apply(membership, setting))?;
     Ok(held)
 }
 
@@ -86,4 +88,30 @@ pub fn approach(directory: &Path) -> Result<Option<Membership>, Failure> {
         cgroup::enter_scope(&socket, scope)?;
     }
     Ok(Some(membership))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rlrun_spec::host::CgroupAccess;
+
+    #[test]
+    fn what_nothing_bounds_any_more_is_set_free_though_something_is_kept_back() {
+        let dir = tempfile::tempdir().unwrap();
+        for file in ["memory.max", "memory.low", "memory.swap.max"] {
+            std::io::Write::flush(&mut fs::File::create(dir.path().join(file)).unwrap()).unwrap();
+        }
+        let held = Held { memory: true, ..Held::default() };
+        let membership = Membership { directories: vec![dir.path().to_owned()], scope: None, held };
+        let access = CgroupAccess::Directory(dir.path().to_owned());
+        let host = Cgroup::V2 { delegated: vec!["memory".to_owned()], access };
+        let mut memory = LinuxMemory::default();
+        memory.set_reservation(Some(1 << 20));
+        let mut resources = LinuxResources::default();
+        resources.set_memory(Some(memory));
+        assert!(update(&membership, &resources, &host).unwrap().memory);
+        let read = |file: &str| fs::read_to_string(dir.path().join(file)).unwrap();
+        assert_eq!((read("memory.max"), read("memory.swap.max")), ("max".to_owned(), "max".to_owned()));
+        assert_eq!(read("memory.low"), "1048576");
+    }
 }

@@ -80,13 +80,21 @@ impl Stopping {
     }
 }
 
+/// How a container that does not run comes to.
+fn wake(container: &Container) -> String {
+    match container.status {
+        Status::Restarting => "it runs again in a moment; rlrun wait --condition running waits for that".to_owned(),
+        _ => format!("rlrun start {}", container.summary.name),
+    }
+}
+
 /// Sends a signal to a container's pid 1.
 ///
 /// # Errors
 /// When the container does not run.
 pub fn signal(container: &Container, signal: i32) -> Result<(), Failure> {
     let name = &container.summary.name;
-    let resting = || about("signal", name).why(format!("it is {}", container.status.word()));
+    let resting = || about("signal", name).why(format!("it is {}", container.status.word())).hint(wake(container));
     let supervisor = Supervisor::of(container)?.ok_or_else(resting)?;
     supervisor.ask(&Request::Signal(signal), &[])?;
     journal::event("container", "kill", &container.summary.id, name, json!({"signal": signal}));
@@ -120,7 +128,13 @@ pub fn pause(container: &Container, request: protocol::Request) -> Result<(), Fa
         protocol::Request::Unpause => (Status::Paused, "unpause"),
         _ => (Status::Running, "pause"),
     };
-    let refused = || about(action, &container.summary.name).why(format!("it is {}", container.status.word()));
+    let name = &container.summary.name;
+    let hint = || match container.status {
+        Status::Running => format!("rlrun pause {name}"),
+        Status::Paused => format!("rlrun unpause {name}"),
+        _ => wake(container),
+    };
+    let refused = || about(action, name).why(format!("it is {}", container.status.word())).hint(hint());
     if container.status != wanted {
         return Err(refused());
     }

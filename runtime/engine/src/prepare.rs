@@ -18,7 +18,7 @@ use rlrun_admission::PolicySet;
 use rlrun_image::{ImageConfig, ImageError, Pin, ResolvedImage, Transport};
 use rlrun_net::files as net_files;
 use rlrun_net::ports::PortRequest;
-use rlrun_spec::container::{NetworkMode, UserNamespace};
+use rlrun_spec::container::{NetworkMode, PortMapping, UserNamespace};
 use rlrun_spec::health::Health;
 use rlrun_spec::life::{DEFAULT_STOP_SECONDS, Life, Log, Restart};
 use rlrun_spec::plan::{LaunchFacts, Rootfs, Slirp};
@@ -93,7 +93,8 @@ pub fn prepare(
     marks.mark("cli: image resolved");
     let storage = storage::choose(request.launching.storage_driver, &host, &userns)?;
     let volumes = place.data.join(crate::volumes::DIRECTORY);
-    let built = build(request, &image, &host, &ids, &userns, &storage, (names.0, names.1, &volumes))?;
+    let freed = replaced_ports(place, request);
+    let built = build(request, &image, &host, &ids, &userns, &storage, (names.0, names.1, &volumes, &freed))?;
     marks.mark("cli: configuration built");
     let Built { spec, mut warnings, account_files, stop_signal } = built;
     crate::journal::image(&image.identity);
@@ -200,10 +201,10 @@ fn build(
     ids: &IdPlan,
     userns: &UserNamespace,
     storage: &Storage,
-    (id, name, volumes): (&str, &str, &Path),
+    (id, name, volumes, freed): (&str, &str, &Path, &[PortMapping]),
 ) -> Result<Built, Failure> {
     let wanted = published(request, image);
-    let ports = rlrun_net::ports::resolve(&wanted).map_err(|e| e.into_failure(Stage::Cli))?;
+    let ports = rlrun_net::ports::resolve_beside(&wanted, freed).map_err(|e| e.into_failure(Stage::Cli))?;
     let resolv_conf = resolv_conf(request, request.network.mode);
     let dns: Vec<String> =
         resolv_conf.lines().filter_map(|l| l.strip_prefix("nameserver ")).map(str::to_owned).collect();
@@ -222,6 +223,13 @@ fn build(
         host_name: &host_name,
         dns: &dns,
     })
+}
+
+/// Host ports of the container that this one replaces, which ends first.
+fn replaced_ports(place: &Place, request: &RunRequest) -> Vec<PortMapping> {
+    let replaced = request.name.as_deref().filter(|_| request.launching.replace);
+    let old = replaced.and_then(|name| crate::containers::find_by_name(place, name));
+    old.filter(crate::life::is_looked_after).map(|old| old.summary.ports).unwrap_or_default()
 }
 
 /// `-p`, and with `-P` what the image and `--expose` name beside.

@@ -238,9 +238,10 @@ pub fn sweep(place: &Place, remove: &mut dyn FnMut(&Path) -> Result<(), Failure>
         let directory = place.data.join("containers").join(entry.file_name());
         match orphaned(&directory, &entry.path()) {
             None => {}
-            Some(Orphan::Resting) => {
+            Some(Orphan::Resting(lock)) => {
                 crate::cgroup::remove(&directory)?;
                 drop_link(&entry.path())?;
+                drop(lock);
             }
             Some(Orphan::Garbage(lock)) => {
                 if directory.exists() {
@@ -361,9 +362,10 @@ pub fn volumes_in_use(place: &Place) -> Vec<(String, String)> {
 }
 
 enum Orphan {
-    /// Killed, and to be kept.
-    Resting,
-    /// Killed, and to leave nothing. The lock, held by us now, keeps other commands away meanwhile.
+    /// Killed, and to be kept. The lock, held by us now, keeps other commands away meanwhile: a start would make the
+    /// cgroups and the link anew.
+    Resting(File),
+    /// Killed, and to leave nothing.
     Garbage(Option<File>),
 }
 
@@ -379,7 +381,7 @@ fn orphaned(directory: &Path, link: &Path) -> Option<Orphan> {
     };
     // Without a record it was killed while it was being made.
     let stays = directory.join(KEEP).exists() && directory.join(RECORD).exists();
-    if stays { Some(Orphan::Resting) } else { Some(Orphan::Garbage(Some(lock))) }
+    if stays { Some(Orphan::Resting(lock)) } else { Some(Orphan::Garbage(Some(lock))) }
 }
 
 #[cfg(test)]
@@ -433,6 +435,19 @@ mod tests {
         // The name of what is gone dangles, and is free.
         drop(create(&place, "cc", "gone", Remains::Nothing).unwrap());
         assert!(create(&place, "dd", "kept", Remains::Nothing).is_err());
+    }
+
+    #[test]
+    fn nobody_starts_a_killed_container_while_it_is_swept() {
+        let (_dir, place) = place();
+        let mut kept = create(&place, "bb", "kept", Remains::Record).unwrap();
+        kept.write(RECORD, &file::render(&file::tests::summary("bb", "kept", None), &()).unwrap()).unwrap();
+        drop(kept.hand_over().unwrap());
+        let swept = orphaned(&kept.directory, &kept.live_link);
+        assert!(matches!(swept, Some(Orphan::Resting(_))));
+        assert!(Record::reopen(&place, &kept.directory, "kept").is_err());
+        drop(swept);
+        Record::reopen(&place, &kept.directory, "kept").unwrap().rest().unwrap();
     }
 
     #[test]

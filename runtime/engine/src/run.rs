@@ -82,6 +82,7 @@ pub fn create(
     mut marks: Marks,
 ) -> Result<String, Failure> {
     sweep(place);
+    place.has_room()?;
     // Also with `--rm`, until it has run.
     let New { id, prepared, record, cidfile } = New::make(place, request, Remains::Record, progress, &mut marks)?;
     let facts = prepared.facts(place, request, &record.directory)?;

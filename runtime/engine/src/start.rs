@@ -29,6 +29,7 @@ pub enum Attach {
 /// With whatever stops the start; the container stays as it was.
 pub fn start(place: &Place, container: &Container, attach: Attach, mut marks: Marks) -> Result<Started, Failure> {
     sweep(place);
+    place.has_room()?;
     let directory = &container.directory;
     // Held until the record is written anew, so that no other command changes it meanwhile; and looked at again with it.
     let _change =
@@ -38,6 +39,10 @@ pub fn start(place: &Place, container: &Container, attach: Attach, mut marks: Ma
     match launch(place, container, attach, &mut record, &mut marks) {
         Ok(started) => Ok(started),
         Err(failure) => {
+            // A supervisor that got so far has removed them itself.
+            if let Err(left) = crate::cgroup::remove(directory) {
+                crate::warn(&left.to_string());
+            }
             // The lock is here only when the supervisor was never given it.
             record.rest()?;
             Err(failure)
@@ -66,6 +71,8 @@ fn launch(
     let supervisor = own_program("rlrun-supervisor")?;
     crate::volumes::make_all(place, prepared.admitted.spec(), directory)?;
     let mut facts = prepared.facts(place, &request, directory)?;
+    // Of an end that no supervisor saw, and no command since.
+    crate::cgroup::remove(directory)?;
     facts.cgroup = crate::cgroup::create(&prepared, directory)?;
     facts.remove_unstarted = false;
     facts.trace_marks = std::mem::take(marks).into_inner();

@@ -6,11 +6,12 @@ use crate::config::limits;
 use crate::containers::Container;
 use crate::host::probe;
 use crate::images::caller;
+use crate::life::is_looked_after;
 use crate::place::Place;
 use crate::policies::{self, Choice};
 use crate::record::file::{self, Details, RECORD};
 use crate::record::lock;
-use crate::request::limits::LimitRequest;
+use crate::request::limits::{Cgroups, LimitRequest};
 use crate::supervisor::Supervisor;
 use rlrun_spec::cgroup::Held;
 use rlrun_spec::policy::{Admitted, Answer};
@@ -51,17 +52,20 @@ pub fn update(
     change(&mut details.request.limits)?;
     limits::check(&details.request.limits, details.request.init)?;
     let mut host = probe(&place.data);
-    let membership = if container.status.is_alive() { cgroup::of(&container.directory) } else { None };
-    if container.status.is_alive() {
+    if details.request.limits.cgroups == Cgroups::Disabled {
+        host.cgroup.keep(|_| false);
+    }
+    // Also one that waits for its restart, which is its supervisor's, with the plan as it was sealed.
+    let running = is_looked_after(container);
+    let membership = if running { cgroup::of(&container.directory) } else { None };
+    if running {
         // A running container stays where it was started.
         host.cgroup.keep(|controller| membership.as_ref().is_some_and(|m| m.held.uses(controller)));
     }
     let admitted = admit(place, &mut details, &host)?;
     let mut told = admitted.1;
     let spec = admitted.0.spec();
-    if container.status.is_alive()
-        && let Some(supervisor) = Supervisor::of(container)?
-    {
+    if running && let Some(supervisor) = Supervisor::of(container)? {
         let mut limits = launch_limits(spec).map_err(failed)?;
         let mut held = Held::default();
         if let Some(membership) = &membership {

@@ -129,7 +129,7 @@ fn overlay(lowers: &[PathBuf], container: &Path, written: &Path, removed_at_the_
             &object,
         )?;
     } else {
-        let writable = Writable { upper: &container.join("upper"), work: &container.join("work"), removed_at_the_end };
+        let writable = Writable { upper: &written.join("upper"), work: &written.join("work"), removed_at_the_end };
         overlay_of_many(lowers, &parent, Some(&writable), &merged).map_err(|errno| {
             let why = format!(
                 "{} layers need {} bytes of mount options, 4095 fit, and the kernel's way for more, of Linux 6.8, fails: {errno}",

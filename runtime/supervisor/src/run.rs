@@ -14,7 +14,7 @@ use rlrun_sandbox::sys::take_inherited;
 use rlrun_sandbox::{Container, LOCK_FD, READY_FD, Trace, tell};
 use rlrun_spec::limits::Limits;
 use rlrun_spec::plan::Launch;
-use rlrun_spec::protocol::OutOfMemory;
+use rlrun_spec::protocol::{self, Answer, OutOfMemory};
 use rlrun_spec::supervision::{Reply, Request};
 use rlrun_spec::{Failure, Kind, Stage};
 use std::fs::{self, File};
@@ -150,6 +150,11 @@ impl Watch<'_> {
             Request::Stop { .. } => {
                 self.fate.stop(Instant::now(), Duration::ZERO);
                 done(self.book.stopped())
+            }
+            // The next mapper is told.
+            Request::Mapper(protocol::Request::Limit(limits)) => {
+                self.limits = Some(limits.clone());
+                Reply::Mapper(Answer::Done)
             }
             Request::Signal(_)
             | Request::Mapper(_)
@@ -349,26 +354,30 @@ pub(crate) fn wait(fds: &mut [PollFd<'_>], timeout: PollTimeout) -> Result<(), F
 /// nobody any more.
 fn end(watch: &mut Watch<'_>, code: &Result<u8, Failure>) -> Result<(), Failure> {
     let facts = &watch.launch.facts;
-    if let Some(membership) = &facts.cgroup {
-        cgroup::remove(&membership.directories)?;
-        let file = facts.container_dir.join(rlrun_spec::cgroup::FILE);
-        gone(fs::remove_file(&file), &file)?;
-    }
     let exit_code = code.as_ref().map_or_else(|f| f.kind.exit_code(), |code| *code);
     if watch.started && !watch.mourned {
         watch.book.tell("died", Some(exit_code));
     }
     let removed = facts.remove || (!watch.started && facts.remove_unstarted);
     let written = match removed {
-        true => forget(watch.launch, &watch.book),
+        true => leave_cgroups(watch.launch).and_then(|()| forget(watch.launch, &watch.book)),
+        // How it ended is written whatever becomes of the rest, which the next command finds by the link.
         false => watch
             .book
             .ended(exit_code, code.as_ref().err().map(ToString::to_string).unwrap_or_default())
             .and_then(|()| watch.control.as_ref().map_or(Ok(()), Control::close))
+            .and_then(|()| leave_cgroups(watch.launch))
             .and_then(|()| gone(fs::remove_file(&facts.live_link), &facts.live_link)),
     };
     watch.announce(&Reply::Ended(exit_code));
     written
+}
+
+fn leave_cgroups(launch: &Launch) -> Result<(), Failure> {
+    let Some(membership) = &launch.facts.cgroup else { return Ok(()) };
+    cgroup::remove(&membership.directories)?;
+    let file = launch.facts.container_dir.join(rlrun_spec::cgroup::FILE);
+    gone(fs::remove_file(&file), &file)
 }
 
 fn forget(launch: &Launch, book: &Book) -> Result<(), Failure> {

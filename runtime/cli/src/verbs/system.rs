@@ -125,7 +125,7 @@ fn reset(matches: &mut ArgMatches, _: Marks) -> Outcome {
     if !args.force {
         eprintln!(
             "WARNING! This will remove:\n        - all containers, running or not\n        - all images\n        - all volumes\n        \
-             - all compiled policies and filters\nThe audit log and the configuration stay."
+             - all secrets\n        - all policies that were pulled\n        - all compiled policies and filters\nThe audit log and the configuration stay."
         );
         if !sure("Are you sure you want to continue? [y/N] ")? {
             return Ok(ExitCode::SUCCESS);

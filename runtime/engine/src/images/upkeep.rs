@@ -5,11 +5,10 @@ use crate::containers::{self, Container};
 use crate::journal;
 use crate::place::Place;
 use crate::record;
+use crate::supervisor;
 use crate::volumes;
 use rlrun_image::{Checked, Damage};
 use rlrun_spec::{Failure, Kind, Stage};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal};
 use serde_json::json;
 use std::fs;
 use std::path::Path;
@@ -98,9 +97,6 @@ pub fn shares(workshop: &Workshop) -> Result<Shares, Failure> {
     Ok(shares)
 }
 
-/// How long a killed supervisor may take.
-const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
-
 impl Workshop {
     /// `rlrun system check --repair`: removes damaged images; gives back what a container keeps.
     ///
@@ -120,8 +116,17 @@ impl Workshop {
         if !data.exists() {
             return Ok(());
         }
-        for container in containers::list(&self.place)?.iter().filter(|c| c.status.is_alive()) {
-            kill(container)?;
+        // Whatever it does: one that waits for its restart has no processes, and a supervisor.
+        for container in containers::list(&self.place)?.iter().filter(|c| record::lock::is_held(&c.directory)) {
+            match supervisor::kill(container) {
+                Err(failure) if record::lock::is_held(&container.directory) => return Err(failure),
+                // It has ended by itself meanwhile.
+                Ok(()) | Err(_) => {}
+            }
+        }
+        // Also of what has no record, or was killed before.
+        for container in fs::read_dir(data.join("containers")).into_iter().flatten().flatten() {
+            crate::cgroup::remove(&container.path())?;
         }
         let _store = self.store.lock_for_reset()?;
         let read = |e: &std::io::Error| failed("read", data, e);
@@ -154,24 +159,6 @@ impl Workshop {
 /// The audit log outlives what it speaks of.
 fn is_kept(name: &str) -> bool {
     name.starts_with("journal")
-}
-
-/// Kills a container's supervisor, and with it everything below, and waits for the end.
-fn kill(container: &Container) -> Result<(), Failure> {
-    let failure =
-        || Failure::new(Stage::Cli, Kind::Runtime, "reset", "end the container", container.summary.name.as_str());
-    let Some(pid) = Pid::from_raw(container.state.supervisor) else { return Ok(()) };
-    let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
-    // Only now, with a descriptor that no other process can take over: is it still the one that holds the lock?
-    if !record::lock::is_held(&container.directory) {
-        return Ok(());
-    }
-    rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).map_err(|e| failure().errno(e.raw_os_error()))?;
-    let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&PATIENCE));
-    match ended.map_err(|e| failure().errno(e.raw_os_error()))? {
-        0 => Err(failure().why("it does not end").hint("`ps -ef` shows what its processes wait for")),
-        _ => Ok(()),
-    }
 }
 
 fn failed(operation: &str, path: &Path, error: &std::io::Error) -> Failure {

@@ -4,6 +4,7 @@ use super::failed;
 use super::settings::{Setting, is_kept};
 use rlrun_spec::Failure;
 use rlrun_spec::cgroup::Membership;
+use rlrun_spec::usage::Usage;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -12,6 +13,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+const NODEV: i32 = rustix::io::Errno::NODEV.raw_os_error();
 /// How long the kernel may take to let go of the last process.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -71,6 +73,26 @@ pub fn count_oom_kills(membership: &Membership) -> u64 {
         .sum()
 }
 
+/// Adds to what was counted without a cgroup what only the cgroup knows: its limit on memory, who was killed for it, and
+/// how long the container stood still for its processor time.
+pub fn complete(membership: &Membership, usage: &mut Usage) {
+    let read = |names: [&str; 2]| {
+        let mut files = membership.directories.iter().flat_map(|d| names.map(|name| d.join(name)));
+        files.find_map(|file| fs::read_to_string(file).ok()).unwrap_or_default()
+    };
+    // No limit reads as `max` or as the largest number there is.
+    let limit = read(["memory.max", "memory.limit_in_bytes"]).trim().parse::<u64>().ok();
+    usage.memory_limit = limit.filter(|n| *n < u64::MAX / 4).or(usage.memory_limit);
+    usage.oom_kills += count_oom_kills(membership);
+    let cpu = read(["cpu.stat", "cpu.stat"]);
+    let number = |name: &str| {
+        let mut words = cpu.lines().filter_map(|line| line.split_once(' '));
+        words.find(|(word, _)| *word == name).and_then(|(_, n)| n.trim().parse::<u64>().ok()).unwrap_or(0)
+    };
+    usage.throttled_periods += number("nr_throttled");
+    usage.throttled_ns += number("throttled_usec").saturating_mul(1000) + number("throttled_time");
+}
+
 /// Removes cgroups whose processes have ended. What is gone already is no error: systemd takes its scopes away itself.
 ///
 /// # Errors
@@ -97,7 +119,11 @@ fn remove_one(directory: &Path) -> io::Result<()> {
 /// Ends what is still there and waits until it has ended. Returns how many there were. Not by `cgroup.kill`, which
 /// version 1 does not have; nobody is left to fork faster than this, for nobody looks after the container any more.
 fn end_all(directory: &Path) -> io::Result<usize> {
-    let text = fs::read_to_string(directory.join("cgroup.procs"))?;
+    let text = match fs::read_to_string(directory.join("cgroup.procs")) {
+        // Somebody else has removed it meanwhile (ENODEV: between opening and reading).
+        Err(e) if e.kind() == ErrorKind::NotFound || e.raw_os_error() == Some(NODEV) => return Ok(0),
+        other => other?,
+    };
     let pids = text.lines().filter_map(|line| line.parse().ok().and_then(Pid::from_raw));
     let handles: Vec<_> = pids.filter_map(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()).collect();
     for handle in &handles {
@@ -144,6 +170,33 @@ mod tests {
         assert_eq!(count_oom_kills(&group(&[("memory.events", "oom 3\noom_kill 2\n")]).1), 2);
         assert_eq!(count_oom_kills(&group(&[("memory.oom_control", "under_oom 0\noom_kill 1\n")]).1), 1);
         assert_eq!(count_oom_kills(&group(&[]).1), 0);
+    }
+
+    #[test]
+    fn what_the_cgroup_knows_completes_what_is_counted() {
+        let newer = [
+            ("memory.max", "67108864\n"),
+            ("memory.events", "oom_kill 2\n"),
+            ("cpu.stat", "usage_usec 9\nnr_periods 8\nnr_throttled 7\nthrottled_usec 6\n"),
+        ];
+        let mut usage = Usage { tasks: 3, ..Usage::default() };
+        complete(&group(&newer).1, &mut usage);
+        let expected = Usage {
+            tasks: 3,
+            memory_limit: Some(64 << 20),
+            oom_kills: 2,
+            throttled_periods: 7,
+            throttled_ns: 6000,
+            ..Usage::default()
+        };
+        assert_eq!(usage, expected);
+        let older = [
+            ("memory.limit_in_bytes", "9223372036854771712\n"),
+            ("cpu.stat", "nr_periods 8\nnr_throttled 7\nthrottled_time 6\n"),
+        ];
+        let mut usage = Usage { memory_limit: Some(5), ..Usage::default() };
+        complete(&group(&older).1, &mut usage);
+        assert_eq!((usage.memory_limit, usage.throttled_periods, usage.throttled_ns), (Some(5), 7, 6));
     }
 
     #[test]

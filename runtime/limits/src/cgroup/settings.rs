@@ -70,6 +70,7 @@ pub fn lifted(before: Held, after: Held, host: &Cgroup) -> Vec<Setting> {
         // Together before alone: version 1 never lets memory be more than both.
         all.push(choose("memory", ("memory.swap.max", "max"), ("memory.memsw.limit_in_bytes", "-1")));
         all.push(choose("memory", ("memory.max", "max"), ("memory.limit_in_bytes", "-1")));
+        all.push(choose("memory", ("memory.low", "0"), ("memory.soft_limit_in_bytes", "-1")));
     }
     if before.pids && !after.pids {
         all.push(set("pids", "pids.max", "max"));
