@@ -213,7 +213,10 @@ fn required_limits_that_do_not_hold_stop_the_start() {
     request.limits.level = crate::request::LimitsLevel::Require;
     let failure = build_on(&request, &image(), &without_cgroups()).unwrap_err();
     assert_eq!((failure.kind, failure.object.as_str()), (Kind::Host, "--memory"));
-    build_on(&request, &image(), &test_facts()).unwrap();
+    let mut host = test_facts();
+    let access = rlrun_spec::host::CgroupAccess::Directory("/x".into());
+    host.cgroup = rlrun_spec::host::Cgroup::V2 { delegated: vec!["memory".to_owned()], access };
+    build_on(&request, &image(), &host).unwrap();
 }
 
 #[test]
