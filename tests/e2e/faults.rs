@@ -63,7 +63,7 @@ fn a_full_disk_at_start_is_told() {
             .unwrap()
             .success()
     );
-    case.base(&[], ["true"]).env("RLRUN_DATA_HOME", &data).run().refused(125, "no space");
+    case.base(&[], ["true"]).env("RLRUN_DATA_HOME", &data).run().refused(125, "there is room for");
     std::fs::remove_file(filler).unwrap();
     case.base(&[], ["true"]).env("RLRUN_DATA_HOME", &data).run().ok();
     drop(disk);

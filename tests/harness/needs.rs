@@ -73,7 +73,7 @@ impl Need {
 
     fn met(self) -> bool {
         // Each need is probed at most once in a process.
-        static ANSWERS: [OnceLock<bool>; 11] = [const { OnceLock::new() }; 11];
+        static ANSWERS: [OnceLock<bool>; 12] = [const { OnceLock::new() }; 12];
         *ANSWERS[self as usize].get_or_init(|| self.probe())
     }
 

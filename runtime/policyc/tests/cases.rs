@@ -42,8 +42,8 @@ fn run(name: &str) {
     let mut wrong = Vec::new();
     for (index, case) in Case::load_dir(&dir).unwrap().into_iter().enumerate() {
         // A directory each, so that settings lie beside the policy, and whatever it has to be granted is.
-        let user_dir = place.path(&format!("{index}"));
-        std::fs::DirBuilder::new().mode(0o700).create(&user_dir).unwrap();
+        let user_dir = place.path(&format!("config/{index}"));
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&user_dir).unwrap();
         write(&user_dir.join(format!("{name}.wasm")), &std::fs::read(&component).unwrap());
         let settings: toml::Table = serde_json::from_str(&case.settings).unwrap();
         write(&user_dir.join(format!("{name}.toml")), toml::to_string(&settings).unwrap().as_bytes());
@@ -356,6 +356,11 @@ fn oci(container: &sdk::Container) -> oci_spec::runtime::Spec {
         serde_json::json!({"destination": m.destination, "type": kind, "source": m.source, "options": m.options})
     };
     let mounts: Vec<serde_json::Value> = container.mounts.iter().map(mount).collect();
+    let seccomp = match container.seccomp.default_action.as_str() {
+        "allow" => serde_json::Value::Null,
+        "kill-process" => serde_json::json!({"defaultAction": "SCMP_ACT_KILL_PROCESS"}),
+        _ => serde_json::json!({"defaultAction": "SCMP_ACT_ERRNO"}),
+    };
     let own = ["cgroup", "ipc", "network", "pid", "uts"]
         .iter()
         .filter(|n| !container.host_namespaces.iter().any(|h| h == *n));
@@ -379,7 +384,11 @@ fn oci(container: &sdk::Container) -> oci_spec::runtime::Spec {
             "namespaces": namespaces,
             "maskedPaths": container.masked_paths,
             "readonlyPaths": container.read_only_paths,
-            "resources": {"pids": {"limit": container.limits.pids.unwrap_or(0)}},
+            "seccomp": seccomp,
+            "resources": {
+                "pids": {"limit": container.limits.pids.unwrap_or(0)},
+                "memory": {"limit": container.limits.memory_bytes},
+            },
         },
     });
     serde_json::from_value(value).unwrap()

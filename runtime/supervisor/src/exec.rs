@@ -186,9 +186,18 @@ impl Relays {
 
     /// Leaves the command to a process in the background, which keeps its terminal open and tells of its end.
     fn leave(mut self, exec: &Exec) -> Result<u8, Failure> {
-        let fork = sys::clone_stage(0)
-            .map_err(|e| failure("detach", "start", "a process that keeps the terminal").errno(e.raw_os_error()))?;
+        let failed = |e: rustix::io::Errno| {
+            failure("detach", "start", "a process that keeps the terminal").errno(e.raw_os_error())
+        };
+        let (alone, not_alone) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed)?;
+        let fork = sys::clone_stage(0).map_err(failed)?;
         if let Fork::Parent { .. } = fork {
+            drop(not_alone);
+            // Not before the other has a session of its own: the end of this one may hang its terminal up, and the
+            // signal would be passed on to the command (setsid(2)).
+            if rustix::io::read(&alone, &mut [0; 1]).is_err() {
+                // It is only to be waited for.
+            }
             // Dropping it puts the caller's terminal back.
             drop(self.raw);
             sys::exit_now(0);
@@ -199,7 +208,9 @@ impl Relays {
         for output in &mut self.outputs {
             output.unwatch();
         }
-        let kept = background().and_then(|()| Signals::block()).and_then(|signals| self.relay(&signals));
+        let kept = background();
+        drop(not_alone);
+        let kept = kept.and_then(|()| Signals::block()).and_then(|signals| self.relay(&signals));
         // Its exit code is its parent's to know, and that is gone.
         journal::exec_died(&exec.launch, &exec.session, None);
         sys::exit_now(u8::from(kept.is_err()))

@@ -406,13 +406,7 @@ impl RunArgs {
             replace: life::replace(self.life.replace, self.name.as_deref())?,
             pidfile: self.more.pidfile,
             storage_driver: driver.filter(|d| !d.is_empty()).map(|d| d.parse()).transpose()?,
-            // A later start may be in another directory.
-            policies: self
-                .confinement
-                .policy
-                .iter()
-                .map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone()))
-                .collect(),
+            policies: self.confinement.policy.into_iter().map(from_anywhere).collect(),
             baseline: self.confinement.policy_baseline.into(),
             trace: self.trace,
             life,
@@ -533,4 +527,9 @@ impl From<Switch> for Baseline {
             Switch::Off => Baseline::Off,
         }
     }
+}
+
+/// A file of this directory by a name that a later start in another one finds; a reference or a name stays as it is.
+fn from_anywhere(policy: PathBuf) -> PathBuf {
+    if policy.exists() { std::path::absolute(&policy).unwrap_or(policy) } else { policy }
 }
