@@ -51,13 +51,13 @@ fn a_full_disk_while_extracting_is_told_and_leaves_nothing() {
 fn a_full_disk_at_start_is_told() {
     let case = case!(Userns, Root);
     let data = case.home().join("small");
-    let disk = SmallDisk::mount(&case, &data, "8m");
+    let disk = SmallDisk::mount(&case, &data, "64m");
     let archive = case.make_file("base.tar", rlrun_tests::template_archive());
     case.rlrun(["load", "-i", archive.to_str().unwrap()]).env("RLRUN_DATA_HOME", &data).run().ok();
     let filler = data.join("filler");
     assert!(
         Command::new("sh")
-            .args(["-c", "head -c 20m /dev/zero > \"$0\" 2>/dev/null; true"])
+            .args(["-c", "head -c 100m /dev/zero > \"$0\" 2>/dev/null; true"])
             .arg(&filler)
             .status()
             .unwrap()

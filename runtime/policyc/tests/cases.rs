@@ -35,12 +35,22 @@ fn built(name: &str) -> Option<PathBuf> {
     path
 }
 
+/// Cases of what the configuration that is made here cannot say: a cgroup's parent, the host's user namespace, limits
+/// whose controls the engine has decided.
+const NATIVE_ONLY: &[&str] = &[
+    "cis/fixtures/deny-5.25.json",
+    "cis/fixtures/deny-5.31.json",
+    "guardrails/fixtures/allow-egress-is-put-on.json",
+    "guardrails/fixtures/allow-memory.json",
+];
+
 fn run(name: &str) {
     let Some(component) = built(name) else { return };
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies").join(name).join("fixtures");
     let place = Place::new();
     let mut wrong = Vec::new();
-    for (index, case) in Case::load_dir(&dir).unwrap().into_iter().enumerate() {
+    let told = |case: &Case| !NATIVE_ONLY.iter().any(|name| case.path.ends_with(name));
+    for (index, case) in Case::load_dir(&dir).unwrap().into_iter().filter(told).enumerate() {
         // A directory each, so that settings lie beside the policy, and whatever it has to be granted is.
         let user_dir = place.path(&format!("config/{index}"));
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&user_dir).unwrap();
@@ -386,8 +396,8 @@ fn oci(container: &sdk::Container) -> oci_spec::runtime::Spec {
             "readonlyPaths": container.read_only_paths,
             "seccomp": seccomp,
             "resources": {
-                "pids": {"limit": container.limits.pids.unwrap_or(0)},
-                "memory": {"limit": container.limits.memory_bytes},
+                "pids": container.limits.pids.map(|limit| serde_json::json!({"limit": limit})),
+                "memory": container.limits.memory_bytes.map(|limit| serde_json::json!({"limit": limit})),
             },
         },
     });
