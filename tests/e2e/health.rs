@@ -36,6 +36,19 @@ fn a_container_becomes_healthy_and_unhealthy_and_healthy_again() {
 }
 
 #[test]
+fn a_script_can_wait_for_it() {
+    let case = case!(Userns).keeping_containers();
+    case.detached(&[&QUICK[..], &["--health-cmd", "test -f /tmp/well"]].concat(), ["probe", "wait"]);
+    let wait = |condition: &str| case.rlrun(["wait", "--condition", condition, "box"]);
+    wait("unhealthy").run().ok().prints("0");
+    // An hour between two looks: the supervisor tells.
+    let waiting = wait("healthy").args(["--interval", "60m"]).spawn();
+    case.run(["exec", "box", "touch", "/tmp/well"]).ok();
+    waiting.finish().ok().prints("0");
+    assert_eq!(health(&case)["Status"], "healthy");
+}
+
+#[test]
 fn a_check_is_confined_as_the_container_is_and_leaves_nothing() {
     let case = case!(Userns).keeping_containers();
     let show = "grep -E '^(CapEff|NoNewPrivs|Seccomp:)' /proc/self/status; ls -l /proc/self/fd";

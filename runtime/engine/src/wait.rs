@@ -2,6 +2,7 @@
 
 use crate::containers::{Container, Status};
 use crate::supervisor::{News, Supervisor};
+use rlrun_spec::health::Status as Health;
 use rlrun_spec::supervision::Request;
 use rlrun_spec::{Failure, Kind, Stage};
 use std::str::FromStr;
@@ -12,6 +13,8 @@ use std::time::Duration;
 pub enum Condition {
     /// A state.
     Is(Status),
+    /// What the health checks of a container that runs say.
+    Health(Health),
     /// It is not there any more, or on its way out.
     Removing,
 }
@@ -27,11 +30,13 @@ impl FromStr for Condition {
             "stopping" => Status::Stopping,
             "restarting" => Status::Restarting,
             "exited" | "stopped" => Status::Exited,
+            "healthy" => return Ok(Condition::Health(Health::Healthy)),
+            "unhealthy" => return Ok(Condition::Health(Health::Unhealthy)),
             "removing" | "removed" => return Ok(Condition::Removing),
             _ => {
                 return Err(Failure::new(Stage::Cli, Kind::Usage, "wait", "wait for the condition", word)
                     .why("no such condition")
-                    .hint("choose created, running, paused, stopping, restarting, exited, stopped or removing"));
+                    .hint("choose created, running, paused, stopping, restarting, exited, stopped, removing, healthy or unhealthy"));
             }
         }))
     }
@@ -80,6 +85,8 @@ fn fits(container: &Container, conditions: &[Condition]) -> bool {
     conditions.iter().any(|condition| match condition {
         Condition::Is(Status::Exited) => matches!(container.status, Status::Exited | Status::Dead),
         Condition::Is(status) => container.status == *status,
+        // What a container that has ended was like says nothing of now.
+        Condition::Health(health) => container.status.is_alive() && container.state.health == *health,
         Condition::Removing => container.status == Status::Dead,
     })
 }

@@ -135,7 +135,7 @@ pub(crate) struct RenameArgs {
 pub(crate) struct WaitArgs {
     #[command(flatten)]
     pub(crate) choice: ChoiceArgs,
-    /// What to wait for: stopped, running, paused, removing, ...; any of several
+    /// What to wait for: stopped, running, paused, healthy, ...; any of several
     #[arg(long, value_name = "STATE")]
     pub(crate) condition: Vec<String>,
     /// How often to look where nobody tells, in milliseconds or with a unit (1s)
