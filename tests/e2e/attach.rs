@@ -19,6 +19,22 @@ fn what_is_written_comes_and_what_is_typed_goes_and_the_exit_code_is_the_contain
 }
 
 #[test]
+fn to_start_one_that_runs_and_stay_with_it_is_to_attach() {
+    let case = case!(Userns).keeping_containers();
+    echoing(&case, &["-i"]);
+    let watching = case.rlrun(["start", "-a", "box"]).leaving_processes().spawn();
+    let mut typing = case.rlrun(["start", "-a", "-i", "box"]).spawn();
+    eventually("both see it", || {
+        std::io::Write::write_all(typing.stdin.as_mut().unwrap(), b"hello\n").unwrap();
+        typing.stdout_so_far().contains("<hello>") && watching.stdout_so_far().contains("<hello>")
+    });
+    typing.signal(Signal::SIGINT);
+    typing.wait_for("caught");
+    typing.finish().code(5);
+    watching.finish().code(5);
+}
+
+#[test]
 fn two_are_attached_at_once_and_one_that_is_killed_takes_nothing_with_it() {
     let case = case!(Userns).keeping_containers();
     echoing(&case, &["-i"]);

@@ -9,13 +9,14 @@ use crate::report;
 use crate::table::now;
 use crate::verbs::volume::sure;
 use clap::{ArgMatches, Args as _, Command};
+use rlrun_engine::attach::Attaching;
 use rlrun_engine::containers::{self, Container, Status};
 use rlrun_engine::images::{OwnVolumes, Workshop};
 use rlrun_engine::journal;
 use rlrun_engine::life::{self, Removal, Stopping};
 use rlrun_engine::place::Place;
 use rlrun_engine::record;
-use rlrun_engine::request::{self, life::stop_seconds, limits::signal_number};
+use rlrun_engine::request::{self, exec, life::stop_seconds, limits::signal_number};
 use rlrun_engine::start::{Attach, start as start_one};
 use rlrun_engine::trace::Marks;
 use rlrun_engine::wait::{Condition, wait as wait_for};
@@ -97,12 +98,20 @@ fn start_detached(place: &Place, chosen: &Chosen) -> Result<String, Failure> {
     Ok(format!("{}\n", chosen.word))
 }
 
-/// This process becomes the supervisor.
+/// This process becomes the supervisor; of a container that runs, one that is attached.
 fn attached(place: &Place, container: &Container, interactive: bool, marks: Marks) -> Outcome {
-    if container.status.is_alive() {
-        let name = &container.summary.name;
-        let failure = life::about("start", name).why(format!("it is {} already", container.status.word()));
-        return Err(failure.hint(format!("rlrun attach {name}")));
+    let name = &container.summary.name;
+    match container.status {
+        Status::Running => {
+            let detach_keys = exec::detach_keys(exec::DETACH_KEYS)?;
+            let attaching = Attaching { input: interactive, sig_proxy: true, detach_keys };
+            return Err(rlrun_engine::attach::attach(container, attaching));
+        }
+        Status::Paused | Status::Stopping => {
+            let failure = life::about("start", name).why(format!("it is {} already", container.status.word()));
+            return Err(failure.hint(format!("rlrun attach {name}")));
+        }
+        Status::Created | Status::Restarting | Status::Exited | Status::Dead => {}
     }
     if !interactive {
         let null = std::fs::File::open("/dev/null").map_err(|e| wrong("/dev/null", &e.to_string()))?;
