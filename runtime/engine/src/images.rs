@@ -77,7 +77,7 @@ impl Workshop {
     /// # Errors
     /// When it cannot be removed even inside the id map.
     fn sweep(&self) -> Result<(), Failure> {
-        record::sweep(&self.place, &mut |directory| self.jobs.remove(directory))
+        record::sweep(&self.place, record::Reach::All, &mut |directory| self.jobs.remove(directory))
     }
 
     fn work<'a>(&'a self, progress: Listener<'a>, approve: Approve<'a>) -> Work<'a> {

@@ -12,13 +12,16 @@ use serde_json::json;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the end of a killed container may take: its file systems are unmounted, with `--rm` removed.
 const TEAR_DOWN: Duration = Duration::from_secs(60);
 
 /// How long `rm -f` waits for the answer of a supervisor.
 const FORCE_AFTER: Duration = Duration::from_secs(10);
+
+/// Between two tries to have a container that another command has.
+const INTERVAL: Duration = Duration::from_millis(10);
 
 /// A failure because of what a container does.
 #[must_use]
@@ -204,8 +207,17 @@ pub fn remove(
     removal: Removal,
     clear: &mut dyn FnMut(&Path) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    if let Some(seconds) = removal.force {
-        force_end(container, seconds)?;
+    let end = Instant::now() + FORCE_AFTER;
+    loop {
+        if let Some(seconds) = removal.force {
+            force_end(container, seconds)?;
+        }
+        match record::remove(place, (&container.directory, &container.summary.name), removal.volumes, clear) {
+            // Another command has it, to start, to remove or to copy.
+            Err(failure) if removal.force.is_some() && failure.step == record::STEP_RUNNING && Instant::now() < end => {
+                std::thread::sleep(INTERVAL);
+            }
+            other => return other,
+        }
     }
-    record::remove(place, (&container.directory, &container.summary.name), removal.volumes, clear)
 }

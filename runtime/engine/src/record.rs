@@ -9,24 +9,21 @@
 
 pub mod file;
 pub mod lock;
+mod sweep;
 
 pub use file::{Details, Mounted, RECORD, Summary};
+pub use sweep::{Reach, sweep};
 
 use crate::place::Place;
 use rlrun_spec::{Failure, Kind, Stage};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 /// The file without which a container leaves nothing behind.
 pub(crate) const KEEP: &str = "keep";
-/// How many signs of life one command looks at: cleaning is spread over commands, never piled on one.
-const SWEEP_AT_MOST: usize = 32;
-/// A sign of life without a lock is a command between two system calls, unless it is as old as this.
-const UNBORN: Duration = Duration::from_secs(60);
 
 /// What remains of the container when it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,11 +74,13 @@ pub fn create(place: &Place, id: &str, name: &str, remains: Remains) -> Result<R
     let mut record =
         Record { directory: containers.join(id), name_link: names.join(name), live_link: live.join(id), lock: None };
     let target = Path::new("../containers").join(id);
+    let birth = lock::birth(&containers).map_err(|e| failed("data-dir", "lock", &containers, &e))?;
     symlink(&target, &record.live_link)
         .map_err(|e| failed("data-dir", "record the container in", &record.live_link, &e))?;
     let locked = DirBuilder::new().mode(0o700).create(&record.directory).and_then(|()| lock::create(&record.directory));
     record.lock =
         Some(locked.map_err(|e| failed("data-dir", "record the container in", &record.directory, &e))?.into());
+    drop(birth);
     for sub in ["merged", "upper", "work"] {
         let path = record.directory.join(sub);
         DirBuilder::new().mode(0o755).create(&path).map_err(|e| failed("data-dir", "make", &path, &e))?;
@@ -229,40 +228,14 @@ impl Drop for Record {
     }
 }
 
-/// Cleans up after containers whose supervisor was killed. `remove` removes what the caller's own id may not: the
-/// contents of a directory, inside the id map. Looks at a bounded number of running containers and at none that rest.
-pub fn sweep(place: &Place, remove: &mut dyn FnMut(&Path) -> Result<(), Failure>) -> Result<(), Failure> {
-    let live = place.data.join("live");
-    let Ok(entries) = fs::read_dir(&live) else { return Ok(()) };
-    for entry in entries.flatten().take(SWEEP_AT_MOST) {
-        let directory = place.data.join("containers").join(entry.file_name());
-        match orphaned(&directory, &entry.path()) {
-            None => {}
-            Some(Orphan::Resting(lock)) => {
-                crate::cgroup::remove(&directory)?;
-                drop_link(&entry.path())?;
-                drop(lock);
-            }
-            Some(Orphan::Garbage(lock)) => {
-                if directory.exists() {
-                    clear(&directory, remove)?;
-                }
-                drop_link(&entry.path())?;
-                drop(lock);
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Removes a container's directory, whoever owns what is in it.
 ///
 /// # Errors
 /// When `remove` fails.
 pub fn clear(directory: &Path, remove: &mut dyn FnMut(&Path) -> Result<(), Failure>) -> Result<(), Failure> {
     crate::cgroup::remove(directory)?;
-    if rlrun_sandbox::remove_contents(directory).is_err() {
-        remove(directory)?;
+    if rlrun_sandbox::remove_contents(directory).is_err() && directory.exists() {
+        remove(directory).or_else(|e| if directory.exists() { Err(e) } else { Ok(()) })?;
     }
     match fs::remove_dir(directory) {
         Ok(()) => Ok(()),
@@ -303,6 +276,8 @@ pub fn remove(
                 .hint(format!("end it first: rlrun stop {name}, or rlrun rm -f {name}")));
         }
         Err(_) if !directory.exists() => return Ok(()),
+        // The lock goes last: somebody's removal is at its end, or was killed there.
+        Err(e) if e.kind() == ErrorKind::NotFound => return sweep::finish(place, directory, remove),
         Err(e) => return Err(failed("remove-container", "lock", directory, &e)),
     };
     let summary = Summary::read(directory);
@@ -361,157 +336,5 @@ pub fn volumes_in_use(place: &Place) -> Vec<(String, String)> {
         .collect()
 }
 
-enum Orphan {
-    /// Killed, and to be kept. The lock, held by us now, keeps other commands away meanwhile: a start would make the
-    /// cgroups and the link anew.
-    Resting(File),
-    /// Killed, and to leave nothing.
-    Garbage(Option<File>),
-}
-
-/// None while somebody looks after it.
-fn orphaned(directory: &Path, link: &Path) -> Option<Orphan> {
-    let lock = match lock::take(directory) {
-        Ok(lock) => lock?,
-        Err(_) => {
-            let age = fs::symlink_metadata(link).ok()?.modified().ok()?;
-            let old = SystemTime::now().duration_since(age).is_ok_and(|age| age > UNBORN);
-            return old.then_some(Orphan::Garbage(None));
-        }
-    };
-    // Without a record it was killed while it was being made.
-    let stays = directory.join(KEEP).exists() && directory.join(RECORD).exists();
-    if stays { Some(Orphan::Resting(lock)) } else { Some(Orphan::Garbage(Some(lock))) }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn place() -> (tempfile::TempDir, Place) {
-        let dir = tempfile::tempdir().unwrap();
-        let data = dir.path().to_path_buf();
-        (dir, Place { data: data.clone(), cache: data.clone(), config: data })
-    }
-
-    fn nothing_foreign(_: &Path) -> Result<(), Failure> {
-        panic!("all files are ours")
-    }
-
-    fn is_empty(place: &Place) -> bool {
-        ["containers", "names", "live"].iter().all(|d| fs::read_dir(place.data.join(d)).unwrap().next().is_none())
-    }
-
-    #[test]
-    fn a_name_is_claimed_once_and_free_again() {
-        let (_dir, place) = place();
-        let first = create(&place, "aa", "web", Remains::Nothing).unwrap();
-        let error = create(&place, "bb", "web", Remains::Nothing).unwrap_err();
-        assert!(error.to_string().contains("in use by container aa"), "{error}");
-        assert!(first.directory.join("upper").is_dir(), "the loser takes back only its own");
-        drop(first);
-        assert!(is_empty(&place));
-        drop(create(&place, "cc", "web", Remains::Nothing).unwrap());
-    }
-
-    #[test]
-    fn a_living_container_is_not_swept() {
-        let (_dir, place) = place();
-        let record = create(&place, "aa", "web", Remains::Nothing).unwrap();
-        sweep(&place, &mut nothing_foreign).unwrap();
-        assert!(record.directory.is_dir());
-    }
-
-    #[test]
-    fn a_killed_container_leaves_nothing_or_its_record() {
-        let (_dir, place) = place();
-        let mut gone = create(&place, "aa", "gone", Remains::Nothing).unwrap();
-        let mut kept = create(&place, "bb", "kept", Remains::Record).unwrap();
-        kept.write(RECORD, &file::render(&file::tests::summary("bb", "kept", None), &()).unwrap()).unwrap();
-        drop((gone.hand_over().unwrap(), kept.hand_over().unwrap()));
-        sweep(&place, &mut nothing_foreign).unwrap();
-        assert!(!gone.directory.exists() && !gone.live_link.is_symlink());
-        assert!(kept.directory.is_dir() && !kept.live_link.is_symlink() && kept.name_link.exists());
-        // The name of what is gone dangles, and is free.
-        drop(create(&place, "cc", "gone", Remains::Nothing).unwrap());
-        assert!(create(&place, "dd", "kept", Remains::Nothing).is_err());
-    }
-
-    #[test]
-    fn nobody_starts_a_killed_container_while_it_is_swept() {
-        let (_dir, place) = place();
-        let mut kept = create(&place, "bb", "kept", Remains::Record).unwrap();
-        kept.write(RECORD, &file::render(&file::tests::summary("bb", "kept", None), &()).unwrap()).unwrap();
-        drop(kept.hand_over().unwrap());
-        let swept = orphaned(&kept.directory, &kept.live_link);
-        assert!(matches!(swept, Some(Orphan::Resting(_))));
-        assert!(Record::reopen(&place, &kept.directory, "kept").is_err());
-        drop(swept);
-        Record::reopen(&place, &kept.directory, "kept").unwrap().rest().unwrap();
-    }
-
-    #[test]
-    fn a_removal_that_was_killed_is_finished_by_the_next_command() {
-        let (_dir, place) = place();
-        let mut record = create(&place, "aa", "web", Remains::Record).unwrap();
-        record.write(RECORD, &file::render(&file::tests::summary("aa", "web", None), &()).unwrap()).unwrap();
-        drop(record.hand_over().unwrap());
-        condemn(&record.directory, &record.live_link).unwrap();
-        sweep(&place, &mut nothing_foreign).unwrap();
-        assert!(!record.directory.exists() && !record.live_link.is_symlink());
-    }
-
-    #[test]
-    fn a_name_that_a_killed_rename_left_is_free() {
-        let (_dir, place) = place();
-        let record = create(&place, "aa", "old", Remains::Record).unwrap();
-        record.write(RECORD, &file::render(&file::tests::summary("aa", "new", None), &()).unwrap()).unwrap();
-        claim(Path::new("../containers/aa"), &place.data.join("names/new"), "new").unwrap();
-        // While a rename is under way both names are its.
-        let change = lock::change(&record.directory, lock::Patience::Endless).unwrap();
-        assert!(create(&place, "bb", "old", Remains::Record).is_err());
-        drop(change);
-        drop(create(&place, "cc", "old", Remains::Record).unwrap());
-        assert!(create(&place, "dd", "new", Remains::Record).is_err());
-    }
-
-    #[test]
-    fn what_belongs_to_other_ids_is_removed_inside_the_id_map() {
-        let (_dir, place) = place();
-        let record = create(&place, "aa", "x", Remains::Nothing).unwrap();
-        let mut asked = 0;
-        // A directory that is no directory cannot be emptied by us, whoever runs the test.
-        let wrong = record.directory.join("lock");
-        let result = clear(&wrong, &mut |_| {
-            asked += 1;
-            Ok(())
-        });
-        assert!(result.is_err());
-        assert_eq!(asked, 1);
-    }
-
-    #[test]
-    fn an_image_is_in_use_while_a_container_of_it_has_a_record() {
-        let (_dir, place) = place();
-        assert_eq!(user_of_image(&place, "sha256:1"), None);
-        let record = create(&place, "aa", "web", Remains::Nothing).unwrap();
-        let summary = file::tests::summary("aa", "web", Some("sha256:1"));
-        record.write(RECORD, &file::render(&summary, &()).unwrap()).unwrap();
-        assert_eq!(user_of_image(&place, "sha256:1").as_deref(), Some("web"));
-        assert_eq!(user_of_image(&place, "sha256:2"), None);
-    }
-
-    #[test]
-    fn an_ended_container_is_removed_and_a_living_one_is_not() {
-        let (_dir, place) = place();
-        let mut record = create(&place, "aabb", "web", Remains::Record).unwrap();
-        record.write(RECORD, &file::render(&file::tests::summary("aabb", "web", None), &()).unwrap()).unwrap();
-        let living = remove(&place, (&record.directory, "web"), OwnVolumes::Keep, &mut nothing_foreign).unwrap_err();
-        assert!(living.to_string().contains("it is running"), "{living}");
-        drop(record.hand_over().unwrap());
-        remove(&place, (&record.directory, "web"), OwnVolumes::Keep, &mut nothing_foreign).unwrap();
-        // Once more, as when two commands do it.
-        remove(&place, (&record.directory, "web"), OwnVolumes::Keep, &mut nothing_foreign).unwrap();
-        assert!(is_empty(&place));
-    }
-}
+mod tests;

@@ -8,7 +8,7 @@ use crate::life;
 use crate::names;
 use crate::place::{Place, own_program};
 use crate::prepare::{Fetching, Prepared, prepare};
-use crate::record::{self, Mounted, RECORD, Record, Remains, Summary};
+use crate::record::{self, Mounted, RECORD, Reach, Record, Remains, Summary};
 use crate::request::{RunRequest, StorageDriver};
 use crate::trace::Marks;
 use oci_spec::runtime::Mount;
@@ -44,7 +44,7 @@ pub enum Started {
 /// # Errors
 /// With whatever stopped the start; nothing is left behind then.
 pub fn run(place: &Place, request: &RunRequest, progress: Listener<'_>, mut marks: Marks) -> Result<Started, Failure> {
-    sweep(place);
+    sweep(place, Reach::Some);
     place.has_room()?;
     let remains = if request.launching.remove { Remains::Nothing } else { Remains::Record };
     let supervisor = own_program("rlrun-supervisor")?;
@@ -81,7 +81,7 @@ pub fn create(
     progress: Listener<'_>,
     mut marks: Marks,
 ) -> Result<String, Failure> {
-    sweep(place);
+    sweep(place, Reach::Some);
     place.has_room()?;
     // Also with `--rm`, until it has run.
     let New { id, prepared, record, cidfile } = New::make(place, request, Remains::Record, progress, &mut marks)?;
@@ -171,9 +171,9 @@ fn now() -> u64 {
 }
 
 /// Clears what killed containers left. A container must not fail to start because another cannot be cleaned up.
-pub(crate) fn sweep(place: &Place) {
+pub fn sweep(place: &Place, reach: Reach) {
     let mut jobs = None;
-    let swept = record::sweep(place, &mut |directory| {
+    let swept = record::sweep(place, reach, &mut |directory| {
         let jobs = match &mut jobs {
             Some(jobs) => jobs,
             none => none.insert(default_jobs(place)?),

@@ -22,6 +22,13 @@ pub struct Running {
     pub pid: i32,
     /// Its mapper's number on the host.
     mapper: i32,
+    name: String,
+}
+
+fn ended(name: &str) -> Failure {
+    Failure::new(Stage::Cli, Kind::Runtime, "find-container", "enter the container", name)
+        .why("it has just ended")
+        .hint(format!("rlrun start {name}"))
 }
 
 fn failure(kind: Kind, container: &Container) -> Failure {
@@ -46,7 +53,7 @@ impl Running {
                 return Err(failure(Kind::Usage, container).why(why).hint(format!("rlrun start {name}")));
             }
         }
-        let gone = || failure(Kind::Runtime, container).why("it has just ended").hint(format!("rlrun start {name}"));
+        let gone = || ended(name);
         let pid = container.state.pid;
         let init = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()).ok_or_else(gone)?;
         // Numbers are used again: it is the container's pid 1 only if its grandparent is the container's supervisor.
@@ -56,7 +63,7 @@ impl Running {
         if !first || has_ended(&init) {
             return Err(gone());
         }
-        Ok(Running { init, pid, mapper })
+        Ok(Running { init, pid, mapper, name: name.clone() })
     }
 
     /// What the mapper was executed from: a mount of rlrun's own program that cannot be written.
@@ -65,16 +72,7 @@ impl Running {
     /// When it cannot be opened: the container has ended.
     pub fn program(&self) -> Result<OwnedFd, Failure> {
         let path = format!("/proc/{}/exe", self.mapper);
-        open(path.as_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| {
-            Failure::new(
-                Stage::Cli,
-                Kind::Runtime,
-                "find-container",
-                "open the program of the container's mapper",
-                path,
-            )
-            .errno(errno.raw_os_error())
-        })
+        open(path.as_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|_| ended(&self.name))
     }
 
     /// A text file of the container as it is now, for instance `etc/passwd`. Links lead nowhere but inside.

@@ -6,7 +6,7 @@ use crate::journal;
 use crate::place::{Place, own_program};
 use crate::prepare::{Fetching, prepare};
 use crate::record::file::write_aside;
-use crate::record::{Details, KEEP, RECORD, Record, failed, lock};
+use crate::record::{Details, KEEP, RECORD, Reach, Record, failed, lock};
 use crate::request::{Pull, RunRequest};
 use crate::run::{self, Started, sweep};
 use crate::trace::Marks;
@@ -28,7 +28,7 @@ pub enum Attach {
 /// # Errors
 /// With whatever stops the start; the container stays as it was.
 pub fn start(place: &Place, container: &Container, attach: Attach, mut marks: Marks) -> Result<Started, Failure> {
-    sweep(place);
+    sweep(place, Reach::Some);
     place.has_room()?;
     let directory = &container.directory;
     // Held until the record is written anew, so that no other command changes it meanwhile; and looked at again with it.

@@ -233,13 +233,14 @@ pub(crate) fn exit_code(status: WaitStatus) -> u8 {
 }
 
 /// Unmounts the root file system and, with `--rm` or when nothing ever ran, removes what belongs to subordinate ids.
+/// The lock stays: the supervisor holds it, and a container without one would be taken for garbage.
 fn clean_up(launch: &Launch, started: bool) -> Result<(), Failure> {
     if !matches!(launch.facts.rootfs, Rootfs::Directory { .. }) {
         rootfs::take_down(launch)?;
     }
     let facts = &launch.facts;
     if if started { facts.remove } else { facts.remove || facts.remove_unstarted } {
-        tree::remove_contents(&launch.facts.container_dir)?;
+        tree::remove_contents_but_lock(&launch.facts.container_dir)?;
     }
     Ok(())
 }

@@ -8,25 +8,41 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+/// Goes last: a container's directory without it is one whose removal has come to that point.
+const LAST: &CStr = c"lock";
+
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Removes everything below `path`, and leaves `path` itself.
+/// Removes everything below `path`, its `lock` last, and leaves `path` itself.
 ///
 /// # Errors
 /// The first removal that failed.
 pub fn remove_contents(path: &Path) -> Result<(), Failure> {
+    remove_contents_but_lock(path)?;
+    match unlinkat(CWD, path.join("lock"), AtFlags::empty()) {
+        Err(Errno::NOENT) => Ok(()),
+        other => other.at("remove", "remove what is left of the container in", path.display().to_string()),
+    }
+}
+
+/// The same, for whoever is not the one that holds the lock.
+///
+/// # Errors
+/// The first removal that failed.
+pub(crate) fn remove_contents_but_lock(path: &Path) -> Result<(), Failure> {
     let object = path.display().to_string();
     let directory =
         openat(CWD, path, DIRECTORY, Mode::empty()).at("remove", "remove what is left of the container in", &object)?;
-    empty(&directory).at("remove", "remove what is left of the container in", &object)
+    empty(&directory, Some(LAST)).at("remove", "remove what is left of the container in", &object)
 }
 
-/// Depth first with an explicit stack, because the depth is the payload's choice.
-pub(crate) fn empty(root: &OwnedFd) -> Result<(), Errno> {
+/// Depth first with an explicit stack, because the depth is the payload's choice. A file called `spared` in the root stays.
+pub(crate) fn empty(root: &OwnedFd, spared: Option<&CStr>) -> Result<(), Errno> {
     let mut stack: Vec<(OwnedFd, Option<std::ffi::CString>)> =
         vec![(root.try_clone().map_err(|_| Errno::MFILE)?, None)];
     while let Some((directory, _)) = stack.last() {
-        match remove_files(directory.as_fd())? {
+        let spared = spared.filter(|_| stack.len() == 1);
+        match remove_files(directory.as_fd(), spared)? {
             Some((child, name)) => stack.push((child, Some(name))),
             None => {
                 let Some((_, Some(name))) = stack.pop() else { return Ok(()) };
@@ -40,11 +56,14 @@ pub(crate) fn empty(root: &OwnedFd) -> Result<(), Errno> {
 }
 
 /// Removes the files of a directory and its empty subdirectories; returns the first subdirectory that is not empty.
-fn remove_files(directory: BorrowedFd<'_>) -> Result<Option<(OwnedFd, std::ffi::CString)>, Errno> {
+fn remove_files(
+    directory: BorrowedFd<'_>,
+    spared: Option<&CStr>,
+) -> Result<Option<(OwnedFd, std::ffi::CString)>, Errno> {
     for entry in Dir::read_from(directory)? {
         let entry = entry?;
         let name = entry.file_name();
-        if name == c"." || name == c".." {
+        if name == c"." || name == c".." || (Some(name) == spared && entry.file_type() != FileType::Directory) {
             continue;
         }
         if entry.file_type() != FileType::Directory && remove_file(directory, name)? {
@@ -97,6 +116,10 @@ mod tests {
             fs::File::create(path.join("f")).unwrap();
             symlink(outside.path(), path.join("link")).unwrap();
         }
+        fs::File::create(root.path().join("lock")).unwrap();
+        remove_contents_but_lock(root.path()).unwrap();
+        let left: Vec<_> = fs::read_dir(root.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, ["lock"]);
         remove_contents(root.path()).unwrap();
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
         assert!(outside.path().join("keep").exists());

@@ -66,7 +66,7 @@ fn first_use(volume: &OwnedFd, image: Option<&OwnedFd>, object: &str) -> Result<
 }
 
 fn forget_stage(volume: &OwnedFd) -> Result<(), Errno> {
-    tree::empty(&openat(volume, STAGE, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?)?;
+    tree::empty(&openat(volume, STAGE, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?, None)?;
     unlinkat(volume, STAGE, AtFlags::REMOVEDIR)
 }
 

@@ -74,6 +74,8 @@ impl Reach {
             _lock: None,
         };
         if view == View::Changes {
+            // A removal at the same time would leave half of the changes.
+            reach._lock = (!container.status.is_alive()).then(|| taken(container)).transpose()?;
             return Ok(reach);
         }
         if container.status.is_alive() {

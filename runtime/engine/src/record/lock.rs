@@ -65,6 +65,22 @@ pub(crate) fn change(directory: &Path, patience: Patience) -> io::Result<Option<
     }
 }
 
+/// Held by a command from a container's first trace until the container is locked; `containers` is the directory of all.
+/// Births do not exclude each other, [`nobody_is_born`] excludes them all.
+pub(super) fn birth(containers: &Path) -> io::Result<File> {
+    let file = File::open(containers)?;
+    flock(&file, FlockOperation::LockShared)?;
+    Ok(file)
+}
+
+/// While this is held, a container without a lock is one whose removal, or making, was killed. None when a container is
+/// being made.
+pub(super) fn nobody_is_born(containers: &Path) -> Option<File> {
+    let file = File::open(containers).ok()?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
+    Some(file)
+}
+
 /// Whether somebody looks after the container; a container without a lock has nobody.
 #[must_use]
 pub fn is_held(directory: &Path) -> bool {

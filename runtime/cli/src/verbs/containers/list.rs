@@ -7,6 +7,8 @@ use crate::table::{ago, timestamp};
 use rlrun_engine::containers::{self, Container, Status};
 use rlrun_engine::life;
 use rlrun_engine::place::Place;
+use rlrun_engine::record::Reach;
+use rlrun_engine::run::sweep;
 use rlrun_spec::Failure;
 use rlrun_spec::health::Status as Health;
 use rlrun_spec::life::Restart;
@@ -37,6 +39,7 @@ const BILLION: u64 = 1_000_000_000;
 
 pub(super) fn list(place: &Place, args: &PsArgs, now: u64) -> Result<String, Failure> {
     let filters = Filters::parse(&args.filter, FILTERS)?;
+    sweep(place, Reach::All);
     let mut all = chosen(place, containers::list(place)?, &filters, now)?;
     let newest = if args.latest { Some(1) } else { args.last };
     match newest {
