@@ -3,6 +3,7 @@
 
 use crate::config::limits;
 use crate::containers::{self, Status};
+use crate::host::filesystem::FileSystem;
 use crate::host::probe;
 use crate::images;
 use crate::place::Place;
@@ -22,6 +23,7 @@ pub fn info(place: &Place) -> Result<Value, Failure> {
     let containers = containers::list(place)?;
     let count = |status: Status| containers.iter().filter(|c| c.status == status).count();
     let (running, paused) = (count(Status::Running), count(Status::Paused));
+    let file_system = FileSystem::of(&place.data);
     let driver = storage::choose(None, &host, &UserNamespace::Default)?.driver.to_string();
     Ok(json!({
         "host": about_host(&host),
@@ -36,6 +38,7 @@ pub fn info(place: &Place) -> Result<Value, Failure> {
             },
             "graphDriverName": driver,
             "graphRoot": place.data,
+            "graphStatus": {"Backing Filesystem": file_system.name, "Remark": file_system.remark().unwrap_or_default()},
             "imageStore": {"number": images::list(place, None)?.len()},
             "volumePath": place.data.join(crate::volumes::DIRECTORY),
         },

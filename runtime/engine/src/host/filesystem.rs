@@ -76,6 +76,44 @@ impl FileSystem {
         })
     }
 
+    /// What does not work in a store there, in one sentence; None where everything does.
+    #[must_use]
+    pub fn remark(self) -> Option<&'static str> {
+        match self.place {
+            Place::Remote => Some(
+                "a file server gives no file to a subordinate id, so that images cannot be unpacked there, and its locks \
+                 and extended attributes may not hold",
+            ),
+            // The program behind it is a user's, and may give nothing away.
+            Place::NoUpper if self.name == "fuse" => Some(
+                "a FUSE file system may give no file to a subordinate id, and the kernel's overlay cannot write to it: \
+                 images may not unpack there, and containers start slower",
+            ),
+            Place::NoUpper => Some("the kernel's overlay cannot write to it: fuse-overlayfs or a copy takes its place"),
+            Place::Memory => Some("images are gone at the next start of the machine"),
+            Place::Local | Place::Unknown => None,
+        }
+    }
+
+    /// Whether what the system refuses there may be the file system's doing.
+    #[must_use]
+    pub fn is_to_blame(self, errno: i32) -> bool {
+        use rustix::io::Errno;
+        let refusals = [
+            Errno::PERM,
+            Errno::ACCESS,
+            Errno::INVAL,
+            Errno::OPNOTSUPP,
+            Errno::NOSYS,
+            Errno::NOLCK,
+            Errno::STALE,
+            Errno::REMOTEIO,
+            Errno::XDEV,
+            Errno::OVERFLOW,
+        ];
+        matches!(self.place, Place::Remote | Place::NoUpper) && refusals.iter().any(|e| e.raw_os_error() == errno)
+    }
+
     /// Whether the kernel's overlay can have its upper layer here. Needs Linux 5.11 in a user namespace, and on
     /// tmpfs the user.* attributes of 6.6.
     #[must_use]
@@ -109,5 +147,14 @@ mod tests {
         // A 32-bit kernel shows the magic of cifs as a negative number.
         assert_eq!(FileSystem::from_magic(-0x00AC_B2BE_i64).name, "cifs");
         assert!(!FileSystem::from_magic(0x6969).can_be_upper((6, 18)));
+    }
+
+    #[test]
+    fn a_file_server_is_blamed_for_what_it_refuses() {
+        let nfs = FileSystem::from_magic(0x6969);
+        let (perm, noent) = (rustix::io::Errno::PERM.raw_os_error(), rustix::io::Errno::NOENT.raw_os_error());
+        assert!(nfs.is_to_blame(perm) && !nfs.is_to_blame(noent) && nfs.remark().is_some());
+        let ext4 = FileSystem::from_magic(0xEF53);
+        assert!(!ext4.is_to_blame(perm) && ext4.remark().is_none());
     }
 }

@@ -17,14 +17,10 @@ fn store(survey: &Survey) -> Check {
         return Check::fail("store", format!("{shown}: cannot be written"), "images and containers have no place")
             .fix(elsewhere);
     }
-    match survey.store_fs.place {
-        Place::Remote => {
-            Check::fail("store", shown, "a file server gives no file to a subordinate id, so images cannot be unpacked")
-                .fix(elsewhere)
-        }
-        Place::NoUpper => Check::warn("store", shown, "it cannot be written through an overlay").fix(elsewhere),
-        Place::Memory => Check::warn("store", shown, "images are gone at the next start of the machine").fix(elsewhere),
-        Place::Local | Place::Unknown => Check::ok("store", shown),
+    match (survey.store_fs.remark(), survey.store_fs.place) {
+        (None, _) => Check::ok("store", shown),
+        (Some(remark), Place::Remote) => Check::fail("store", shown, remark).fix(elsewhere),
+        (Some(remark), _) => Check::warn("store", shown, remark).fix(elsewhere),
     }
 }
 
