@@ -23,6 +23,8 @@ run   setpriv                     util-linux
 test  docker-registry             docker-registry
 test  openssl                     openssl
 test  zstd                        zstd
+test  gpg                         gpg
+test  gpgv                        gpgv
 test  skopeo                      skopeo
 test  umoci                       umoci
 test  podman                      podman

@@ -49,6 +49,32 @@ pub mod oci {
     }
 }
 
+/// Where the image is from that a request is about. On the host what [`set`](provenance::set) was told.
+pub mod provenance {
+    pub use crate::bindings::capabilities::rlrun::policy0_2_0::provenance::Origin;
+
+    /// Who has signed it, whether it is named by its digest, what is said about it; in `on-image` and the hooks about a
+    /// container. Absent for a foreign root file system.
+    #[must_use]
+    pub fn image() -> Option<Origin> {
+        #[cfg(target_arch = "wasm32")]
+        return crate::bindings::capabilities::rlrun::policy0_2_0::provenance::image();
+        #[cfg(not(target_arch = "wasm32"))]
+        ORIGIN.with_borrow(Clone::clone)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    thread_local! {
+        static ORIGIN: std::cell::RefCell<Option<Origin>> = const { std::cell::RefCell::new(None) };
+    }
+
+    /// For tests: the answer from here on, in this thread.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn set(origin: Option<Origin>) {
+        ORIGIN.set(origin);
+    }
+}
+
 /// The time. Using it makes the policy one that somebody has to grant the clock to.
 pub mod clock {
     /// Milliseconds since 1970, the same for a whole command. On the host what [`set`] was told.

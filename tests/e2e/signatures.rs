@@ -62,7 +62,7 @@ pub(crate) fn sign(case: &Case, registry: &Registry, repository: &str, manifest:
     registry.add_manifest(repository, &tag, signed.as_bytes(), &[config, payload.as_bytes()]);
 }
 
-fn accept_only(case: &Case, requirement: &serde_json::Value) {
+pub(crate) fn accept_only(case: &Case, requirement: &serde_json::Value) {
     case.user().private_directory(&case.home().join(".config"));
     let directory = case.user().private_directory(&case.home().join(".config/containers"));
     let path = directory.join("policy.json");
@@ -89,7 +89,8 @@ fn what_policy_json_rejects_never_comes_in() {
     let before = layers(&case);
     for (requirement, why) in [
         (json!({"type": "reject"}), "rejects"),
-        (json!({"type": "signedBy", "keyType": "GPGKeys", "keyPath": "/k"}), "GPG"),
+        (json!({"type": "signedBy", "keyType": "GPGKeys", "keyPath": "/no/such/key"}), "/no/such/key"),
+        (json!({"type": "signedBy", "keyType": "X509Certificates", "keyPath": "/k"}), "GPGKeys"),
         (json!({"type": "sigstoreSigned", "keyPath": "/no/such/key"}), "/no/such/key"),
         (json!({"type": "sigstoreSigned", "fulcio": {}}), "certificates"),
         (json!({"type": "somethingNew"}), "policy.json"),

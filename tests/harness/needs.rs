@@ -28,6 +28,8 @@ pub enum Need {
     Openssl,
     /// skopeo(1) and umoci(1), as independent writers of images.
     Skopeo,
+    /// gpg(1) and gpgv(1).
+    Gpg,
     /// podman(1), as another reader and writer of images.
     Podman,
     /// A cgroup of the ordinary user's, delegated or writable; `all` does not mean it, only its name.
@@ -48,6 +50,7 @@ impl Need {
             Need::Registry => "registry",
             Need::Openssl => "openssl",
             Need::Skopeo => "skopeo",
+            Need::Gpg => "gpg",
             Need::Podman => "podman",
             Need::Cgroup => "cgroup",
             Need::WasmC => "wasm-c",
@@ -65,6 +68,7 @@ impl Need {
             Need::Registry => on_path("docker-registry"),
             Need::Openssl => on_path("openssl"),
             Need::Skopeo => on_path("skopeo") && on_path("umoci"),
+            Need::Gpg => on_path("gpg") && on_path("gpgv"),
             Need::Podman => on_path("podman"),
             Need::Cgroup => as_user("sh", &["-c", HAS_CGROUP]),
             Need::WasmC => on_path("clang") && on_path("wasm-ld") && Path::new("/usr/include/wasm32-wasi").exists(),
@@ -73,7 +77,7 @@ impl Need {
 
     fn met(self) -> bool {
         // Each need is probed at most once in a process.
-        static ANSWERS: [OnceLock<bool>; 12] = [const { OnceLock::new() }; 12];
+        static ANSWERS: [OnceLock<bool>; 13] = [const { OnceLock::new() }; 13];
         *ANSWERS[self as usize].get_or_init(|| self.probe())
     }
 

@@ -2,7 +2,7 @@
 
 use rlrun_policy::{
     Caller, Container, Create, Diagnostic, Image, ImageInfo, ImageRef, Policy, Pull, Restriction, Severity, Verdict,
-    finding, pattern, policy, settings,
+    finding, pattern, policy, provenance, settings,
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -24,6 +24,10 @@ pub struct Settings {
     pub allow_insecure: bool,
     /// Containers without an image: `--rootfs`, foreign bundles.
     pub allow_rootfs: bool,
+    /// A signature of the image was verified when it came in, as policy.json demanded.
+    pub require_signature: bool,
+    /// Something tells what is in the image (SPDX, CycloneDX).
+    pub require_sbom: bool,
     /// Reference and the one digest it may have.
     pub digests: BTreeMap<String, String>,
 }
@@ -36,6 +40,8 @@ impl Default for Settings {
             require_digest: false,
             allow_insecure: false,
             allow_rootfs: true,
+            require_signature: false,
+            require_sbom: false,
             digests: BTreeMap::new(),
         }
     }
@@ -85,7 +91,8 @@ impl Create for ImageSource {
                 finding("IMG004", Severity::High, "the root file system comes from no image").at("/image"),
             );
         };
-        let found = judge(settings, image);
+        let mut found = judge(settings, image);
+        found.extend(unfounded(settings, image));
         if !found.is_empty() {
             return Verdict::judged(found);
         }
@@ -113,6 +120,32 @@ fn judge(settings: &Settings, image: &ImageRef) -> Vec<Diagnostic> {
             finding("IMG002", Severity::Medium, format!("{} can change: its digest is not named", image.reference))
                 .at("/image/reference")
                 .help(format!("say {}@{digest}", untagged(&image.reference)))
+                .into(),
+        );
+    }
+    found
+}
+
+/// What is missing of where the image is from.
+fn unfounded(settings: &Settings, image: &ImageRef) -> Vec<Diagnostic> {
+    if !settings.require_signature && !settings.require_sbom {
+        return Vec::new();
+    }
+    let origin = provenance::image();
+    let mut found = Vec::new();
+    if settings.require_signature && !origin.as_ref().is_some_and(|o| o.signatures.iter().any(|s| s.verified)) {
+        found.push(
+            finding("IMG007", Severity::High, format!("no signature of {} was verified", image.reference))
+                .at("/image")
+                .help("demand one in policy.json (containers-policy.json(5)), and pull the image again")
+                .into(),
+        );
+    }
+    if settings.require_sbom && !origin.as_ref().is_some_and(|o| o.sbom) {
+        found.push(
+            finding("IMG008", Severity::Medium, format!("nothing tells what is in {}", image.reference))
+                .at("/image")
+                .help("attach an SBOM to it (buildx --sbom, cosign attach sbom), and pull the image again")
                 .into(),
         );
     }
@@ -170,10 +203,24 @@ fn untagged(reference: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rlrun_policy::provenance::Origin;
 
     #[test]
     fn fixtures() {
         rlrun_policy::fixtures::check::<ImageSource>(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures"));
+    }
+
+    #[test]
+    fn where_an_image_is_from_has_to_be_known() {
+        let settings = Settings { require_signature: true, require_sbom: true, ..Settings::default() };
+        let image = ImageRef { reference: "a.io/b:1".into(), digest: String::new(), platform: String::new() };
+        assert_eq!(unfounded(&settings, &image).len(), 2);
+        let nothing =
+            Origin { pinned: false, signatures: Vec::new(), looked: true, attestations: Vec::new(), sbom: true };
+        provenance::set(Some(nothing));
+        let found = unfounded(&settings, &image);
+        assert_eq!(found.iter().map(|d| d.code.as_str()).collect::<Vec<_>>(), ["IMG007"]);
+        assert!(unfounded(&Settings::default(), &image).is_empty());
     }
 
     #[test]

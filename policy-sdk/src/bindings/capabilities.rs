@@ -1107,11 +1107,13 @@ pub mod rlrun {
                         .finish()
                 }
             }
-            /// A statement about an image that came with its index. Nobody has verified it.
+            /// A statement about an image: an SBOM, a provenance. Nobody has verified it.
             #[derive(Clone)]
             #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
             pub struct Attestation {
                 pub digest: _rt::String,
+                /// "application/spdx+json"; of an in-toto statement with what it is about:
+                /// "application/vnd.in-toto+json; predicate=https://slsa.dev/provenance/v1"
                 pub media_type: _rt::String,
             }
             impl ::core::fmt::Debug for Attestation {
@@ -1152,6 +1154,272 @@ pub mod rlrun {
                         .field("history", &self.history)
                         .field("attestations", &self.attestations)
                         .finish()
+                }
+            }
+        }
+        /// Where the image that a request is about is from: what was found out when it came in.
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod provenance {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            use super::super::super::_rt;
+            pub type Signature = super::super::super::rlrun::policy0_1_0::types::Signature;
+            pub type Attestation = super::super::super::rlrun::policy0_2_0::facts::Attestation;
+            #[derive(Clone)]
+            #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+            pub struct Origin {
+                /// The request names the image by its digest.
+                pub pinned: bool,
+                /// Signatures that were verified because policy.json demanded them.
+                pub signatures: _rt::Vec<Signature>,
+                /// False: nobody has asked what is said about it, or the registry did not tell, as with images of archives.
+                pub looked: bool,
+                pub attestations: _rt::Vec<Attestation>,
+                /// One of them is a list of what is in the image.
+                pub sbom: bool,
+            }
+            impl ::core::fmt::Debug for Origin {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Origin")
+                        .field("pinned", &self.pinned)
+                        .field("signatures", &self.signatures)
+                        .field("looked", &self.looked)
+                        .field("attestations", &self.attestations)
+                        .field("sbom", &self.sbom)
+                        .finish()
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// In `on-image` and the hooks about a container; absent in others, and for a foreign root file system.
+            #[allow(async_fn_in_trait)]
+            pub fn image() -> ::core::option::Option<Origin> {
+                unsafe {
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 8 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 8
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "rlrun:policy/provenance@0.2.0")]
+                    unsafe extern "C" {
+                        #[link_name = "image"]
+                        fn wit_import1(_: *mut u8);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(_: *mut u8) {
+                        unreachable!()
+                    }
+                    wit_import1(ptr0);
+                    let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+                    let result34 = match l2 {
+                        0 => None,
+                        1 => {
+                            let e = {
+                                let l3 = i32::from(
+                                    *ptr0.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
+                                );
+                                let l4 = *ptr0
+                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l5 = *ptr0
+                                    .add(3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base22 = l4;
+                                let len22 = l5;
+                                let mut result22 = _rt::Vec::with_capacity(len22);
+                                for i in 0..len22 {
+                                    let base = base22
+                                        .add(i * (12 * ::core::mem::size_of::<*const u8>()));
+                                    let e22 = {
+                                        let l6 = *base.add(0).cast::<*mut u8>();
+                                        let l7 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len8 = l7;
+                                        let bytes8 = _rt::Vec::from_raw_parts(
+                                            l6.cast(),
+                                            len8,
+                                            len8,
+                                        );
+                                        let l9 = i32::from(
+                                            *base
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>(),
+                                        );
+                                        let l10 = i32::from(
+                                            *base
+                                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>(),
+                                        );
+                                        let l14 = i32::from(
+                                            *base
+                                                .add(6 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>(),
+                                        );
+                                        let l18 = i32::from(
+                                            *base
+                                                .add(9 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>(),
+                                        );
+                                        super::super::super::rlrun::policy0_1_0::types::Signature {
+                                            scheme: _rt::string_lift(bytes8),
+                                            verified: _rt::bool_lift(l9 as u8),
+                                            identity: match l10 {
+                                                0 => None,
+                                                1 => {
+                                                    let e = {
+                                                        let l11 = *base
+                                                            .add(4 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<*mut u8>();
+                                                        let l12 = *base
+                                                            .add(5 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len13 = l12;
+                                                        let bytes13 = _rt::Vec::from_raw_parts(
+                                                            l11.cast(),
+                                                            len13,
+                                                            len13,
+                                                        );
+                                                        _rt::string_lift(bytes13)
+                                                    };
+                                                    Some(e)
+                                                }
+                                                _ => _rt::invalid_enum_discriminant(),
+                                            },
+                                            issuer: match l14 {
+                                                0 => None,
+                                                1 => {
+                                                    let e = {
+                                                        let l15 = *base
+                                                            .add(7 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<*mut u8>();
+                                                        let l16 = *base
+                                                            .add(8 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len17 = l16;
+                                                        let bytes17 = _rt::Vec::from_raw_parts(
+                                                            l15.cast(),
+                                                            len17,
+                                                            len17,
+                                                        );
+                                                        _rt::string_lift(bytes17)
+                                                    };
+                                                    Some(e)
+                                                }
+                                                _ => _rt::invalid_enum_discriminant(),
+                                            },
+                                            key_id: match l18 {
+                                                0 => None,
+                                                1 => {
+                                                    let e = {
+                                                        let l19 = *base
+                                                            .add(10 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<*mut u8>();
+                                                        let l20 = *base
+                                                            .add(11 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len21 = l20;
+                                                        let bytes21 = _rt::Vec::from_raw_parts(
+                                                            l19.cast(),
+                                                            len21,
+                                                            len21,
+                                                        );
+                                                        _rt::string_lift(bytes21)
+                                                    };
+                                                    Some(e)
+                                                }
+                                                _ => _rt::invalid_enum_discriminant(),
+                                            },
+                                        }
+                                    };
+                                    result22.push(e22);
+                                }
+                                _rt::cabi_dealloc(
+                                    base22,
+                                    len22 * (12 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                let l23 = i32::from(
+                                    *ptr0
+                                        .add(4 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l24 = *ptr0
+                                    .add(5 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l25 = *ptr0
+                                    .add(6 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base32 = l24;
+                                let len32 = l25;
+                                let mut result32 = _rt::Vec::with_capacity(len32);
+                                for i in 0..len32 {
+                                    let base = base32
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e32 = {
+                                        let l26 = *base.add(0).cast::<*mut u8>();
+                                        let l27 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len28 = l27;
+                                        let bytes28 = _rt::Vec::from_raw_parts(
+                                            l26.cast(),
+                                            len28,
+                                            len28,
+                                        );
+                                        let l29 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l30 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len31 = l30;
+                                        let bytes31 = _rt::Vec::from_raw_parts(
+                                            l29.cast(),
+                                            len31,
+                                            len31,
+                                        );
+                                        super::super::super::rlrun::policy0_2_0::facts::Attestation {
+                                            digest: _rt::string_lift(bytes28),
+                                            media_type: _rt::string_lift(bytes31),
+                                        }
+                                    };
+                                    result32.push(e32);
+                                }
+                                _rt::cabi_dealloc(
+                                    base32,
+                                    len32 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                let l33 = i32::from(
+                                    *ptr0
+                                        .add(7 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                Origin {
+                                    pinned: _rt::bool_lift(l3 as u8),
+                                    signatures: result22,
+                                    looked: _rt::bool_lift(l23 as u8),
+                                    attestations: result32,
+                                    sbom: _rt::bool_lift(l33 as u8),
+                                }
+                            };
+                            Some(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result34
                 }
             }
         }
@@ -1243,6 +1511,17 @@ mod _rt {
             alloc::dealloc(ptr, layout);
         }
     }
+    pub unsafe fn bool_lift(val: u8) -> bool {
+        if cfg!(debug_assertions) {
+            match val {
+                0 => false,
+                1 => true,
+                _ => panic!("invalid bool discriminant"),
+            }
+        } else {
+            val != 0
+        }
+    }
     extern crate alloc as alloc_crate;
     pub use alloc_crate::alloc;
 }
@@ -1253,9 +1532,9 @@ mod _rt {
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 3064] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xd5\x16\x01A\x02\x01\
-A\x14\x01B7\x01m\x05\x04info\x03low\x06medium\x04high\x08critical\x04\0\x08sever\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 3260] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x99\x18\x01A\x02\x01\
+A\x18\x01B7\x01m\x05\x04info\x03low\x06medium\x04high\x08critical\x04\0\x08sever\
 ity\x03\0\0\x01ks\x01r\x05\x04codes\x08severity\x01\x07messages\x04path\x02\x04h\
 elp\x02\x04\0\x0adiagnostic\x03\0\x03\x01r\x02\x04names\x05values\x04\0\x04pair\x03\
 \0\x05\x01r\x03\x09references\x06digests\x08platforms\x04\0\x09image-ref\x03\0\x07\
@@ -1307,17 +1586,21 @@ gests\x0amedia-types\x0asize-bytesw\x04\0\x05layer\x03\0\x0e\x01r\x04\x0acreated
 \x01r\x02\x06digests\x0amedia-types\x04\0\x0battestation\x03\0\x12\x01p\x0f\x01p\
 \x11\x01p\x13\x01r\x07\x08manifests\x06configs\x0amedia-types\x0bannotations\x02\
 \x06layers\x14\x07history\x15\x0cattestations\x16\x04\0\x0bimage-facts\x03\0\x17\
-\x03\0\x18rlrun:policy/facts@0.2.0\x05\x06\x02\x03\0\0\x08decision\x02\x03\0\0\x0a\
-diagnostic\x01B\x0a\x02\x03\x02\x01\x07\x04\0\x08decision\x03\0\0\x02\x03\x02\x01\
-\x08\x04\0\x0adiagnostic\x03\0\x02\x02\x03\x02\x01\x05\x04\0\x04pair\x03\0\x04\x01\
-p\x03\x01p\x05\x01r\x03\x08decision\x01\x0bdiagnostics\x06\x05audit\x07\x04\0\x09\
-judgement\x03\0\x08\x03\0\x1arlrun:policy/answers@0.2.0\x05\x09\x02\x03\0\0\x09i\
-mage-ref\x01B\x05\x02\x03\x02\x01\x0a\x04\0\x09image-ref\x03\0\0\x01k\x01\x01r\x03\
-\x02ids\x04names\x05image\x02\x04\0\x07subject\x03\0\x03\x03\0\x1arlrun:policy/s\
-ubject@0.2.0\x05\x0b\x04\0?rlrun:policy/capabilities-with-all-of-its-exports-rem\
-oved@0.2.0\x04\0\x0b2\x01\0,capabilities-with-all-of-its-exports-removed\x03\0\0\
-\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.258.3\x10wit-bind\
-gen-rust\x060.61.1";
+\x03\0\x18rlrun:policy/facts@0.2.0\x05\x06\x02\x03\0\0\x09signature\x02\x03\0\x05\
+\x0battestation\x01B\x0b\x02\x03\x02\x01\x07\x04\0\x09signature\x03\0\0\x02\x03\x02\
+\x01\x08\x04\0\x0battestation\x03\0\x02\x01p\x01\x01p\x03\x01r\x05\x06pinned\x7f\
+\x0asignatures\x04\x06looked\x7f\x0cattestations\x05\x04sbom\x7f\x04\0\x06origin\
+\x03\0\x06\x01k\x07\x01@\0\0\x08\x04\0\x05image\x01\x09\x03\0\x1drlrun:policy/pr\
+ovenance@0.2.0\x05\x09\x02\x03\0\0\x08decision\x02\x03\0\0\x0adiagnostic\x01B\x0a\
+\x02\x03\x02\x01\x0a\x04\0\x08decision\x03\0\0\x02\x03\x02\x01\x0b\x04\0\x0adiag\
+nostic\x03\0\x02\x02\x03\x02\x01\x05\x04\0\x04pair\x03\0\x04\x01p\x03\x01p\x05\x01\
+r\x03\x08decision\x01\x0bdiagnostics\x06\x05audit\x07\x04\0\x09judgement\x03\0\x08\
+\x03\0\x1arlrun:policy/answers@0.2.0\x05\x0c\x02\x03\0\0\x09image-ref\x01B\x05\x02\
+\x03\x02\x01\x0d\x04\0\x09image-ref\x03\0\0\x01k\x01\x01r\x03\x02ids\x04names\x05\
+image\x02\x04\0\x07subject\x03\0\x03\x03\0\x1arlrun:policy/subject@0.2.0\x05\x0e\
+\x04\0?rlrun:policy/capabilities-with-all-of-its-exports-removed@0.2.0\x04\0\x0b\
+2\x01\0,capabilities-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\
+\x0cprocessed-by\x02\x0dwit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

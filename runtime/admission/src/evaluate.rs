@@ -2,10 +2,11 @@
 
 use crate::answer;
 use crate::bindings::rlrun::policy::{clock, data, log, oci, types};
-use crate::bindings::rlrun::policy2;
+use crate::bindings::rlrun::policy2::{self, provenance};
 use crate::file::{self, Trust};
 use crate::limits;
 use crate::policy::Policy;
+use crate::request_facts;
 use crate::sources::LogLine;
 use rlrun_spec::ContainerSpec;
 use rlrun_spec::policy::{Answer, Decision, PolicyId, Refusal, code};
@@ -21,6 +22,8 @@ pub(crate) struct State {
     limiter: Limiter,
     data: Option<PathBuf>,
     subject: Option<Arc<ContainerSpec>>,
+    /// Of an image that comes in.
+    origin: Option<provenance::Origin>,
     log: Option<LogLine>,
     log_lines: usize,
     moment: Option<u64>,
@@ -80,6 +83,14 @@ impl types::Host for State {}
 impl policy2::facts::Host for State {}
 impl policy2::answers::Host for State {}
 impl policy2::subject::Host for State {}
+
+impl policy2::provenance::Host for State {
+    fn image(&mut self) -> Option<provenance::Origin> {
+        let of_container =
+            |parts: &rlrun_spec::SpecParts| parts.image.as_ref().map(|_| request_facts::origin(&parts.beside.origin));
+        self.origin.clone().or_else(|| self.subject.as_deref().and_then(|spec| of_container(spec.parts())))
+    }
+}
 
 impl clock::Host for State {
     fn now_unix_ms(&mut self) -> u64 {
@@ -160,6 +171,7 @@ impl<'p> Session<'p> {
             limiter: Limiter::default(),
             data: policy.data.clone(),
             subject,
+            origin: None,
             log,
             log_lines: 0,
             moment: policy.moment,
@@ -195,6 +207,11 @@ impl<'p> Session<'p> {
     /// What `oci.config` shows from now on.
     pub(crate) fn turn_to(&mut self, subject: Option<Arc<ContainerSpec>>) {
         self.store.data_mut().subject = subject;
+    }
+
+    /// What `provenance.image` shows from now on.
+    pub(crate) fn tell_origin(&mut self, origin: provenance::Origin) {
+        self.store.data_mut().origin = Some(origin);
     }
 
     /// The instance after `init`, for whoever wants to keep its state.

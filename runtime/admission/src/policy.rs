@@ -220,7 +220,7 @@ fn unlinkable(component: &Component, linker: &Linker<State>, name: &str, error: 
 fn is_offered(import: &str) -> bool {
     let offered = |(name, version): (&str, &str)| {
         (version.starts_with("0.1.") && ["types", "log", "data", "oci", "clock"].contains(&name))
-            || (version.starts_with("0.2.") && ["facts", "answers", "subject"].contains(&name))
+            || (version.starts_with("0.2.") && ["facts", "answers", "subject", "provenance"].contains(&name))
     };
     import.strip_prefix("rlrun:policy/").and_then(|i| i.split_once('@')).is_some_and(offered)
 }
@@ -243,6 +243,6 @@ fn import_hint(import: &str) -> &'static str {
     } else if import.starts_with("rlrun:policy/") {
         "the interface is reserved: update rlrun, or build the policy against this version's policy-sdk"
     } else {
-        "a policy can import rlrun:policy/log, data, oci and clock, nothing else"
+        "a policy can import rlrun:policy/log, data, oci, provenance and clock, nothing else"
     }
 }

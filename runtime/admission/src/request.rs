@@ -55,7 +55,7 @@ pub(crate) fn info(facts: &ImageFacts) -> image::Info {
     }
 }
 
-fn signature(signature: &Signature) -> wit::Signature {
+pub(crate) fn signature(signature: &Signature) -> wit::Signature {
     wit::Signature {
         scheme: signature.scheme.clone(),
         verified: true,
@@ -90,7 +90,7 @@ pub(crate) fn container(parts: &SpecParts, host: &HostSide) -> wit::Container {
             digest: i.digest.clone(),
             platform: i.platform.clone(),
         }),
-        signatures: Vec::new(),
+        signatures: parts.beside.origin.signatures.iter().map(signature).collect(),
         privileged: parts.privileged,
         args: process.args().clone().unwrap_or_default(),
         env: env(process.env().as_deref().unwrap_or_default()),

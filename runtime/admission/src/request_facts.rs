@@ -2,7 +2,7 @@
 
 use crate::bindings::exports::rlrun::policy2::{copy_out, exit, mount, secret};
 use crate::bindings::rlrun::policy::types as wit;
-use crate::bindings::rlrun::policy2::{facts, subject};
+use crate::bindings::rlrun::policy2::{facts, provenance, subject};
 use crate::evaluate_parts::Shown;
 use crate::host::HostSide;
 use crate::request;
@@ -10,7 +10,7 @@ use oci_spec::runtime::LinuxResources;
 use rlrun_spec::SpecParts;
 use rlrun_spec::container::{ImageIdentity, ImageWishes, SecretForm, SecretUse};
 use rlrun_spec::life::Restart;
-use rlrun_spec::policy::{CopyOut, ExitEvent, ImageFacts, Outward, PortName, Subject};
+use rlrun_spec::policy::{Attestation, CopyOut, ExitEvent, ImageFacts, Origin, Outward, PortName, Subject};
 
 /// A container with everything that any hook may be shown of it.
 pub(crate) fn shown(parts: &SpecParts, host: &HostSide) -> Shown {
@@ -151,12 +151,33 @@ pub(crate) fn image_facts(image: &ImageFacts) -> facts::ImageFacts {
                 empty_layer: h.empty_layer,
             })
             .collect(),
-        attestations: image
-            .attestations
-            .iter()
-            .map(|a| facts::Attestation { digest: a.digest.clone(), media_type: a.media_type.clone() })
-            .collect(),
+        attestations: image.attestations.iter().map(attestation).collect(),
     }
+}
+
+fn attestation(attestation: &Attestation) -> facts::Attestation {
+    facts::Attestation { digest: attestation.digest.clone(), media_type: attestation.media_type.clone() }
+}
+
+/// What `provenance.image` shows.
+pub(crate) fn origin(origin: &Origin) -> provenance::Origin {
+    provenance::Origin {
+        pinned: origin.pinned,
+        signatures: origin.signatures.iter().map(request::signature).collect(),
+        looked: origin.looked,
+        attestations: origin.attestations.iter().map(attestation).collect(),
+        sbom: origin.attestations.iter().any(Attestation::is_sbom),
+    }
+}
+
+/// Of an image that comes in.
+pub(crate) fn origin_of(image: &ImageFacts) -> provenance::Origin {
+    origin(&Origin {
+        pinned: image.reference.contains('@'),
+        signatures: image.signatures.clone(),
+        looked: image.looked,
+        attestations: image.attestations.clone(),
+    })
 }
 
 pub(crate) fn subject(subject: &Subject) -> subject::Subject {

@@ -182,7 +182,10 @@ impl PolicySet {
     pub fn on_image(&self, image: &ImageFacts, caller: &Caller) -> Result<Permit, Box<Denied>> {
         let (info, caller) = (request::info(image), request::caller(caller, &self.host));
         let facts = request_facts::image_facts(image);
-        self.ask(Hook::Image, None, |session| session.on_image(&info, &facts, &caller))
+        self.ask(Hook::Image, None, |session| {
+            session.tell_origin(request_facts::origin_of(image));
+            session.on_image(&info, &facts, &caller)
+        })
     }
 
     /// Asks before anything of a container leaves it.

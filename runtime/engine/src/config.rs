@@ -153,6 +153,7 @@ fn beside(inputs: Inputs<'_>) -> Result<Beside, Failure> {
             created: image.created.clone(),
         }),
         secrets: crate::secrets::uses(&inputs.request.secrets),
+        origin: crate::images::origin(inputs.image),
     })
 }
 

@@ -11,10 +11,13 @@ pub use mounted::{Mounted, list as mounted, mount, unmount, unmount_all};
 pub use outgoing::{logged_in, login, logout, push, remote_tags, save, search, verify};
 pub use upkeep::{Share, Shares, check, shares};
 
-pub use rlrun_image::{Compression, Credentials, Files, Kept, Layout, VerifiedSignature};
+pub use rlrun_image::{Compression, Credentials, Files, Kept, Layout, Signatures, VerifiedSignature};
+
+pub(crate) use incoming::origin;
 
 use crate::containers::Container;
 use crate::host::cause::{Cause, IdKind, Surroundings};
+use crate::host::filesystem::FileSystem;
 use crate::host::idmap::{self, IdPlan};
 use crate::host::{overlay, probe};
 use crate::id_map_job::IdMapJobs;
@@ -23,7 +26,7 @@ use crate::life::{self, Removal};
 use crate::place::Place;
 use crate::record;
 use crate::volumes;
-use rlrun_image::{Approve, Event, ImageError, ImageUser, Limits, Work};
+use rlrun_image::{Approve, Asking, Event, ImageError, ImageUser, Limits, Look, Work};
 use rlrun_spec::container::UserNamespace;
 use rlrun_spec::{Caller, Failure, HostFacts};
 use serde_json::json;
@@ -81,7 +84,8 @@ impl Workshop {
     }
 
     fn work<'a>(&'a self, progress: Listener<'a>, approve: Approve<'a>) -> Work<'a> {
-        Work { ids: &self.jobs, progress, approve, limits: Limits::default() }
+        let before = &|_: &Asking<'_>| Ok(());
+        Work { ids: &self.jobs, progress, approve, before, look: Look::Once, limits: Limits::default() }
     }
 
     /// A store that was never used is the time to learn whether the kernel's overlay works on it.
@@ -99,10 +103,21 @@ impl Workshop {
             let reason = self.ids.single.clone().map(Box::new);
             let cause = Cause::NotMapped { kind: IdKind::User, id: 0, mapped: 0, reason };
             failure.hint = Some(cause.advice(&self.facts, &Surroundings::read()).to_string());
+        } else if let Some(advice) = self.blamed(&failure) {
+            failure.hint = Some(advice);
         } else if rlrun_spec::hint::for_failure(&failure).is_none() {
             failure.hint = Some("get the image anew from its source: it was damaged, or made to do damage".to_owned());
         }
         failure
+    }
+
+    /// What a failure says of the file system that the store is on.
+    fn blamed(&self, failure: &Failure) -> Option<String> {
+        let file_system = FileSystem::of(&self.place.data);
+        let errno = failure.errno.filter(|errno| file_system.is_to_blame(errno.0))?;
+        let elsewhere = rlrun_spec::hint::look_up("data-dir", Some(errno.0)).unwrap_or_default();
+        let FileSystem { name, .. } = file_system;
+        Some(format!("the store is on {name}: {}; {elsewhere}", file_system.remark()?))
     }
 
     /// `rlrun rm`.
@@ -176,6 +191,7 @@ fn told_removed(removed: Removed) -> Removed {
 /// # Errors
 /// When there is no such image, or a name is none.
 pub fn tag(place: &Place, name: &str, new: &[String]) -> Result<(), Failure> {
+    bring(place, name, &|_| {})?;
     Store::new(&place.data).tag(name, new)?;
     new.iter().for_each(|new| journal::event("image", "tag", "", new, json!({"from": name})));
     Ok(())
@@ -191,13 +207,22 @@ pub fn untag(place: &Place, name: &str, old: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Takes over an image that only an additional store has, for verbs that need all of it.
+fn bring(place: &Place, name: &str, progress: Listener<'_>) -> Result<(), Failure> {
+    let store = Store::new(&place.data);
+    if store.has(name)? || !store.is_elsewhere(name)? {
+        return Ok(());
+    }
+    Workshop::open(place.clone())?.take_over(name, progress)
+}
+
 /// `rlrun images`: everything, or what one name means. Reads only.
 ///
 /// # Errors
 /// When the store cannot be read.
 pub fn list(place: &Place, name: Option<&str>) -> Result<Vec<ImageSummary>, Failure> {
     let store = Store::new(&place.data);
-    let mut all = store.images()?;
+    let mut all = store.images(&|e| crate::warn(&format!("{e}")))?;
     if let Some(name) = name {
         match store.details(name) {
             Ok(image) => all.retain(|summary| summary.id == image.summary.id),

@@ -5,7 +5,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "an example shows the calls, not error handling")]
 
-use rlrun_image::{Event, InIdMap, Limits, PullOptions, RemoveMode, Store, Work, copy_rootfs_job, inner_main};
+use rlrun_image::{
+    Asking, Event, InIdMap, Incoming, Limits, Look, PullOptions, RemoveMode, Store, Work, copy_rootfs_job, inner_main,
+};
 use rlrun_spec::{Failure, Kind, Stage};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -56,7 +58,8 @@ fn show(event: &Event) {
 
 fn run(data: &str, words: &[&str]) -> Result<(), Failure> {
     let store = Store::new(data);
-    let work = Work { ids: &Unshare, progress: &show, approve: &|_| Ok(()), limits: Limits::default() };
+    let (approve, before) = (&|_: &Incoming<'_>| Ok(()), &|_: &Asking<'_>| Ok(()));
+    let work = Work { ids: &Unshare, progress: &show, approve, before, look: Look::Once, limits: Limits::default() };
     match words {
         ["pull", name, rest @ ..] => {
             let tls_verify = rest.contains(&"--tls-verify=false").then_some(false);
@@ -69,7 +72,7 @@ fn run(data: &str, words: &[&str]) -> Result<(), Failure> {
             let stored = store.import(&mut File::open(file).unwrap(), file, name.first().copied(), &work)?;
             println!("{stored:#?}");
         }
-        ["images"] => println!("{:#?}", store.images()?),
+        ["images"] => println!("{:#?}", store.images(&|_| {})?),
         ["rmi", name] => println!("{:#?}", store.remove(name, RemoveMode::Normal, &|_| None, &Unshare)?),
         ["resolve", name] => println!("{:#?}", store.resolve(name)?),
         ["time", name] => {

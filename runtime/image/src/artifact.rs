@@ -7,7 +7,7 @@ use crate::error::ImageError;
 use crate::manifest::{MAX_CONFIG, OCI_INDEX, OCI_MANIFEST};
 use crate::options::PullOptions;
 use crate::reference::Reference;
-use crate::registry::{Bytes, Client, Credentials, Purpose, Registries, Upload};
+use crate::registry::{Bytes, Client, Credentials, Lookaside, Purpose, Registries, Upload};
 use crate::source::reach;
 use crate::trust::{self, VerifiedSignature};
 use serde::{Deserialize, Serialize};
@@ -132,7 +132,7 @@ pub fn push_artifact(name: &str, members: &[Member], options: &PullOptions) -> R
     let client = Client::connect(&endpoint, credentials, options, Purpose::Push)?;
     for (layer, bytes) in layers.iter().map(|(layer, bytes)| (layer, *bytes)).chain([(&manifest.config, &*config)]) {
         let upload = Upload { digest: &layer.digest, size: layer.size, bytes: Bytes::Memory(bytes), mount_from: None };
-        client.send_blob(&upload)?;
+        client.send_blob(&upload, &|_| {})?;
     }
     client.put_manifest(&tag, &bytes, OCI_MANIFEST)?;
     Ok(Digest::of(&bytes).to_string())
@@ -182,7 +182,8 @@ pub fn pull_artifact(name: &str, key: Option<&[u8]>, options: &PullOptions) -> R
     let wanted = reference.digest().map(Digest::to_string).or(reference.tag().map(str::to_owned)).unwrap_or_default();
     let fetched = client.manifest(&wanted)?;
     let manifest = parse(&fetched.bytes, fetched.content_type.as_deref(), &reference)?;
-    let mut signatures = trust::check_registry(&policy, &reference, &client, &[&fetched.digest])?;
+    let raw = Lookaside::to_read(&reference)?.signatures(&[&fetched.digest])?;
+    let mut signatures = trust::check_registry(&policy, &reference, &client, &[&fetched.digest], &raw)?;
     if let Some(pem) = key {
         signatures.push(trust::check_key(pem, &reference, &client, &[&fetched.digest])?);
     }

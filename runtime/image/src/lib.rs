@@ -3,7 +3,7 @@
 //! # For the engine
 //!
 //! ```no_run
-//! use rlrun_image::{InIdMap, Limits, PullOptions, Store, Work};
+//! use rlrun_image::{Asking, InIdMap, Incoming, Limits, Look, PullOptions, Store, Work};
 //! # fn demo(ids: &dyn InIdMap) -> Result<(), rlrun_image::ImageError> {
 //! let store = Store::new("/home/me/.local/share/rlrun");
 //! // The hot path: two or three small system calls and one file read. Hold the pin until the container's record,
@@ -12,7 +12,9 @@
 //! let image = store.resolve("busybox")?;
 //! drop(pin);
 //! // Anything that changes the store needs a way into the user's id map.
-//! let work = Work { ids, progress: &|_event| {}, approve: &|_image| Ok(()), limits: Limits::default() };
+//! let (approve, before) = (&|_image: &Incoming<'_>| Ok(()), &|_asking: &Asking<'_>| Ok(()));
+//! let work =
+//!     Work { ids, progress: &|_event| {}, approve, before, look: Look::Once, limits: Limits::default() };
 //! let image = store.pull("localhost:5000/app:1", &PullOptions::default(), &work)?;
 //! # Ok(()) }
 //! ```
@@ -38,6 +40,7 @@ mod fuzz;
 mod limits;
 mod manifest;
 mod options;
+mod provenance;
 mod reference;
 mod registry;
 mod source;
@@ -55,6 +58,7 @@ pub use digest::Digest;
 pub use error::ImageError;
 pub use limits::Limits;
 pub use options::PullOptions;
+pub use provenance::{Provenance, Statement};
 pub use reference::Reference;
 pub use registry::{Credentials, Kept, logged_in, login, logout};
 pub use source::Commit;
@@ -62,8 +66,8 @@ pub use store::{
     Checked, Damage, ImageDetails, ImageSummary, ImageUser, InUse, LayerDetails, Pin, RemoveMode, Removed, ResetLock,
     ResolvedImage, Store, Stored, Usage,
 };
-pub use target::{Compression, Saved};
+pub use target::{Compression, Saved, Signatures};
 pub use transport::{Files, Layout, Transport};
 pub use trust::VerifiedSignature;
 pub use unpack::{copy_rootfs_job, inner_main, measure};
-pub use work::{Approve, Event, InIdMap, Incoming, Work};
+pub use work::{Approve, Asking, Before, Event, InIdMap, Incoming, Look, Work};

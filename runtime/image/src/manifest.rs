@@ -115,6 +115,17 @@ pub(crate) fn parse(bytes: &[u8], content_type: Option<&str>, object: &str) -> R
     }
 }
 
+/// Manifests of an index which are statements about another of its (buildkit, "attestation storage").
+pub(crate) fn statements_in(index: &[u8], about: &Digest) -> Vec<Digest> {
+    let wire = serde_json::from_slice::<Wire>(index).ok();
+    let says = |described: &Descriptor, key, value: &str| described.annotation(key) == Some(value);
+    let about_it = |described: &Descriptor| {
+        says(described, "vnd.docker.reference.type", "attestation-manifest")
+            && says(described, "vnd.docker.reference.digest", about.as_str())
+    };
+    wire.and_then(|w| w.manifests).unwrap_or_default().into_iter().filter(about_it).map(|d| d.digest).collect()
+}
+
 fn check_type(own: &Option<String>, header: Option<&str>, allowed: &[&str]) -> Result<(), String> {
     // Registries that know no better call everything JSON or bytes.
     let header = header.filter(|h| h.starts_with("application/vnd."));

@@ -149,6 +149,26 @@ impl Reference {
         Some(Reference { digest: None, ..self.clone() })
     }
 
+    /// Where configuration about it may stand, the most specific first: itself, its repository, each level above, and
+    /// wildcards over hosts (containers-policy.json(5), containers-registries.d(5)).
+    pub(crate) fn scopes(&self) -> Vec<String> {
+        let repository = self.repository();
+        let mut scopes = vec![self.to_string()];
+        scopes.extend(self.tagged().filter(|_| self.digest().is_none()).map(|t| t.to_string()));
+        let mut rest = repository.as_str();
+        scopes.push(rest.to_owned());
+        while let Some((parent, _)) = rest.rsplit_once('/') {
+            scopes.push(parent.to_owned());
+            rest = parent;
+        }
+        let mut host = self.domain();
+        while let Some((_, parent)) = host.split_once('.') {
+            scopes.push(format!("*.{parent}"));
+            host = parent;
+        }
+        scopes
+    }
+
     /// What the store files it under: the digest alone names the content where there is one.
     fn stored_name(&self) -> String {
         match (&self.digest, &self.tag) {

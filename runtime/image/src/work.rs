@@ -2,6 +2,8 @@
 
 use crate::config::ImageConfig;
 use crate::limits::Limits;
+use crate::provenance::Statement;
+use crate::reference::Reference;
 use crate::trust::VerifiedSignature;
 use rlrun_spec::{Failure, ImageIdentity};
 
@@ -24,12 +26,40 @@ pub struct Work<'a> {
     pub progress: &'a (dyn Fn(&Event) + Sync),
     /// Asked about every image; a no leaves the store and its names as they were.
     pub approve: Approve<'a>,
+    /// Asked before a registry is, each time; a no ends the command.
+    pub before: Before<'a>,
+    /// How hard to look for statements about an image of a registry.
+    pub look: Look,
     /// Bounds on what an image may make of the disk.
     pub limits: Limits,
 }
 
 /// Says whether an image may come in.
 pub type Approve<'a> = &'a dyn Fn(&Incoming<'_>) -> Result<(), Failure>;
+
+/// Says whether a registry may be asked for an image.
+pub type Before<'a> = &'a dyn Fn(&Asking<'_>) -> Result<(), Failure>;
+
+/// Which registry is to be asked for what.
+#[derive(Clone, Debug)]
+pub struct Asking<'a> {
+    /// The image.
+    pub reference: &'a Reference,
+    /// The repository that is asked in its place, as registries.conf says.
+    pub mirror: Option<String>,
+    /// Plain http, or TLS without verification.
+    pub insecure: bool,
+}
+
+/// When a registry is asked what it has attached to an image: that takes up to four requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Look {
+    /// When it comes in.
+    #[default]
+    Once,
+    /// Whenever it is pulled.
+    Always,
+}
 
 /// An image whose manifest and configuration have arrived, before a layer of it is unpacked or a name points to it.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +76,8 @@ pub struct Incoming<'a> {
     pub size: u64,
     /// Signatures that were verified because policy.json demands them.
     pub signatures: &'a [VerifiedSignature],
+    /// What is said about it elsewhere, unverified; None when nobody has looked.
+    pub statements: Option<&'a [Statement]>,
     /// The manifest as it came.
     pub manifest: &'a [u8],
     /// The configuration as it came.

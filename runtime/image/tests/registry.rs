@@ -51,7 +51,7 @@ namespaced! {
         assert_eq!(resolved.layers.len(), 2);
         let pinned = format!("{}/team/app@{digest}", server.host);
         assert_eq!(scratch.store.resolve(&pinned).unwrap().identity.reference, pinned);
-        assert_eq!(scratch.store.images().unwrap()[0].digests, [pinned]);
+        assert_eq!(scratch.store.images(&|_| {}).unwrap()[0].digests, [pinned]);
     }
 }
 

@@ -33,7 +33,7 @@ namespaced! {
             assert!(matches!(resolve(unknown), Err(ImageError::Unknown { .. })), "{unknown}");
         }
         assert!(matches!(resolve("App"), Err(ImageError::Reference { .. })));
-        let rows = scratch.store.images().unwrap();
+        let rows = scratch.store.images(&|_| {}).unwrap();
         assert_eq!(rows[0].names, ["localhost/base:latest"], "newest first");
         assert_eq!(rows[1].names, ["docker.io/library/app:1"]);
         assert_eq!(rows[1].platform, "linux/amd64");
@@ -48,7 +48,7 @@ namespaced! {
         assert!(second);
         scratch.load(&Layer::new().file("a", b"1").archive("two")).unwrap();
         let id = scratch.store.resolve("one").unwrap().identity.id;
-        assert_eq!(scratch.store.images().unwrap()[0].names.len(), 2, "one image, two names");
+        assert_eq!(scratch.store.images(&|_| {}).unwrap()[0].names.len(), 2, "one image, two names");
         let several = remove(&scratch, &id, RemoveMode::Normal).unwrap_err();
         assert!(Failure::from(several).to_string().contains("several names"));
         let removed = remove(&scratch, "one", RemoveMode::Normal).unwrap();
@@ -111,7 +111,7 @@ namespaced! {
         // The old image is still there, under its id only.
         let by_id = scratch.store.resolve(&old).unwrap();
         assert_eq!((by_id.identity.reference.as_str(), by_id.layers[0].exists()), (old.as_str(), true));
-        assert!(scratch.store.images().unwrap().iter().any(|row| row.names.is_empty()));
+        assert!(scratch.store.images(&|_| {}).unwrap().iter().any(|row| row.names.is_empty()));
     }
 }
 
@@ -143,7 +143,7 @@ namespaced! {
         let second = scratch.store.resolve("app").unwrap().identity;
         assert_eq!(first.id, second.id);
         assert_ne!(first.digest, second.digest);
-        assert_eq!(scratch.store.images().unwrap().len(), 1);
+        assert_eq!(scratch.store.images(&|_| {}).unwrap().len(), 1);
         scratch.store.recover(&Enter).unwrap();
         assert_eq!(scratch.contents().iter().filter(|n| n.starts_with("blobs/")).count(), 3);
         assert!(scratch.layers("app")[0].join("a").exists());
@@ -258,7 +258,7 @@ fn reading_needs_no_store() {
     let scratch = Scratch::new();
     drop(scratch.store.pin().unwrap());
     assert!(matches!(scratch.store.resolve("app"), Err(ImageError::Unknown { .. })));
-    assert_eq!(scratch.store.images().unwrap(), []);
+    assert_eq!(scratch.store.images(&|_| {}).unwrap(), []);
     assert!(matches!(remove(&scratch, "app", RemoveMode::Normal), Err(ImageError::Unknown { .. })));
     assert!(!scratch.path("data").exists(), "looking made nothing");
 }

@@ -12,8 +12,8 @@ use rlrun_policy::fixtures::{Ask, Case};
 use rlrun_spec::container::{Beside, ImageIdentity, ImageWishes, NetworkMode, PortMapping, Protocol, UserNamespace};
 use rlrun_spec::life::Restart;
 use rlrun_spec::policy::{
-    Answer, Attestation, CopyOut, Decision, Denied, ExecRequest, HistoryEntry, ImageFacts, Outward, PullRequest,
-    SeccompOverlay, Signature, Subject,
+    Answer, Attestation, CopyOut, Decision, Denied, ExecRequest, HistoryEntry, ImageFacts, Origin, Outward,
+    PullRequest, SeccompOverlay, Signature, Subject,
 };
 use rlrun_spec::{Caller, ContainerSpec, Control, Enforced, Level, SpecParts};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -225,6 +225,7 @@ fn facts(info: &sdk::ImageInfo) -> ImageFacts {
             .iter()
             .map(|a| Attestation { digest: a.digest.clone(), media_type: a.media_type.clone() })
             .collect(),
+        looked: true,
     }
 }
 
@@ -308,6 +309,7 @@ fn beside(facts: &sdk::ContainerFacts) -> Beside {
         disk_bytes: facts.disk_bytes,
         image: facts.image_config.as_ref().map(wishes),
         secrets: Vec::new(),
+        origin: Origin::default(),
     }
 }
 

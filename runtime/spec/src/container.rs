@@ -88,6 +88,8 @@ pub struct Beside {
     pub image: Option<ImageWishes>,
     /// The secrets that it is given.
     pub secrets: Vec<SecretUse>,
+    /// Where the image is from.
+    pub origin: crate::policy::Origin,
 }
 
 /// What an image asks for of the containers made from it: its word, for judging only.

@@ -20,8 +20,8 @@ mod tightening;
 pub use merge::{Admitted, Merged, Permit, Roster, merge, permit};
 pub use refusal::{Denied, Refusal, code};
 pub use request::{
-    Attestation, CopyOut, ExecRequest, ExitEvent, HistoryEntry, ImageFacts, LayerFacts, Mode, Outward, PullRequest,
-    Signature, Subject,
+    Attestation, CopyOut, ExecRequest, ExitEvent, HistoryEntry, ImageFacts, LayerFacts, Mode, Origin, Outward,
+    PullRequest, Signature, Subject,
 };
 pub use seccomp::SeccompOverlay;
 

@@ -126,6 +126,9 @@ pub(crate) struct PushArgs {
     /// Write the digest of the manifest to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) digestfile: Option<PathBuf>,
+    /// Leave the image's signatures behind
+    #[arg(long)]
+    pub(crate) remove_signatures: bool,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
     /// Print nothing but errors

@@ -72,6 +72,7 @@ fn image() -> ResolvedImage {
         layers: vec!["/store/layers/a".into()],
         passwd: Some("root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n".to_owned()),
         group: Some("root:x:0:\nstaff:x:50:ann\n".to_owned()),
+        provenance: rlrun_image::Provenance::default(),
     }
 }
 

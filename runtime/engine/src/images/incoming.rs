@@ -4,8 +4,10 @@ use super::{Listener, Store, Stored, Workshop, caller, platform, tell};
 use crate::policies::{self, Choice};
 use crate::request::{Fetch, Pull, PullOptions};
 use rlrun_admission::{Hook, PolicySet};
-use rlrun_image::{Files, Incoming, Layout, Reference, Transport, VerifiedSignature};
-use rlrun_spec::policy::{Attestation, Denied, HistoryEntry, ImageFacts, LayerFacts, PullRequest, Signature};
+use rlrun_image::{
+    Asking, Files, Incoming, Layout, Look, Provenance, ResolvedImage, Statement, Transport, VerifiedSignature, Work,
+};
+use rlrun_spec::policy::{Attestation, Denied, HistoryEntry, ImageFacts, LayerFacts, Origin, PullRequest, Signature};
 use rlrun_spec::{Failure, Kind, Stage};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -131,6 +133,11 @@ impl Workshop {
         }
     }
 
+    /// As [`Workshop::pull`], from an additional store.
+    pub(super) fn take_over(&self, name: &str, progress: Listener<'_>) -> Result<(), Failure> {
+        self.adopt(&self.policies()?, name, progress).map(drop)
+    }
+
     /// Takes the image over from an additional store, if one has it.
     fn adopt(&self, policies: &PolicySet, name: &str, progress: Listener<'_>) -> Result<bool, Failure> {
         let approve = |image: &Incoming<'_>| self.judge(policies, image);
@@ -156,19 +163,27 @@ impl Workshop {
         progress: Listener<'_>,
     ) -> Result<Stored, Failure> {
         self.place.has_room()?;
-        if policies.asks(Hook::Image) {
-            let reference = Reference::parse(name)?;
+        let asks = policies.asks(Hook::Image);
+        let before = |asking: &Asking<'_>| {
+            let reference = asking.reference;
             let request = PullRequest {
                 reference: reference.to_string(),
                 digest: reference.digest().map(ToString::to_string),
                 platform: options.platform.clone().unwrap_or_else(platform),
-                insecure: options.tls_verify == Some(false),
-                mirror: None,
+                insecure: asking.insecure,
+                mirror: asking.mirror.clone(),
             };
-            policies.on_pull(&request, &caller(&self.facts)).map_err(|denied| denied.failure(name))?;
-        }
+            match asks {
+                true => {
+                    policies.on_pull(&request, &caller(&self.facts)).map(drop).map_err(|denied| denied.failure(name))
+                }
+                false => Ok(()),
+            }
+        };
+        let look = if asks { Look::Always } else { Look::Once };
         let approve = |image: &Incoming<'_>| self.judge(policies, image);
-        let stored = self.store.pull(name, options, &self.work(progress, &approve)).map_err(|e| self.told(e))?;
+        let work = Work { before: &before, look, ..self.work(progress, &approve) };
+        let stored = self.store.pull(name, options, &work).map_err(|e| self.told(e))?;
         tell("pull", &stored);
         self.added(std::slice::from_ref(&stored));
         Ok(stored)
@@ -195,7 +210,26 @@ impl Workshop {
 }
 
 fn signature(verified: &VerifiedSignature) -> Signature {
-    Signature { scheme: "cosign-key".to_owned(), identity: verified.identity.clone(), key_id: verified.key.clone() }
+    let VerifiedSignature { scheme, identity, key, .. } = verified.clone();
+    Signature { scheme, identity, key_id: key }
+}
+
+/// A media type may carry what an in-toto statement is about.
+fn attestation(statement: &Statement) -> Attestation {
+    let Statement { digest, media_type, predicate } = statement.clone();
+    let media_type = if predicate.is_empty() { media_type } else { format!("{media_type}; predicate={predicate}") };
+    Attestation { digest, media_type }
+}
+
+/// What policies are told of where an image of the store is from.
+pub(crate) fn origin(image: &ResolvedImage) -> Origin {
+    let Provenance { signatures, statements, .. } = &image.provenance;
+    Origin {
+        pinned: image.identity.reference.contains('@'),
+        signatures: signatures.iter().map(signature).collect(),
+        looked: statements.is_some(),
+        attestations: statements.iter().flatten().map(attestation).collect(),
+    }
 }
 
 fn facts_of(image: &Incoming<'_>) -> ImageFacts {
@@ -222,7 +256,8 @@ fn facts_of(image: &Incoming<'_>) -> ImageFacts {
         annotations: manifest.annotations.into_iter().collect(),
         layer_list: manifest.layers.into_iter().map(Into::into).collect(),
         history_list: history(image.config_json),
-        attestations: image.indexes.iter().flat_map(|index| attestations(index, &image.identity.digest)).collect(),
+        attestations: image.statements.iter().flat_map(|all| all.iter().map(attestation)).collect(),
+        looked: image.statements.is_some(),
     }
 }
 
@@ -233,8 +268,6 @@ struct ManifestFacts {
     media_type: String,
     annotations: BTreeMap<String, String>,
     layers: Vec<Described>,
-    /// Of an index.
-    manifests: Vec<Described>,
 }
 
 #[derive(Default, Deserialize)]
@@ -243,7 +276,6 @@ struct Described {
     media_type: String,
     digest: String,
     size: u64,
-    annotations: BTreeMap<String, String>,
 }
 
 impl From<Described> for LayerFacts {
@@ -263,20 +295,6 @@ fn history(config: &[u8]) -> Vec<HistoryEntry> {
         history: Vec<HistoryEntry>,
     }
     serde_json::from_slice::<Config>(config).unwrap_or_default().history
-}
-
-/// Statements that a builder puts into the index beside the image they are about (buildkit, "attestation storage").
-fn attestations(index: &[u8], about: &str) -> Vec<Attestation> {
-    let index: ManifestFacts = serde_json::from_slice(index).unwrap_or_default();
-    let says = |described: &Described, name: &str, value: &str| {
-        described.annotations.get(name).is_some_and(|said| said == value)
-    };
-    let about_it = |described: &Described| {
-        says(described, "vnd.docker.reference.type", "attestation-manifest")
-            && says(described, "vnd.docker.reference.digest", about)
-    };
-    let statement = |d: Described| Attestation { digest: d.digest, media_type: d.media_type };
-    index.manifests.into_iter().filter(about_it).map(statement).collect()
 }
 
 fn warnings_of(stored: &Stored) -> Vec<String> {

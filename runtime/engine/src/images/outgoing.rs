@@ -1,9 +1,9 @@
 //! What sends images away, and who we are where they go.
 
-use super::{Listener, Store};
+use super::{Listener, Store, bring};
 use crate::place::Place;
 use crate::request::PullOptions;
-use rlrun_image::{Compression, Files, Kept, Transport, VerifiedSignature};
+use rlrun_image::{Compression, Files, Kept, Signatures, Transport, VerifiedSignature};
 use rlrun_spec::Failure;
 use std::path::Path;
 
@@ -12,7 +12,11 @@ use std::path::Path;
 /// # Errors
 /// When an image is not there, or cannot be written.
 pub fn save(place: &Place, images: &[Vec<String>], to: &Files, compression: Compression) -> Result<(), Failure> {
-    Store::new(&place.data).save(images, to, compression)?;
+    for name in images.iter().filter_map(|names| names.first()) {
+        bring(place, name, &|_| {})?;
+    }
+    // As podman does: an archive is to be taken by whoever reads it.
+    Store::new(&place.data).save(images, to, (compression, Signatures::Removed))?;
     Ok(())
 }
 
@@ -24,15 +28,18 @@ pub fn push(
     place: &Place,
     name: &str,
     destination: Option<&str>,
-    options: &PullOptions,
+    (options, signatures): (&PullOptions, Signatures),
     progress: Listener<'_>,
 ) -> Result<Option<String>, Failure> {
+    bring(place, name, progress)?;
     let store = Store::new(&place.data);
     let to = destination.map(Transport::parse).transpose()?;
     Ok(match to {
-        Some(Transport::Files(files)) => store.save(&[vec![name.to_owned()]], &files, Compression::Kept)?.digest,
-        Some(Transport::Registry(to)) => store.push(name, Some(&to), options, progress)?.digest,
-        None => store.push(name, None, options, progress)?.digest,
+        Some(Transport::Files(files)) => {
+            store.save(&[vec![name.to_owned()]], &files, (Compression::Kept, signatures))?.digest
+        }
+        Some(Transport::Registry(to)) => store.push(name, Some(&to), (options, signatures), progress)?.digest,
+        None => store.push(name, None, (options, signatures), progress)?.digest,
     })
 }
 

@@ -94,22 +94,8 @@ impl Client {
     ) -> Result<Self, ImageError> {
         let domain = endpoint.reference.domain();
         let host = if domain == DEFAULT_DOMAIN { "registry-1.docker.io" } else { domain };
-        let mut config = Agent::config_builder()
-            .http_status_as_error(false)
-            // No way down from https, also when a redirect says so.
-            .https_only(verify.is_some())
-            .user_agent(concat!("rlrun/", env!("CARGO_PKG_VERSION")))
-            .timeout_connect(Some(Duration::from_secs(15)))
-            .timeout_recv_response(Some(Duration::from_secs(60)))
-            .timeout_per_read(Some(Duration::from_secs(60)));
-        if is_loopback(domain) {
-            config = config.proxy(None);
-        }
         Ok(Client {
-            agent: match verify {
-                Some(verify) => tls::agent(config.build(), tls::config(domain, verify)?),
-                None => config.build().new_agent(),
-            },
+            agent: agent(domain, verify)?,
             base: format!("{scheme}://{host}"),
             reference: endpoint.reference.clone(),
             purpose: Purpose::Pull,
@@ -124,10 +110,7 @@ impl Client {
         let accept = [OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST].join(", ");
         let fetched = with_retries(|| {
             let mut response = self.get(&url, &[("Accept", accept.clone())])?;
-            let content_type = header(&response, header::CONTENT_TYPE);
-            let content_type = content_type.map(|t| t.split(';').next().unwrap_or_default().trim().to_owned());
-            let bytes = self.read_small(&mut response, MAX_MANIFEST)?;
-            Ok(FetchedManifest { digest: Digest::of(&bytes), bytes, content_type })
+            self.fetched(&mut response)
         })?;
         match wanted.parse::<Digest>() {
             Ok(promised) if promised != fetched.digest => {
@@ -137,18 +120,25 @@ impl Client {
         }
     }
 
-    /// As [`Client::manifest`]; None where the registry has no such thing.
+    fn fetched(&self, response: &mut Response<Body>) -> Result<FetchedManifest, Failed> {
+        let content_type = header(response, header::CONTENT_TYPE);
+        let content_type = content_type.map(|t| t.split(';').next().unwrap_or_default().trim().to_owned());
+        let bytes = self.read_small(response, MAX_MANIFEST)?;
+        Ok(FetchedManifest { digest: Digest::of(&bytes), bytes, content_type })
+    }
+
+    /// As [`Client::manifest`] of a tag; None where the registry has no such thing.
     pub(crate) fn manifest_if_there(&self, wanted: &str) -> Result<Option<FetchedManifest>, ImageError> {
         let url = format!("{}/v2/{}/manifests/{wanted}", self.base, self.reference.path());
         let headers = [("Accept", [OCI_MANIFEST, DOCKER_MANIFEST].join(", "))];
-        let there = with_retries(|| {
+        with_retries(|| {
             let response = self.exchange(&|authorization| self.send(&url, &headers, authorization))?;
-            match response.status().as_u16() {
-                404 => Ok(false),
-                _ => self.check(response).map(|_| true),
+            if response.status() == 404 {
+                return Ok(None);
             }
-        })?;
-        if there { self.manifest(wanted).map(Some) } else { Ok(None) }
+            let mut response = self.check(response)?;
+            self.fetched(&mut response).map(Some)
+        })
     }
 
     /// A blob that is small enough to hold.
@@ -192,7 +182,7 @@ impl Client {
         Ok(response)
     }
 
-    fn send(
+    pub(super) fn send(
         &self,
         url: &str,
         headers: &[(&str, String)],
@@ -292,9 +282,7 @@ impl Client {
             };
             sent.map_err(|e| self.failed(&e)).and_then(|response| self.check(response))
         })?;
-        let body = self.read_small(&mut response, MAX_ANSWER).map_err(|failed| match failed {
-            Failed::Passing(error, _) | Failed::For(error) => error,
-        })?;
+        let body = self.read_small(&mut response, MAX_ANSWER).map_err(Failed::into_error)?;
         let token = serde_json::from_slice::<TokenAnswer>(&body).ok().and_then(TokenAnswer::into_token);
         token.filter(|t| t.bytes().all(|b| b.is_ascii_graphic())).ok_or_else(|| ImageError::Unauthorized {
             object: self.reference.to_string(),
@@ -346,6 +334,25 @@ impl Client {
     }
 }
 
+/// What speaks to a host: TLS, or plain http where no verification is named.
+pub(super) fn agent(domain: &str, verify: Option<Verify>) -> Result<Agent, ImageError> {
+    let mut config = Agent::config_builder()
+        .http_status_as_error(false)
+        // No way down from https, also when a redirect says so.
+        .https_only(verify.is_some())
+        .user_agent(concat!("rlrun/", env!("CARGO_PKG_VERSION")))
+        .timeout_connect(Some(Duration::from_secs(15)))
+        .timeout_recv_response(Some(Duration::from_secs(60)))
+        .timeout_per_read(Some(Duration::from_secs(60)));
+    if is_loopback(domain) {
+        config = config.proxy(None);
+    }
+    Ok(match verify {
+        Some(verify) => tls::agent(config.build(), tls::config(domain, verify)?),
+        None => config.build().new_agent(),
+    })
+}
+
 /// The error that a registry spells out in its answer (distribution spec, error codes).
 fn spoken_error(body: &[u8]) -> Option<String> {
     let value: serde_json::Value = serde_json::from_slice(body).ok()?;
@@ -359,6 +366,11 @@ fn spoken_error(body: &[u8]) -> Option<String> {
 
 pub(super) fn header(response: &Response<Body>, name: header::HeaderName) -> Option<String> {
     Some(response.headers().get(name)?.to_str().ok()?.to_owned())
+}
+
+/// Whether nobody proves who answers there.
+pub(crate) fn is_insecure(endpoint: &Endpoint, options: &PullOptions) -> bool {
+    transport(endpoint, options.tls_verify) == Transport::Insecure
 }
 
 fn transport(endpoint: &Endpoint, tls_verify: Option<bool>) -> Transport {

@@ -61,7 +61,7 @@ impl Client {
 }
 
 /// The path of a `Link` header's next page; only on the same server.
-fn next_page(link: &str) -> Option<String> {
+pub(super) fn next_page(link: &str) -> Option<String> {
     let (target, relation) = link.split_once('>')?;
     let path = target.trim().strip_prefix('<')?;
     (relation.contains("next") && path.starts_with('/') && !path.starts_with("//")).then(|| path.to_owned())

@@ -8,6 +8,8 @@ mod download;
 mod helper;
 mod listing;
 mod login;
+mod lookaside;
+mod referrers;
 mod retry;
 mod tls;
 mod token;
@@ -15,10 +17,11 @@ mod upload;
 
 pub use login::{Kept, logged_in, login, logout};
 
-pub(crate) use client::{Client, FetchedManifest, Purpose};
-pub(crate) use conf::{Registries, config_home};
+pub(crate) use client::{Client, FetchedManifest, Purpose, is_insecure};
+pub(crate) use conf::{Endpoint, Registries, config_home};
 pub use credentials::Credentials;
 pub(crate) use download::BlobRequest;
+pub(crate) use lookaside::{Lookaside, MAX_SIGNATURE, MAX_SIGNATURES, RawSignature, read_signatures};
 pub(crate) use upload::{Bytes, Sent, Upload};
 
 /// For [`crate::fuzz`].
@@ -33,5 +36,7 @@ pub(crate) mod fuzz {
             drop(super::credentials::in_file(text, Path::new("auth.json"), &reference));
         }
         drop(super::token::Challenge::parse(text));
+        super::lookaside::fuzz_read(text);
+        super::referrers::fuzz_read(text);
     }
 }

@@ -18,6 +18,14 @@ pub(super) enum Failed {
     For(ImageError),
 }
 
+impl Failed {
+    /// When it is not tried again.
+    pub(super) fn into_error(self) -> ImageError {
+        let (Failed::Passing(error, _) | Failed::For(error)) = self;
+        error
+    }
+}
+
 impl From<ImageError> for Failed {
     fn from(error: ImageError) -> Self {
         Failed::For(error)
@@ -33,9 +41,7 @@ pub(super) fn with_retries<T>(mut attempt: impl FnMut() -> Result<T, Failed>) ->
             Err(Failed::Passing(_, asked)) => std::thread::sleep(asked.unwrap_or(pause).min(MAX_PAUSE)),
         }
     }
-    attempt().map_err(|failed| match failed {
-        Failed::Passing(error, _) | Failed::For(error) => error,
-    })
+    attempt().map_err(Failed::into_error)
 }
 
 /// Whether a status says that the server is busy or broken for now (RFC 9110, 15.5.9, 15.6; RFC 6585, 4).

@@ -4,7 +4,9 @@ use super::client::{Client, header};
 use super::retry::{Failed, with_retries};
 use crate::digest::Digest;
 use crate::error::{ImageError, store_io};
+use crate::work::Event;
 use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 use ureq::SendBody;
 use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
@@ -34,16 +36,36 @@ pub(crate) enum Sent {
     Sent,
 }
 
+/// Told of every step.
+pub(crate) type Progress<'a> = &'a (dyn Fn(&Event) + Sync);
+
+/// A file that says how much of it was read.
+struct Told<'a> {
+    file: File,
+    name: String,
+    done: u64,
+    progress: Progress<'a>,
+}
+
+impl Read for Told<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read(buf)?;
+        self.done += n as u64;
+        (self.progress)(&Event::BlobProgress { name: self.name.clone(), done: self.done });
+        Ok(n)
+    }
+}
+
 impl Client {
     /// Makes sure that the repository has a blob.
-    pub(crate) fn send_blob(&self, upload: &Upload<'_>) -> Result<Sent, ImageError> {
+    pub(crate) fn send_blob(&self, upload: &Upload<'_>, progress: Progress<'_>) -> Result<Sent, ImageError> {
         with_retries(|| {
             if self.has(&self.blob_url(upload.digest))? {
                 return Ok(Sent::Present);
             }
             match self.begin(upload)? {
                 None => Ok(Sent::Present),
-                Some(location) => self.put_blob(upload, &location).map(|()| Sent::Sent),
+                Some(location) => self.put_blob(upload, &location, progress).map(|()| Sent::Sent),
             }
         })
     }
@@ -88,7 +110,7 @@ impl Client {
         if location.starts_with('/') { format!("{}{location}", self.base) } else { location.to_owned() }
     }
 
-    fn put_blob(&self, upload: &Upload<'_>, location: &str) -> Result<(), Failed> {
+    fn put_blob(&self, upload: &Upload<'_>, location: &str, progress: Progress<'_>) -> Result<(), Failed> {
         let separator = if location.contains('?') { '&' } else { '?' };
         let url = format!("{location}{separator}digest={}", upload.digest);
         // The place may be another server's, which our password is not for.
@@ -103,7 +125,9 @@ impl Client {
                 Bytes::Memory(bytes) => request.send(bytes),
                 Bytes::File(path) => {
                     let file = File::open(path).map_err(store_io("read a blob", path))?;
-                    request.send(SendBody::from_owned_reader(file))
+                    let name = upload.digest.to_string();
+                    let mut told = Told { file, name, done: 0, progress };
+                    request.send(SendBody::from_reader(&mut told))
                 }
             };
             sent.map_err(|e| self.failed(&e))

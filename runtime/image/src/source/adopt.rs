@@ -5,7 +5,9 @@ use super::spool::read_blob;
 use crate::digest::Digest;
 use crate::error::{ImageError, from_io};
 use crate::manifest::{self, MAX_CONFIG, MAX_MANIFEST, Manifest};
+use crate::provenance::Found;
 use crate::reference::Reference;
+use crate::registry::{MAX_SIGNATURE, MAX_SIGNATURES, RawSignature};
 use crate::store::{BlobWriter, Elsewhere, Ingest, NewImage, Store, Stored, read_config};
 use crate::trust::{self, Policy};
 use crate::work::Event;
@@ -19,7 +21,15 @@ pub(super) fn adopt(ingest: Ingest<'_>, found: &Elsewhere) -> Result<Stored, Ima
     let Elsewhere { store, reference, record } = found;
     let object = reference.as_str();
     let name = Reference::parse(reference).ok();
-    trust::check_adopted(&Policy::from_system()?, name.as_ref(), store.root())?;
+    let policy = Policy::from_system()?;
+    let mut raw = Vec::new();
+    // At most so many are kept of one image.
+    for digest in record.provenance.kept.iter().take(MAX_SIGNATURES) {
+        copy(&ingest, store, digest, MAX_SIGNATURE)?;
+        let bytes = read_blob(&ingest, digest, MAX_SIGNATURE, object)?;
+        raw.push(RawSignature { about: record.manifest.clone(), bytes });
+    }
+    let verified = trust::check_adopted(&policy, name.as_ref(), store.root(), &raw)?;
     copy(&ingest, store, &record.manifest, MAX_MANIFEST)?;
     let bytes = read_blob(&ingest, &record.manifest, MAX_MANIFEST, object)?;
     let Manifest::Image(image) = manifest::parse(&bytes, None, object)? else {
@@ -40,7 +50,7 @@ pub(super) fn adopt(ingest: Ingest<'_>, found: &Elsewhere) -> Result<Stored, Ima
         contents,
         others: Vec::new(),
         names,
-        signatures: Vec::new(),
+        found: Some(Found { verified, statements: None, raw }),
     };
     ingest.approve(&new)?;
     for layer in &new.contents.layers {
@@ -71,6 +81,7 @@ fn copy(ingest: &Ingest<'_>, store: &Store, digest: &Digest, max: u64) -> Result
             0 => break,
             n => writer.write(&chunk[..n])?,
         }
+        (ingest.work.progress)(&Event::BlobProgress { name: name.clone(), done: writer.size() });
     }
     let (actual, _, written) = writer.finish();
     if &actual != digest {

@@ -86,7 +86,7 @@ fn commit(
         contents,
         others: Vec::new(),
         names,
-        signatures: Vec::new(),
+        found: None,
     };
     ingest.approve(&image)?;
     let stored = ingest.commit(vec![image])?;

@@ -74,6 +74,6 @@ fn image(ingest: &Ingest<'_>, spool: &Spool, item: &Item) -> Result<NewImage, Im
         contents,
         others: Vec::new(),
         names,
-        signatures: Vec::new(),
+        found: None,
     })
 }

@@ -32,7 +32,7 @@ pub(super) fn import(
         contents,
         others: Vec::new(),
         names,
-        signatures: Vec::new(),
+        found: None,
     };
     ingest.approve(&image)?;
     let stored = ingest.commit(vec![image])?;

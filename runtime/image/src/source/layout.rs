@@ -6,6 +6,7 @@ use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::manifest::{self, Descriptor, MAX_CONFIG, MAX_MANIFEST, Manifest, Platform};
 use crate::reference::Reference;
+use crate::registry::{MAX_SIGNATURE, RawSignature, read_signatures};
 use crate::store::{Ingest, NewImage, read_config};
 
 /// Where a full name stands before the specification's annotation, which most tools fill with a tag or a short name.
@@ -70,6 +71,18 @@ pub(super) fn directory(ingest: &Ingest<'_>, spool: &Spool) -> Result<NewImage, 
     image(ingest, spool, Naming::Dir, digest, Vec::new())
 }
 
+/// The signatures that a `dir:` holds beside its manifest.
+pub(super) fn signatures(ingest: &Ingest<'_>, spool: &Spool) -> Result<Vec<RawSignature>, ImageError> {
+    let (manifest, _) = spool.blob(ingest, "manifest.json")?;
+    read_signatures(&manifest, |name| {
+        if !spool.has(name) {
+            return Ok(None);
+        }
+        let (digest, _) = spool.blob(ingest, name)?;
+        read_blob(ingest, &digest, MAX_SIGNATURE, &spool.object).map(Some)
+    })
+}
+
 fn listed_image(ingest: &Ingest<'_>, spool: &Spool, listed: &Descriptor) -> Result<NewImage, ImageError> {
     spool.promised(ingest, &Naming::Oci.manifest(&listed.digest), &listed.digest, listed.size)?;
     image(ingest, spool, Naming::Oci, listed.digest.clone(), name(listed).into_iter().collect())
@@ -122,12 +135,5 @@ fn image(
         layers.push((layer.digest.clone(), layer.size));
     }
     let contents = read_config(&bytes, &object, layers, &ingest.work.limits)?;
-    Ok(NewImage {
-        manifest: digest,
-        config_digest: found.config.digest,
-        contents,
-        others,
-        names,
-        signatures: Vec::new(),
-    })
+    Ok(NewImage { manifest: digest, config_digest: found.config.digest, contents, others, names, found: None })
 }

@@ -14,8 +14,9 @@ pub(crate) use spool::read_blob;
 
 use crate::error::{ImageError, from_io};
 use crate::options::PullOptions;
+use crate::provenance::Found;
 use crate::reference::Reference;
-use crate::store::{Ingest, Store, Stored};
+use crate::store::{Ingest, NewImage, Store, Stored};
 use crate::transport::{Files, Layout};
 use crate::trust::{self, Policy};
 use crate::work::Work;
@@ -72,7 +73,8 @@ impl Store {
         self.adding(work, |ingest| {
             let spool = Spool::read(&ingest, archive, object)?;
             trust::check_stream(&Policy::from_system()?, layout_of(&spool)?, object)?;
-            add_spooled(ingest, &spool, None)
+            let images = images_in(&ingest, &spool, None)?;
+            add(ingest, images)
         })
     }
 
@@ -91,8 +93,17 @@ impl Store {
                 Spool::open(&files.path)?
             };
             let checked = Files { layout: layout_of(&spool)?, ..files.clone() };
-            trust::check_files(&Policy::from_system()?, &checked)?;
-            add_spooled(ingest, &spool, files.name.as_deref())
+            let raw = match checked.layout {
+                Layout::DockerDir => layout::signatures(&ingest, &spool)?,
+                Layout::DockerArchive | Layout::OciArchive | Layout::OciDir => Vec::new(),
+            };
+            let verified = trust::check_files(&Policy::from_system()?, &checked, &raw)?;
+            let mut images = images_in(&ingest, &spool, files.name.as_deref())?;
+            if checked.layout == Layout::DockerDir {
+                let found = |image: &mut NewImage| image.found = Some(Found { verified, statements: None, raw });
+                images.first_mut().map(found);
+            }
+            add(ingest, images)
         })
     }
 
@@ -142,12 +153,15 @@ fn layout_of(spool: &Spool) -> Result<Layout, ImageError> {
     }
 }
 
-fn add_spooled(ingest: Ingest<'_>, spool: &Spool, wanted: Option<&str>) -> Result<Vec<Stored>, ImageError> {
-    let images = match layout_of(spool)? {
-        Layout::OciArchive | Layout::OciDir => layout::images(&ingest, spool, wanted)?,
-        Layout::DockerDir => vec![layout::directory(&ingest, spool)?],
-        Layout::DockerArchive => docker_archive::images(&ingest, spool, wanted)?,
-    };
+fn images_in(ingest: &Ingest<'_>, spool: &Spool, wanted: Option<&str>) -> Result<Vec<NewImage>, ImageError> {
+    match layout_of(spool)? {
+        Layout::OciArchive | Layout::OciDir => layout::images(ingest, spool, wanted),
+        Layout::DockerDir => layout::directory(ingest, spool).map(|image| vec![image]),
+        Layout::DockerArchive => docker_archive::images(ingest, spool, wanted),
+    }
+}
+
+fn add(ingest: Ingest<'_>, images: Vec<NewImage>) -> Result<Vec<Stored>, ImageError> {
     images.iter().try_for_each(|image| ingest.approve(image))?;
     ingest.commit(images)
 }

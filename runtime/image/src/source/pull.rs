@@ -6,11 +6,14 @@ use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::manifest::{self, Descriptor, ImageManifest, MAX_CONFIG, Manifest, Platform};
 use crate::options::PullOptions;
+use crate::provenance::{Found, Statement};
 use crate::reference::{Partial, Reference};
-use crate::registry::{BlobRequest, Client, Credentials, FetchedManifest, Purpose, Registries};
+use crate::registry::{
+    BlobRequest, Client, Credentials, Endpoint, FetchedManifest, Lookaside, Purpose, Registries, is_insecure,
+};
 use crate::store::{Ingest, NewImage, NewLayer, Stored, read_config};
-use crate::trust::{self, Policy, VerifiedSignature};
-use crate::work::Event;
+use crate::trust::{self, Policy};
+use crate::work::{Asking, Event, Look};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -32,8 +35,10 @@ pub(super) fn pull(ingest: Ingest<'_>, name: &str, options: &PullOptions) -> Res
     let chosen = choose(&client, &reference, first, &platform)?;
     let digests: Vec<&Digest> =
         std::iter::once(&chosen.manifest).chain(&chosen.indexes).map(|manifest| &manifest.digest).collect();
-    let signatures = trust::check_registry(&policy, &reference, &client, &digests)?;
-    let image = receive(&ingest, &client, &reference, (chosen, signatures))?;
+    let raw = Lookaside::to_read(&reference)?.signatures(&digests)?;
+    let verified = trust::check_registry(&policy, &reference, &client, &digests, &raw)?;
+    let statements = statements(&ingest, &client, &chosen);
+    let image = receive(&ingest, &client, &reference, (chosen, Found { verified, statements, raw }))?;
     let stored = ingest.commit(vec![image])?;
     let mut stored = stored.into_iter().next().ok_or_else(|| ImageError::Unknown { name: name.to_owned() })?;
     stored.identity.reference = reference.to_string();
@@ -102,6 +107,7 @@ fn find(
     for reference in registries.remote_candidates(&Partial::parse(name)?)? {
         trust::check_name(policy, &reference)?;
         for endpoint in registries.endpoints(&reference)? {
+            ask(ingest, &reference, &endpoint, options)?;
             (ingest.work.progress)(&Event::Trying(endpoint.reference.to_string()));
             let credentials = Credentials::chosen(&endpoint.reference, options)?;
             let wanted =
@@ -116,6 +122,28 @@ fn find(
         }
     }
     Err(combine(name, failures))
+}
+
+fn ask(
+    ingest: &Ingest<'_>,
+    reference: &Reference,
+    endpoint: &Endpoint,
+    options: &PullOptions,
+) -> Result<(), ImageError> {
+    let elsewhere = endpoint.reference.repository();
+    let mirror = (elsewhere != reference.repository()).then_some(elsewhere);
+    Ok((ingest.work.before)(&Asking { reference, mirror, insecure: is_insecure(endpoint, options) })?)
+}
+
+/// What is said about the image; None when nobody has looked, or the registry does not tell.
+fn statements(ingest: &Ingest<'_>, client: &Client, chosen: &Chosen) -> Option<Vec<Statement>> {
+    let manifest = &chosen.manifest.digest;
+    if ingest.work.look == Look::Once && ingest.has_looked(&chosen.image.config.digest, manifest) {
+        return None;
+    }
+    let beside = chosen.indexes.iter().flat_map(|index| manifest::statements_in(&index.bytes, manifest));
+    // An image is none the worse for a registry that fails at this; policies are told that nobody knows.
+    client.statements(manifest, &beside.collect::<Vec<_>>()).ok()
 }
 
 fn combine(name: &str, mut failures: Vec<ImageError>) -> ImageError {
@@ -167,7 +195,7 @@ fn receive(
     ingest: &Ingest<'_>,
     client: &Client,
     reference: &Reference,
-    (chosen, signatures): (Chosen, Vec<VerifiedSignature>),
+    (chosen, found): (Chosen, Found),
 ) -> Result<NewImage, ImageError> {
     let object = reference.to_string();
     let Chosen { manifest, image, indexes } = chosen;
@@ -191,7 +219,7 @@ fn receive(
         contents,
         others,
         names,
-        signatures,
+        found: Some(found),
     };
     ingest.approve(&image)?;
     fetch_layers(ingest, client, &image.contents.layers)?;

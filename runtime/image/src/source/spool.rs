@@ -82,7 +82,7 @@ impl Spool {
         match entry.kind {
             Kind::File if entry.sparse.is_none() => {
                 (ingest.work.progress)(&Event::BlobStarted { name: name.clone(), size: entry.size });
-                let (digest, size) = keep(ingest, reader, &self.object)?;
+                let (digest, size) = keep(ingest, reader, &name, &self.object)?;
                 (ingest.work.progress)(&Event::BlobDone(name.clone()));
                 self.names.borrow_mut().insert(name, Name::Blob(digest, size));
             }
@@ -181,6 +181,7 @@ fn keep_file(ingest: &Ingest<'_>, mut file: File, name: &str, object: &str) -> R
             return writer.keep(ingest);
         }
         writer.write(&chunk[..n])?;
+        (ingest.work.progress)(&Event::BlobProgress { name: name.to_owned(), done: writer.size() });
     }
 }
 
@@ -198,7 +199,12 @@ pub(crate) fn read_blob(ingest: &Ingest<'_>, digest: &Digest, max: u64, object: 
 }
 
 /// Writes a body to a blob.
-fn keep<R: BufRead>(ingest: &Ingest<'_>, reader: &mut TarReader<R>, object: &str) -> Result<(Digest, u64), ImageError> {
+fn keep<R: BufRead>(
+    ingest: &Ingest<'_>,
+    reader: &mut TarReader<R>,
+    name: &str,
+    object: &str,
+) -> Result<(Digest, u64), ImageError> {
     let mut writer = BlobWriter::new(ingest, "file")?;
     loop {
         let piece = reader.body(u64::MAX).map_err(|e| tar_error(object, e))?;
@@ -208,6 +214,7 @@ fn keep<R: BufRead>(ingest: &Ingest<'_>, reader: &mut TarReader<R>, object: &str
         writer.write(piece)?;
         let n = piece.len();
         reader.consume(n);
+        (ingest.work.progress)(&Event::BlobProgress { name: name.to_owned(), done: writer.size() });
     }
 }
 

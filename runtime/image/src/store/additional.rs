@@ -29,6 +29,9 @@ pub(crate) struct Elsewhere {
     pub(crate) record: Record,
 }
 
+/// Takes what went wrong with a part that others can do without.
+pub(super) type Told<'a> = &'a dyn Fn(&ImageError);
+
 impl Store {
     /// The administrator's first, then the user's.
     fn additional(&self) -> Result<Vec<Store>, ImageError> {
@@ -45,7 +48,8 @@ impl Store {
         for store in self.additional()? {
             match store.find(name) {
                 Ok((reference, record)) => return Ok(Some(Elsewhere { store, reference, record })),
-                Err(ImageError::Unknown { .. }) => {}
+                // A store that cannot be read has nothing; lists tell why.
+                Err(ImageError::Unknown { .. } | ImageError::System { .. } | ImageError::Malformed { .. }) => {}
                 Err(e) => return Err(e),
             }
         }
@@ -60,12 +64,15 @@ impl Store {
         Ok(self.elsewhere(name)?.is_some())
     }
 
-    /// Images of the additional stores, for lists; marked as only to be read.
-    pub(super) fn images_elsewhere(&self) -> Result<Vec<ImageSummary>, ImageError> {
+    /// Images of the additional stores, for lists; marked as only to be read. What cannot be read there is told, and
+    /// keeps nobody from the rest.
+    pub(super) fn images_elsewhere(&self, told: Told<'_>) -> Result<Vec<ImageSummary>, ImageError> {
         let mut all = Vec::new();
         for store in self.additional()? {
-            let images = store.own_images()?;
-            all.extend(images.into_iter().map(|image| ImageSummary { read_only: true, ..image }));
+            match store.images_of(told) {
+                Ok(images) => all.extend(images.into_iter().map(|image| ImageSummary { read_only: true, ..image })),
+                Err(e) => told(&e),
+            }
         }
         Ok(all)
     }

@@ -66,14 +66,14 @@ impl Store {
                 }
                 Err(e) => return Err(e),
             };
-            for digest in &record.blobs {
+            for digest in record.all_blobs() {
                 if !blobs.contains_key(digest) {
                     blobs.insert(digest.clone(), self.blob_damage(digest)?);
                 }
             }
             let layers = record.all_layers().filter_map(|id| self.layer_damage(id).transpose());
             let layers = layers.collect::<Result<Vec<_>, _>>()?;
-            let bad = record.blobs.iter().filter_map(|digest| blobs.get(digest)?.clone()).chain(layers);
+            let bad = record.all_blobs().filter_map(|digest| blobs.get(digest)?.clone()).chain(layers);
             let image = record.id.to_string();
             checked.damage.extend(bad.map(|why| Damage { image: image.clone(), why }));
         }
@@ -136,7 +136,7 @@ impl Store {
             usage.images += 1;
             if in_use(record.id.as_str()).is_some() {
                 usage.active += 1;
-                blobs.extend(record.blobs.iter().map(|d| d.hex().to_owned()));
+                blobs.extend(record.all_blobs().map(|d| d.hex().to_owned()));
                 layers.extend(record.all_layers().map(str::to_owned));
             }
         }

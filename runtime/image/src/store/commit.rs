@@ -6,6 +6,7 @@ use super::sweep::unlink;
 use super::{Store, Stored};
 use crate::digest::Digest;
 use crate::error::{ImageError, store_io};
+use crate::provenance::Provenance;
 use crate::unpack::ImageFacts;
 use crate::work::Event;
 use rustix::fs::{Mode, OFlags};
@@ -38,6 +39,7 @@ impl Ingest<'_> {
     /// All that takes time: what remains after it are renames.
     fn prepare(&self, images: &[NewImage]) -> Result<Vec<Pending>, ImageError> {
         let known = images.iter().map(|i| self.store.known(i)).collect::<Result<Vec<_>, _>>()?;
+        let provenances = images.iter().map(|i| self.provenance(i)).collect::<Result<Vec<_>, _>>()?;
         let fresh: Vec<&NewImage> = images.iter().zip(&known).filter(|(_, k)| k.is_none()).map(|(i, _)| i).collect();
         let mut facts = Vec::new();
         if !fresh.is_empty() {
@@ -47,16 +49,37 @@ impl Ingest<'_> {
         }
         let mut facts = facts.into_iter();
         let mut pending = Vec::new();
-        for (image, known) in images.iter().zip(known) {
-            pending.push(match known {
-                Some(record) => Pending { record, file: None },
-                None => {
-                    let record = record(image, facts.next().unwrap_or_default());
+        for ((image, known), provenance) in images.iter().zip(known).zip(provenances) {
+            pending.push(match (known, provenance) {
+                // More may be known of where it is from than when it came.
+                (Some(mut record), Some(provenance)) => {
+                    let file = record.provenance.learn(provenance).then(|| self.write_record(&record)).transpose()?;
+                    Pending { record, file }
+                }
+                (Some(record), None) => Pending { record, file: None },
+                (None, provenance) => {
+                    let record = record(image, facts.next().unwrap_or_default(), provenance.unwrap_or_default());
                     Pending { file: Some(self.write_record(&record)?), record }
                 }
             });
         }
         Ok(pending)
+    }
+
+    /// Keeps the signatures that came along.
+    fn provenance(&self, image: &NewImage) -> Result<Option<Provenance>, ImageError> {
+        let Some(found) = &image.found else { return Ok(None) };
+        let mut kept = Vec::new();
+        for raw in found.raw.iter().filter(|raw| raw.about == image.manifest) {
+            let digest = self.add_blob(&raw.bytes)?;
+            let from = self.dir.join(digest.hex());
+            if from.exists() {
+                File::open(&from).and_then(|file| file.sync_all()).map_err(store_io("write a blob", &from))?;
+                std::fs::rename(&from, self.store.blob(&digest)).map_err(store_io("write a blob", &from))?;
+            }
+            kept.push(digest);
+        }
+        Ok(Some(Provenance { signatures: found.verified.clone(), statements: found.statements.clone(), kept }))
     }
 
     fn finish_layers(&self, images: &[&NewImage]) -> Result<Vec<ImageFacts>, ImageError> {
@@ -185,7 +208,7 @@ impl Store {
     }
 }
 
-fn record(image: &NewImage, facts: ImageFacts) -> Record {
+fn record(image: &NewImage, facts: ImageFacts, provenance: Provenance) -> Record {
     let mut layers: Vec<String> = chain_ids(&image.contents.layers).iter().rev().map(layer_dir).collect();
     let hidden_layers = layers.split_off(facts.visible.min(layers.len()));
     Record::new(RecordParts {
@@ -198,6 +221,7 @@ fn record(image: &NewImage, facts: ImageFacts) -> Record {
         added: std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_secs()),
         passwd: facts.passwd,
         group: facts.group,
+        provenance,
     })
 }
 

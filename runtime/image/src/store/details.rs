@@ -4,9 +4,8 @@ use super::Store;
 use super::lookup::ImageSummary;
 use crate::error::{ImageError, store_io};
 use crate::manifest::{MAX_CONFIG, MAX_MANIFEST};
+use crate::provenance::Provenance;
 use serde_json::Value;
-use std::fs::File;
-use std::io::Read;
 use std::path::PathBuf;
 
 /// One image with the documents it came with.
@@ -20,6 +19,8 @@ pub struct ImageDetails {
     pub manifest: Value,
     /// Extracted layers, top first.
     pub layers: Vec<LayerDetails>,
+    /// What was found out about it when it came in.
+    pub provenance: Provenance,
 }
 
 /// One extracted layer.
@@ -55,6 +56,7 @@ impl Store {
             manifest: self.document(&record.manifest, MAX_MANIFEST)?,
             layers: record.all_layers().map(|id| self.layer(id)).collect::<Result<_, _>>()?,
             summary: ImageSummary::new(&record, names),
+            provenance: record.provenance,
         })
     }
 
@@ -69,9 +71,11 @@ impl Store {
 
     fn document(&self, digest: &crate::Digest, max: u64) -> Result<Value, ImageError> {
         let path = self.blobs().join(digest.hex());
-        let mut bytes = Vec::new();
-        let read = File::open(&path).and_then(|file| file.take(max).read_to_end(&mut bytes));
-        read.map_err(store_io("read a blob", &path))?;
+        let bytes = super::read_plain(&path, max).map_err(store_io("read a blob", &path))?;
+        let actual = crate::Digest::of(&bytes);
+        if &actual != digest {
+            return Err(ImageError::mismatch("blob", digest, actual));
+        }
         serde_json::from_slice(&bytes).map_err(|e| ImageError::malformed(digest.as_str(), e.to_string()))
     }
 }

@@ -1,14 +1,15 @@
 //! One command that adds images: everything is made in a directory of its own, then appears by renames.
 
 use super::lock::Lock;
+use super::record::{Record, RecordName};
 use super::writeback::Writeback;
 use super::{BlobWriter, Store};
 use crate::config::{self, ImageConfig};
 use crate::digest::Digest;
 use crate::error::{ImageError, store_io};
 use crate::manifest::{MAX_CONFIG, MAX_MANIFEST};
+use crate::provenance::Found;
 use crate::reference::Reference;
-use crate::trust::VerifiedSignature;
 use crate::unpack::{self, Job, LayerFacts, LayerJob, RemoveJob, UnpackJob, UnpackReply};
 use crate::work::{Event, Incoming, Work};
 use rlrun_spec::ImageIdentity;
@@ -35,8 +36,8 @@ pub(crate) struct NewImage {
     /// Further blobs to keep: the index that the manifest was chosen from.
     pub(crate) others: Vec<Digest>,
     pub(crate) names: Vec<Reference>,
-    /// Those that policy.json demanded.
-    pub(crate) signatures: Vec<VerifiedSignature>,
+    /// None where the source knows nothing of it.
+    pub(crate) found: Option<Found>,
 }
 
 /// What an image's configuration says, paired with what its manifest lists.
@@ -92,6 +93,13 @@ impl<'a> Ingest<'a> {
         Ok(ingest)
     }
 
+    /// Whether what is said about an image is known here.
+    pub(crate) fn has_looked(&self, config: &Digest, manifest: &Digest) -> bool {
+        let name = RecordName { id: config.clone(), manifest: manifest.clone() };
+        let record = Record::read(&self.store.record_path(&name));
+        record.is_ok_and(|record| record.is_some_and(|record| record.provenance.statements.is_some()))
+    }
+
     /// Asks whether the image may come in. Every source does so before it has a layer unpacked.
     pub(crate) fn approve(&self, image: &NewImage) -> Result<(), ImageError> {
         let Contents { config, layers, history } = &image.contents;
@@ -108,7 +116,8 @@ impl<'a> Ingest<'a> {
             history,
             layers,
             size: image.size(),
-            signatures: &image.signatures,
+            signatures: image.found.as_ref().map_or(&[], |found| &found.verified),
+            statements: image.found.as_ref().and_then(|found| found.statements.as_deref()),
         })?)
     }
 
@@ -234,7 +243,7 @@ impl Store {
     /// None for a layer that is not there, or not complete.
     pub(super) fn layer_facts(&self, id: &str) -> Result<Option<LayerFacts>, ImageError> {
         let path = self.layers().join(format!("{id}.json"));
-        match std::fs::read(&path) {
+        match super::read_plain(&path, MAX_MANIFEST) {
             Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(store_io("read the layer's facts", &path)(e)),

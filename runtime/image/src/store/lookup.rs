@@ -5,6 +5,7 @@ use super::record::{Record, RecordName};
 use crate::config::ImageConfig;
 use crate::digest::Digest;
 use crate::error::{ImageError, store_io};
+use crate::provenance::Provenance;
 use crate::reference::{DEFAULT_DOMAIN, LOCAL_DOMAIN, Partial, Reference};
 use crate::registry::Registries;
 use rlrun_spec::ImageIdentity;
@@ -24,6 +25,8 @@ pub struct ResolvedImage {
     pub passwd: Option<String>,
     /// `/etc/group`, likewise.
     pub group: Option<String>,
+    /// What was found out about it when it came in.
+    pub provenance: Provenance,
 }
 
 /// One row of `rlrun images`.
@@ -93,6 +96,7 @@ impl Store {
             config: record.config,
             passwd: record.passwd,
             group: record.group,
+            provenance: record.provenance,
         })
     }
 
@@ -187,13 +191,14 @@ impl Store {
         Ok(Record::read(&self.record_path(name))?.map_or_else(Vec::new, |record| record.blobs))
     }
 
-    /// All images, newest first; those of additional stores too, unless this one has them.
+    /// All images, newest first; those of additional stores too, unless this one has them. `told` is given what cannot
+    /// be read of those.
     ///
     /// # Errors
-    /// When a store cannot be read.
-    pub fn images(&self) -> Result<Vec<ImageSummary>, ImageError> {
+    /// When the store cannot be read.
+    pub fn images(&self, told: &dyn Fn(&ImageError)) -> Result<Vec<ImageSummary>, ImageError> {
         let mut rows = self.own_images()?;
-        let others = self.images_elsewhere()?;
+        let others = self.images_elsewhere(told)?;
         let own = rows.len();
         rows.extend(others);
         if rows.len() > own {
@@ -204,7 +209,23 @@ impl Store {
         Ok(rows)
     }
 
-    pub(super) fn own_images(&self) -> Result<Vec<ImageSummary>, ImageError> {
+    /// As another user lists them: a record that is none is told.
+    pub(super) fn images_of(&self, told: super::additional::Told<'_>) -> Result<Vec<ImageSummary>, ImageError> {
+        let mut names = self.names_by_record()?;
+        let mut rows = Vec::new();
+        for record_name in self.record_names()? {
+            match Record::read(&self.record_path(&record_name)) {
+                Ok(Some(record)) if record.name() == record_name => {
+                    rows.push(ImageSummary::new(&record, names.remove(&record_name).unwrap_or_default()));
+                }
+                Ok(_) => {}
+                Err(e) => told(&e),
+            }
+        }
+        Ok(rows)
+    }
+
+    fn own_images(&self) -> Result<Vec<ImageSummary>, ImageError> {
         let mut names = self.names_by_record()?;
         let mut rows = Vec::new();
         for record_name in self.record_names()? {

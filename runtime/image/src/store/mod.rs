@@ -39,7 +39,9 @@ pub(crate) use ingest::{Ingest, NewImage, NewLayer, read_config};
 
 use crate::error::{ImageError, store_io};
 use rlrun_spec::ImageIdentity;
-use std::io;
+use rustix::fs::{Mode, OFlags};
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -109,6 +111,20 @@ impl Store {
         }
         self.create_locks()
     }
+}
+
+/// Reads a whole file of at most so many bytes. In a store of somebody else's it may be a pipe, which would keep whoever
+/// opens it waiting, or have no end.
+fn read_plain(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let about = file.metadata()?;
+    if !about.is_file() || about.len() > most {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it is no file of at most {most} bytes")));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or_default());
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn private_dirs(dir: &Path) -> io::Result<()> {

@@ -4,10 +4,13 @@ use super::Store;
 use crate::config::ImageConfig;
 use crate::digest::{Digest, is_hex64};
 use crate::error::{ImageError, store_io};
+use crate::provenance::Provenance;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 const VERSION: u32 = 1;
+/// A configuration, and the accounts of an image.
+const MAX_RECORD: u64 = 16 << 20;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
@@ -27,6 +30,8 @@ pub(crate) struct Record {
     pub(crate) added: u64,
     pub(crate) passwd: Option<String>,
     pub(crate) group: Option<String>,
+    #[serde(default)]
+    pub(crate) provenance: Provenance,
 }
 
 /// What a [`Record`] is made of beside its version.
@@ -40,6 +45,7 @@ pub(crate) struct RecordParts {
     pub(crate) added: u64,
     pub(crate) passwd: Option<String>,
     pub(crate) group: Option<String>,
+    pub(crate) provenance: Provenance,
 }
 
 /// File name of a record: configuration digest, a dot, manifest digest. One configuration may come with several
@@ -86,12 +92,13 @@ impl Record {
             added: parts.added,
             passwd: parts.passwd,
             group: parts.group,
+            provenance: parts.provenance,
         }
     }
 
     /// Reads a record by the path of the record or of a reference to it; None when there is none.
     pub(crate) fn read(path: &Path) -> Result<Option<Self>, ImageError> {
-        let bytes = match std::fs::read(path) {
+        let bytes = match super::read_plain(path, MAX_RECORD) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(store_io("read the image record", path)(e)),
@@ -110,6 +117,11 @@ impl Record {
         // Manifest, configuration, layers, indexes: as the commit writes them.
         let layers = self.layers.len() + self.hidden_layers.len();
         self.blobs.iter().take(1).chain(self.blobs.iter().skip(2 + layers))
+    }
+
+    /// Everything below `blobs/` that goes when the image goes.
+    pub(crate) fn all_blobs(&self) -> impl Iterator<Item = &Digest> {
+        self.blobs.iter().chain(&self.provenance.kept)
     }
 
     /// Top first, with those that are not mounted.

@@ -86,8 +86,8 @@ impl Store {
                 Err(ImageError::Malformed { .. }) => return Ok(None),
                 Err(e) => return Err(e),
             };
+            kept.blobs.extend(record.all_blobs().map(|d| d.hex().to_owned()));
             kept.layers.extend(record.layers.into_iter().chain(record.hidden_layers));
-            kept.blobs.extend(record.blobs.iter().map(|d| d.hex().to_owned()));
         }
         Ok(Some(kept))
     }

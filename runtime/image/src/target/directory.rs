@@ -2,7 +2,7 @@
 
 use super::archive::{LAYOUT, index};
 use super::outgoing::Outgoing;
-use super::{Compression, create, write_error};
+use super::{Compression, create, no_place_for_signatures, write_error};
 use crate::digest::{Digest, HashingReader};
 use crate::error::ImageError;
 use crate::manifest::{DOCKER_CONFIG, DOCKER_MANIFEST, OCI_CONFIG, OCI_LAYER};
@@ -53,11 +53,17 @@ pub(super) fn dir(image: &Outgoing, target: &Path, compression: Compression) -> 
         std::fs::rename(&path, target.join(layer.digest.hex())).map_err(|e| write_error(&path, &e))?;
         changed = true;
     }
+    if changed && !image.signatures.is_empty() {
+        return Err(no_place_for_signatures("compressing its layers changes the digest that was signed"));
+    }
     if changed {
         let config = if image.media_type == DOCKER_MANIFEST { DOCKER_CONFIG } else { OCI_CONFIG };
         image.manifest = image.written_anew(config)?;
     }
     write(&target.join(image.config_digest().hex()), &image.config)?;
+    for (number, signature) in (1..).zip(&image.signatures) {
+        write(&target.join(format!("signature-{number}")), &signature.bytes)?;
+    }
     write(&target.join("version"), DIR_VERSION)?;
     write(&target.join("manifest.json"), &image.manifest)?;
     Ok(image.digest())

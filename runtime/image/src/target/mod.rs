@@ -11,6 +11,7 @@ pub(crate) use outgoing::Outgoing;
 use crate::error::{ImageError, from_io};
 use crate::store::Store;
 use crate::transport::{Files, Layout};
+use rlrun_spec::{Failure, Kind, Stage};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileTypeExt;
@@ -26,6 +27,16 @@ pub enum Compression {
     Gzip,
 }
 
+/// What becomes of an image's signatures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Signatures {
+    /// They go along; what cannot take them is refused.
+    #[default]
+    Kept,
+    /// They stay behind.
+    Removed,
+}
+
 /// What was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {
@@ -39,9 +50,20 @@ impl Store {
     ///
     /// # Errors
     /// When an image is not there, or cannot be written.
-    pub fn save(&self, images: &[Vec<String>], target: &Files, compression: Compression) -> Result<Saved, ImageError> {
+    pub fn save(
+        &self,
+        images: &[Vec<String>],
+        target: &Files,
+        (compression, signatures): (Compression, Signatures),
+    ) -> Result<Saved, ImageError> {
         let _writers = self.lock_for_reading()?;
-        let images = images.iter().map(|names| self.outgoing(names)).collect::<Result<Vec<_>, _>>()?;
+        let mut images = images.iter().map(|names| self.outgoing(names)).collect::<Result<Vec<_>, _>>()?;
+        if signatures == Signatures::Removed {
+            images.iter_mut().for_each(|image| image.signatures.clear());
+        }
+        if target.layout != Layout::DockerDir && images.iter().any(|image| !image.signatures.is_empty()) {
+            return Err(no_place_for_signatures("the image has signatures, and this layout has no place for them"));
+        }
         match target.layout {
             Layout::DockerArchive => {
                 into_file(&target.path, |out| archive::docker(&images, target.name.as_deref(), out))?;
@@ -63,6 +85,11 @@ impl Store {
             }
         }
     }
+}
+
+pub(super) fn no_place_for_signatures(why: &str) -> ImageError {
+    let failure = Failure::new(Stage::Cli, Kind::Usage, "save-signatures", "write the image with", "its signatures");
+    ImageError::Inner(failure.why(why).hint("--remove-signatures leaves them out; dir: and registries keep them"))
 }
 
 fn only<'a>(images: &'a [Outgoing], layout: &str) -> Result<&'a Outgoing, ImageError> {

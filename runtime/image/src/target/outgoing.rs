@@ -6,6 +6,7 @@ use crate::digest::Digest;
 use crate::error::{ImageError, from_io, store_io};
 use crate::manifest::{self, DOCKER_MANIFEST, Manifest, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST};
 use crate::reference::Reference;
+use crate::registry::RawSignature;
 use crate::store::Store;
 use serde_json::Value;
 use std::fs::File;
@@ -22,6 +23,8 @@ pub(crate) struct Outgoing {
     pub(crate) config: Vec<u8>,
     /// Bottom first.
     pub(crate) layers: Vec<OutgoingLayer>,
+    /// Signatures of the manifest that came with it.
+    pub(crate) signatures: Vec<RawSignature>,
 }
 
 #[derive(Clone, Debug)]
@@ -53,6 +56,9 @@ impl Store {
             return Err(ImageError::malformed(first, "its manifest is an index"));
         };
         let config = self.read_blob(&record.id)?;
+        let about = |bytes| RawSignature { about: record.manifest.clone(), bytes };
+        let signatures = record.provenance.kept.iter().map(|digest| self.read_blob(digest).map(about));
+        let signatures = signatures.collect::<Result<_, _>>()?;
         let diff_ids = config::parse(&config, first)?.diff_ids;
         let layers = image.layers.into_iter().zip(diff_ids).map(|(layer, diff_id)| OutgoingLayer {
             path: self.blob(&layer.digest),
@@ -63,7 +69,7 @@ impl Store {
         });
         let written = serde_json::from_slice::<Value>(&manifest).ok();
         let written = written.as_ref().and_then(|m| m.get("mediaType")?.as_str()).unwrap_or(OCI_MANIFEST).to_owned();
-        Ok(Outgoing { names: references, media_type: written, layers: layers.collect(), manifest, config })
+        Ok(Outgoing { names: references, media_type: written, layers: layers.collect(), manifest, config, signatures })
     }
 
     fn read_blob(&self, digest: &Digest) -> Result<Vec<u8>, ImageError> {

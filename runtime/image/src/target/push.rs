@@ -1,12 +1,12 @@
 //! `push`: an image of the store to a registry, byte for byte.
 
-use super::Saved;
 use super::outgoing::Outgoing;
+use super::{Saved, Signatures};
 use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::options::PullOptions;
 use crate::reference::Reference;
-use crate::registry::{Bytes, Client, Credentials, Purpose, Registries, Sent, Upload};
+use crate::registry::{Bytes, Client, Credentials, Lookaside, Purpose, Registries, Sent, Upload};
 use crate::store::Store;
 use crate::work::Event;
 use rlrun_spec::Failure;
@@ -27,11 +27,14 @@ impl Store {
         &self,
         name: &str,
         destination: Option<&str>,
-        options: &PullOptions,
+        (options, signatures): (&PullOptions, Signatures),
         progress: Progress<'_>,
     ) -> Result<Saved, ImageError> {
         let _writers = self.lock_for_reading()?;
-        let image = self.outgoing(&[name.to_owned()])?;
+        let mut image = self.outgoing(&[name.to_owned()])?;
+        if signatures == Signatures::Removed {
+            image.signatures.clear();
+        }
         let reference = match (destination, image.names.first()) {
             (Some(words), _) => Reference::parse(words)?,
             (None, Some(reference)) => reference.clone(),
@@ -41,7 +44,14 @@ impl Store {
             (Some(tag), None) => tag.to_owned(),
             _ => return Err(ImageError::reference(&reference.to_string(), "an image is pushed to a tag")),
         };
+        let lookaside = match image.signatures.is_empty() {
+            true => None,
+            false => Some(Lookaside::to_write(&reference)?),
+        };
         self.send(&image, &reference, &tag, options, progress).map_err(while_pushing)?;
+        if let Some(lookaside) = lookaside {
+            lookaside.keep(&image.digest(), &image.signatures)?;
+        }
         Ok(Saved { digest: Some(image.digest().to_string()) })
     }
 
@@ -100,7 +110,7 @@ fn send_all(client: &Client, uploads: &[Upload<'_>], progress: Progress<'_>) -> 
             let Some(upload) = next else { return };
             let name = upload.digest.to_string();
             progress(&Event::BlobStarted { name: name.clone(), size: upload.size });
-            match client.send_blob(upload) {
+            match client.send_blob(upload, progress) {
                 Ok(Sent::Sent) => progress(&Event::BlobDone(name)),
                 Ok(Sent::Present) => progress(&Event::Present(name)),
                 Err(e) => {

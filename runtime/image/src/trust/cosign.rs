@@ -2,12 +2,12 @@
 //! statements. Verified with a public key alone; no log and no certificate is asked.
 
 use super::key::PublicKey;
+use super::statement::{self, VerifiedSignature};
 use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::manifest::{self, Descriptor, Manifest};
 use crate::registry::Client;
 use base64::Engine as _;
-use serde::{Deserialize, Serialize};
 
 const PAYLOAD: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
@@ -16,17 +16,6 @@ const KIND: &str = "cosign container image signature";
 const MAX_PAYLOAD: u64 = 64 << 10;
 /// Somebody may have put thousands there.
 const MAX_SIGNATURES: usize = 100;
-
-/// A signature that holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VerifiedSignature {
-    /// What was signed: the manifest, or an index that it was chosen from.
-    pub digest: String,
-    /// What the signer called the image.
-    pub identity: String,
-    /// Digest of the key.
-    pub key: String,
-}
 
 /// The statements that are attached to an image, with what is said to be their signatures.
 pub(super) struct Signatures {
@@ -37,32 +26,6 @@ struct Attached {
     digest: Digest,
     payload: Vec<u8>,
     signature: Vec<u8>,
-}
-
-/// The statement (containers-signature(5)).
-#[derive(Deserialize)]
-struct Payload {
-    critical: Critical,
-}
-
-#[derive(Deserialize)]
-struct Critical {
-    identity: Named,
-    image: Pointed,
-    #[serde(rename = "type")]
-    kind: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Named {
-    docker_reference: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Pointed {
-    docker_manifest_digest: Digest,
 }
 
 impl Signatures {
@@ -96,10 +59,10 @@ impl Signatures {
                 continue;
             };
             // Only now is it the signer's word.
-            match statement(attached) {
+            match statement::name_in(&attached.payload, KIND, &attached.digest) {
                 Ok(identity) if accept(&identity) => {
                     let (digest, key) = (attached.digest.to_string(), key.id().to_string());
-                    return Ok(VerifiedSignature { digest, identity, key });
+                    return Ok(VerifiedSignature { scheme: "cosign-key".to_owned(), digest, identity, key });
                 }
                 Ok(identity) => why = format!("its signature is for `{}`", identity.escape_default()),
                 Err(wrong) => why = wrong,
@@ -117,24 +80,4 @@ fn attached(client: &Client, digest: &Digest, layer: &Descriptor) -> Result<Opti
     }
     let payload = client.small_blob(&layer.digest, MAX_PAYLOAD)?;
     Ok(Some(Attached { digest: digest.clone(), payload, signature }))
-}
-
-/// The name in a statement, if it is one about this image.
-fn statement(attached: &Attached) -> Result<String, String> {
-    let payload: Payload =
-        serde_json::from_slice(&attached.payload).map_err(|e| format!("its signed statement cannot be read: {e}"))?;
-    let Critical { identity, image, kind } = payload.critical;
-    if kind != KIND {
-        return Err(format!("its signed statement is a `{}`", kind.escape_default()));
-    }
-    if image.docker_manifest_digest != attached.digest {
-        return Err(format!("its signature is for another image, {}", image.docker_manifest_digest));
-    }
-    Ok(identity.docker_reference)
-}
-
-/// For [`crate::fuzz`].
-#[cfg(test)]
-pub(super) fn fuzz_statement(input: &[u8]) -> Result<String, String> {
-    statement(&Attached { digest: Digest::of(b"x"), payload: input.to_vec(), signature: Vec::new() })
 }

@@ -30,6 +30,20 @@ impl Default for Identity {
 }
 
 impl Identity {
+    /// Whether an image without a name may have a signature for `said`.
+    pub(crate) fn accepts_unnamed(&self, said: &str) -> bool {
+        match self {
+            Identity::ExactReference { docker_reference } => same(docker_reference, said),
+            Identity::ExactRepository { docker_repository } => {
+                repository(said).is_some_and(|r| repository(docker_repository) == Some(r))
+            }
+            Identity::MatchExact {}
+            | Identity::MatchRepoDigestOrExact {}
+            | Identity::MatchRepository {}
+            | Identity::Remapped { .. } => false,
+        }
+    }
+
     /// Whether an image called `reference` may have a signature for `said`.
     pub(crate) fn accepts(&self, reference: &Reference, said: &str) -> bool {
         match self {

@@ -4,29 +4,36 @@
 mod cosign;
 mod identity;
 mod key;
+mod openpgp;
 mod policy;
+mod statement;
 
-pub use cosign::VerifiedSignature;
+pub(crate) use identity::Identity;
 pub(crate) use key::PublicKey;
 pub(crate) use policy::{Policy, Requirement};
+pub use statement::VerifiedSignature;
 
 use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::reference::Reference;
-use crate::registry::Client;
+use crate::registry::{Client, Lookaside, RawSignature};
 use crate::store::Store;
 use crate::transport::{Files, Layout};
 use cosign::Signatures;
+use openpgp::Keyring;
+use policy::Keys;
 use rlrun_spec::{Failure, Kind, Stage};
 use std::path::Path;
 
 /// Decides about an image that is offered under `reference`; `client` is where its signatures are, `digests` are its
-/// manifest's and those of the indexes that it was chosen from: whoever signed one of them signed the image.
+/// manifest's and those of the indexes that it was chosen from: whoever signed one of them signed the image. `raw` are
+/// its signatures of GnuPG's.
 pub(crate) fn check_registry(
     policy: &Policy,
     reference: &Reference,
     client: &Client,
     digests: &[&Digest],
+    raw: &[RawSignature],
 ) -> Result<Vec<VerifiedSignature>, ImageError> {
     let mut verified = Vec::new();
     for requirement in policy.for_reference(reference) {
@@ -38,6 +45,10 @@ pub(crate) fn check_registry(
                 let accept = |said: &str| identity.accepts(reference, said);
                 let found = signatures.verify(&keys, &accept).map_err(|why| refused(reference.to_string(), &why))?;
                 verified.push(found);
+            }
+            Requirement::SignedBy { keys, identity } => {
+                let accept = |said: &str| identity.accepts(reference, said);
+                verified.push(check_gpg(keys, raw, &accept, reference.to_string())?);
             }
             other => return Err(refused(reference.to_string(), &other.refusal())),
         }
@@ -67,43 +78,85 @@ pub(crate) fn check_name(policy: &Policy, reference: &Reference) -> Result<(), I
     }
 }
 
-/// Decides about images in files, which carry no signatures.
-pub(crate) fn check_files(policy: &Policy, files: &Files) -> Result<(), ImageError> {
-    without_signatures(
-        policy.for_files(files),
-        &files.path.display().to_string(),
-        "images in files carry no signatures",
-    )
+/// The first of the signatures that one of the keys made.
+fn check_gpg(
+    keys: &Keys,
+    raw: &[RawSignature],
+    accept: &dyn Fn(&str) -> bool,
+    object: String,
+) -> Result<VerifiedSignature, ImageError> {
+    let keyring = Keyring::write(&keys.read()?)?;
+    let mut why = "it has to be signed, and there is no GPG signature of it".to_owned();
+    for signature in raw {
+        match keyring.verify(&signature.bytes, &signature.about, accept)? {
+            Ok(verified) => return Ok(verified),
+            Err(wrong) => why = wrong,
+        }
+    }
+    Err(refused(object, &why))
+}
+
+/// Decides about images in files. Only a `dir:` carries signatures; they are for what the signer called the image.
+pub(crate) fn check_files(
+    policy: &Policy,
+    files: &Files,
+    raw: &[RawSignature],
+) -> Result<Vec<VerifiedSignature>, ImageError> {
+    let object = files.path.display().to_string();
+    let accept = |identity: &Identity, said: &str| identity.accepts_unnamed(said);
+    with_few_signatures(policy.for_files(files), &object, raw, &accept, "images in files carry no such signatures")
 }
 
 /// Decides about an image that is taken over from another store on this machine.
-pub(crate) fn check_adopted(policy: &Policy, name: Option<&Reference>, store: &Path) -> Result<(), ImageError> {
-    let why = "an additional store keeps no signatures: pull it from its registry";
+pub(crate) fn check_adopted(
+    policy: &Policy,
+    name: Option<&Reference>,
+    store: &Path,
+    raw: &[RawSignature],
+) -> Result<Vec<VerifiedSignature>, ImageError> {
+    let why = "an additional store keeps no such signatures: pull it from its registry";
     match name {
-        Some(name) => without_signatures(policy.for_reference(name), &name.to_string(), why),
+        Some(name) => {
+            let accept = |identity: &Identity, said: &str| identity.accepts(name, said);
+            with_few_signatures(policy.for_reference(name), &name.to_string(), raw, &accept, why)
+        }
         None => {
             let files = Files { layout: Layout::OciDir, path: store.to_owned(), name: None };
-            without_signatures(policy.for_files(&files), &store.display().to_string(), why)
+            let accept = |identity: &Identity, said: &str| identity.accepts_unnamed(said);
+            with_few_signatures(policy.for_files(&files), &store.display().to_string(), raw, &accept, why)
         }
     }
 }
 
-fn without_signatures(requirements: &[Requirement], object: &str, why: &str) -> Result<(), ImageError> {
+type Accept<'a> = &'a dyn Fn(&Identity, &str) -> bool;
+
+/// Where only GnuPG's signatures can be.
+fn with_few_signatures(
+    requirements: &[Requirement],
+    object: &str,
+    raw: &[RawSignature],
+    accept: Accept<'_>,
+    why: &str,
+) -> Result<Vec<VerifiedSignature>, ImageError> {
+    let mut verified = Vec::new();
     for requirement in requirements {
         match requirement {
             Requirement::AcceptAnything => {}
+            Requirement::SignedBy { keys, identity } => {
+                verified.push(check_gpg(keys, raw, &|said| accept(identity, said), object.to_owned())?);
+            }
             Requirement::SigstoreSigned { .. } => {
                 return Err(refused(object.to_owned(), &format!("it has to be signed, and {why}")));
             }
             other => return Err(refused(object.to_owned(), &other.refusal())),
         }
     }
-    Ok(())
+    Ok(verified)
 }
 
 /// The same for an archive that is read from a stream: what it is turns out when it is read.
 pub(crate) fn check_stream(policy: &Policy, layout: Layout, object: &str) -> Result<(), ImageError> {
-    check_files(policy, &Files { layout, path: object.into(), name: None })
+    check_files(policy, &Files { layout, path: object.into(), name: None }, &[]).map(drop)
 }
 
 impl Store {
@@ -118,12 +171,21 @@ impl Store {
         key: Option<&Path>,
         options: &crate::PullOptions,
     ) -> Result<Vec<VerifiedSignature>, ImageError> {
-        let (reference, record) = self.find(name)?;
+        let (reference, record) = match self.find(name) {
+            Err(unknown @ ImageError::Unknown { .. }) => {
+                let elsewhere = self.elsewhere(name)?.ok_or(unknown)?;
+                (elsewhere.reference, elsewhere.record)
+            }
+            other => other?,
+        };
         let reference = Reference::parse(&reference)?;
         let client = crate::source::reach(&reference, options)?;
         let digests: Vec<&Digest> = record.manifests().collect();
         match key {
-            None => check_registry(&Policy::from_system()?, &reference, &client, &digests),
+            None => {
+                let raw = Lookaside::to_read(&reference)?.signatures(&digests)?;
+                check_registry(&Policy::from_system()?, &reference, &client, &digests, &raw)
+            }
             Some(path) => {
                 let keys = vec![PublicKey::read(path)?];
                 let repository = reference.repository();
@@ -146,7 +208,8 @@ fn refused(object: String, why: &str) -> ImageError {
 /// For [`crate::fuzz`].
 #[cfg(test)]
 pub(crate) mod fuzz {
-    use super::{Policy, PublicKey, cosign};
+    use super::{Policy, PublicKey, openpgp, statement};
+    use crate::digest::Digest;
     use crate::reference::Reference;
 
     pub(crate) fn read(text: &[u8]) {
@@ -156,7 +219,8 @@ pub(crate) mod fuzz {
     }
 
     pub(crate) fn statement(input: &[u8]) {
-        drop(cosign::fuzz_statement(input));
+        drop(statement::name_in(input, "cosign container image signature", &Digest::of(b"x")));
         drop(PublicKey::parse(input));
+        openpgp::fuzz_read(input);
     }
 }

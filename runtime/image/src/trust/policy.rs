@@ -24,8 +24,13 @@ pub(crate) struct Policy {
 pub(crate) enum Requirement {
     AcceptAnything,
     Reject,
-    /// A signature that one of the keys has made.
+    /// A signature of cosign's that one of the keys has made.
     SigstoreSigned {
+        keys: Keys,
+        identity: Identity,
+    },
+    /// A signature of GnuPG's that one of the keys has made.
+    SignedBy {
         keys: Keys,
         identity: Identity,
     },
@@ -36,7 +41,7 @@ pub(crate) enum Requirement {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Keys {
     Files(Vec<PathBuf>),
-    /// PEM.
+    /// PEM; of GnuPG what it exports.
     Data(Vec<Vec<u8>>),
 }
 
@@ -55,16 +60,15 @@ enum Wire {
     InsecureAcceptAnything {},
     Reject {},
     SignedBy {
-        #[serde(rename = "keyType")]
-        _key_type: String,
-        #[serde(default, rename = "keyPath")]
-        _key_path: Option<String>,
-        #[serde(default, rename = "keyPaths")]
-        _key_paths: Option<Vec<String>>,
-        #[serde(default, rename = "keyData")]
-        _key_data: Option<String>,
-        #[serde(default, rename = "signedIdentity")]
-        _signed_identity: Option<Identity>,
+        key_type: String,
+        #[serde(default)]
+        key_path: Option<PathBuf>,
+        #[serde(default)]
+        key_paths: Option<Vec<PathBuf>>,
+        #[serde(default)]
+        key_data: Option<String>,
+        #[serde(default)]
+        signed_identity: Option<Identity>,
     },
     SigstoreSigned(Box<SigstoreWire>),
 }
@@ -111,21 +115,7 @@ impl Policy {
 
     /// For an image of a registry.
     pub(crate) fn for_reference(&self, reference: &Reference) -> &[Requirement] {
-        let repository = reference.repository();
-        let mut scopes = vec![reference.to_string()];
-        scopes.extend(reference.tagged().filter(|_| reference.digest().is_none()).map(|t| t.to_string()));
-        let mut rest = repository.as_str();
-        scopes.push(rest.to_owned());
-        while let Some((parent, _)) = rest.rsplit_once('/') {
-            scopes.push(parent.to_owned());
-            rest = parent;
-        }
-        let mut host = reference.domain();
-        while let Some((_, parent)) = host.split_once('.') {
-            scopes.push(format!("*.{parent}"));
-            host = parent;
-        }
-        self.first("docker", &scopes)
+        self.first("docker", &reference.scopes())
     }
 
     /// For an image in files.
@@ -161,7 +151,16 @@ fn requirement(wire: Wire) -> Result<Requirement, String> {
     Ok(match wire {
         Wire::InsecureAcceptAnything {} => Requirement::AcceptAnything,
         Wire::Reject {} => Requirement::Reject,
-        Wire::SignedBy { .. } => Requirement::Unsupported("signedBy: rlrun verifies no GPG signatures"),
+        Wire::SignedBy { key_type, key_path, key_paths, key_data, signed_identity } => match key_type.as_str() {
+            "GPGKeys" => Requirement::SignedBy {
+                keys: keys("signedBy", (key_path, key_paths, key_data, None))?,
+                identity: signed_identity.unwrap_or_default(),
+            },
+            "signedByGPGKeys" | "X509Certificates" | "signedByX509CAs" => {
+                Requirement::Unsupported("signedBy: no program verifies other types of keys than GPGKeys")
+            }
+            other => return Err(format!("signedBy: there is no keyType `{}`", other.escape_default())),
+        },
         Wire::SigstoreSigned(wire) => sigstore(*wire)?,
     })
 }
@@ -174,31 +173,53 @@ fn sigstore(wire: SigstoreWire) -> Result<Requirement, String> {
     if rekor.contains(&true) || wire.rekor_public_key_data.is_some() || wire.rekor_public_key_datas.is_some() {
         return Ok(Requirement::Unsupported("sigstoreSigned: rlrun looks into no transparency log"));
     }
+    let given = (wire.key_path, wire.key_paths, wire.key_data, wire.key_datas);
+    Ok(Requirement::SigstoreSigned {
+        keys: keys("sigstoreSigned", given)?,
+        identity: wire.signed_identity.unwrap_or_default(),
+    })
+}
+
+type GivenKeys = (Option<PathBuf>, Option<Vec<PathBuf>>, Option<String>, Option<Vec<String>>);
+
+/// One way of naming keys, and not two.
+fn keys(requirement: &str, given: GivenKeys) -> Result<Keys, String> {
     let decode = |text: String| {
         let decoded = base64::engine::general_purpose::STANDARD.decode(text);
         decoded.map_err(|_| "keyData is not base64".to_owned())
     };
-    let keys = match (wire.key_path, wire.key_paths, wire.key_data, wire.key_datas) {
+    Ok(match given {
         (Some(path), None, None, None) => Keys::Files(vec![path]),
         (None, Some(paths), None, None) if !paths.is_empty() => Keys::Files(paths),
         (None, None, Some(data), None) => Keys::Data(vec![decode(data)?]),
         (None, None, None, Some(data)) if !data.is_empty() => {
             Keys::Data(data.into_iter().map(decode).collect::<Result<_, _>>()?)
         }
-        _ => return Err("sigstoreSigned needs one of keyPath, keyPaths, keyData and keyDatas".to_owned()),
-    };
-    Ok(Requirement::SigstoreSigned { keys, identity: wire.signed_identity.unwrap_or_default() })
+        _ => return Err(format!("{requirement} needs one of keyPath, keyPaths and keyData")),
+    })
 }
 
 impl Keys {
-    pub(super) fn load(&self) -> Result<Vec<PublicKey>, ImageError> {
+    /// The bytes, each with where they are from.
+    pub(super) fn read(&self) -> Result<Vec<(PathBuf, Vec<u8>)>, ImageError> {
         match self {
-            Keys::Files(paths) => paths.iter().map(|path| PublicKey::read(path)).collect(),
-            Keys::Data(all) => {
-                let bad = |why: String| ImageError::configuration(Path::new("policy.json"), format!("keyData: {why}"));
-                all.iter().map(|pem| PublicKey::parse(pem).map_err(bad)).collect()
-            }
+            Keys::Files(paths) => paths
+                .iter()
+                .map(|path| match std::fs::read(path) {
+                    Ok(bytes) => Ok((path.clone(), bytes)),
+                    Err(e) => Err(ImageError::configuration(path, e.to_string())),
+                })
+                .collect(),
+            Keys::Data(all) => Ok(all.iter().map(|key| ("keyData of policy.json".into(), key.clone())).collect()),
         }
+    }
+
+    /// As keys of cosign's.
+    pub(super) fn load(&self) -> Result<Vec<PublicKey>, ImageError> {
+        let parse = |(path, pem): (PathBuf, Vec<u8>)| {
+            PublicKey::parse(&pem).map_err(|why| ImageError::configuration(&path, why))
+        };
+        self.read()?.into_iter().map(parse).collect()
     }
 }
 
@@ -211,9 +232,10 @@ impl Requirement {
     pub(crate) fn refusal(&self) -> String {
         match self {
             Requirement::Unsupported(why) => format!("policy.json demands what cannot be checked here: {why}"),
-            Requirement::Reject | Requirement::AcceptAnything | Requirement::SigstoreSigned { .. } => {
-                "policy.json rejects it".to_owned()
-            }
+            Requirement::Reject
+            | Requirement::AcceptAnything
+            | Requirement::SigstoreSigned { .. }
+            | Requirement::SignedBy { .. } => "policy.json rejects it".to_owned(),
         }
     }
 }
@@ -245,7 +267,7 @@ mod tests {
         assert_eq!(kinds(POLICY, "busybox:2"), "[Reject]");
         assert_eq!(kinds(POLICY, "a.b.example.com/x"), "[AcceptAnything]");
         assert_eq!(kinds(POLICY, "example.com/x"), "[Reject]");
-        assert!(kinds(POLICY, "quay.io/team/deep/app:1").contains("GPG"));
+        assert!(kinds(POLICY, "quay.io/team/deep/app:1").contains("SignedBy"));
         assert_eq!(kinds(POLICY, "quay.io/teamster/app:1"), "[Reject]");
         let policy = Policy::parse(POLICY.as_bytes()).unwrap();
         let files = |layout, path: &str| policy.for_files(&Files { layout, path: path.into(), name: None }).to_vec();
@@ -263,6 +285,10 @@ mod tests {
             r#"{"default":[{"type":"reject","extra":1}]}"#,
             r#"{"default":[{"type":"reject"}],"extra":1}"#,
             r#"{"default":[{"type":"sigstoreSigned"}]}"#,
+            r#"{"default":[{"type":"signedBy","keyType":"GPGKeys"}]}"#,
+            r#"{"default":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/a","keyData":"eA=="}]}"#,
+            r#"{"default":[{"type":"signedBy","keyType":"Runes","keyPath":"/a"}]}"#,
+            r#"{"default":[{"type":"signedBy","keyPath":"/a"}]}"#,
             r#"{"default":[{"type":"sigstoreSigned","keyPath":"/a","keyData":"eA=="}]}"#,
             r#"{"default":[{"type":"sigstoreSigned","keyPath":"/a","signedIdentity":{"type":"matchAll"}}]}"#,
             r#"{"default":[{"type":"reject"}],"transports":{"docker":{"":[]}}}"#,

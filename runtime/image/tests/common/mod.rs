@@ -7,7 +7,7 @@ mod tar;
 pub use registry::{Answer, Image, Request, Server};
 pub use tar::{Layer, archive, archive_with, gzip, hex};
 
-use rlrun_image::{ImageError, InIdMap, Limits, Store, Stored, Work, inner_main};
+use rlrun_image::{ImageError, InIdMap, Limits, Look, Store, Stored, Work, inner_main};
 use rlrun_spec::{Failure, Kind, Stage};
 use std::collections::BTreeMap;
 use std::fs;
@@ -164,7 +164,14 @@ impl InIdMap for Here {
 }
 
 pub fn work(ids: &dyn InIdMap) -> Work<'_> {
-    Work { ids, progress: &|_| {}, approve: &|_| Ok(()), limits: Limits::default() }
+    Work {
+        ids,
+        progress: &|_| {},
+        approve: &|_| Ok(()),
+        before: &|_| Ok(()),
+        look: Look::Once,
+        limits: Limits::default(),
+    }
 }
 
 /// A directory with a store, and things beside the store that no layer may touch.

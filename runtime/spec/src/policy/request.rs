@@ -67,9 +67,35 @@ pub struct ImageFacts {
     /// In full.
     #[serde(default)]
     pub history_list: Vec<HistoryEntry>,
-    /// Statements that came with the index; nobody has verified them.
+    /// What is said about it; nobody has verified that.
     #[serde(default)]
     pub attestations: Vec<Attestation>,
+    /// Whether anybody has asked what is said about it.
+    #[serde(default)]
+    pub looked: bool,
+}
+
+/// Where an image is from, as far as that was found out when it came in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Origin {
+    /// The request names the image by its digest.
+    pub pinned: bool,
+    /// Signatures that were verified because policy.json demands them.
+    pub signatures: Vec<Signature>,
+    /// Whether anybody has asked what is said about it.
+    pub looked: bool,
+    /// What is said about it; nobody has verified that.
+    pub attestations: Vec<Attestation>,
+}
+
+impl Attestation {
+    /// Whether it lists what is in the image, by the names that tools give such lists.
+    #[must_use]
+    pub fn is_sbom(&self) -> bool {
+        let said = self.media_type.to_ascii_lowercase();
+        ["spdx", "cyclonedx", "application/vnd.syft"].iter().any(|word| said.contains(word))
+    }
 }
 
 /// A layer as the manifest has it.
@@ -97,12 +123,13 @@ pub struct HistoryEntry {
     pub empty_layer: bool,
 }
 
-/// A statement about an image.
+/// A statement about an image: an SBOM, a provenance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attestation {
     /// `sha256:...`
     pub digest: String,
-    /// Of its manifest.
+    /// Of its content; of an in-toto statement with what it is about:
+    /// `application/vnd.in-toto+json; predicate=https://slsa.dev/provenance/v1`.
     pub media_type: String,
 }
 
@@ -169,11 +196,11 @@ pub enum Mode {
 /// A signature that was verified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
-    /// `cosign-key`
+    /// `cosign-key` or `gpg-key`
     pub scheme: String,
     /// What the signer called the image.
     pub identity: String,
-    /// Digest of the public key.
+    /// Digest of the public key; of a GnuPG key its fingerprint.
     pub key_id: String,
 }
 

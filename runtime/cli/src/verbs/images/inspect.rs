@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 /// One element of the array.
 pub(in crate::verbs) fn document(image: &ImageDetails) -> Value {
-    let ImageDetails { summary, config, manifest, layers } = image;
+    let ImageDetails { summary, config, manifest, layers, provenance } = image;
     let text = |key: &str| config.get(key).and_then(Value::as_str).unwrap_or_default();
     let inner = config.get("config").filter(|c| c.is_object()).cloned().unwrap_or_else(|| json!({}));
     let path = |index: usize| layers.get(index).map(|l| l.path.display().to_string()).unwrap_or_default();
@@ -36,6 +36,8 @@ pub(in crate::verbs) fn document(image: &ImageDetails) -> Value {
         "GraphDriver": {"Name": "overlay", "Data": {"UpperDir": path(0), "LowerDir": lower.join(":")}},
         "Size": summary.size,
         "VirtualSize": summary.size,
+        "Signatures": provenance.signatures,
+        "Attestations": provenance.statements,
         "Healthcheck": config.pointer("/config/Healthcheck").cloned().unwrap_or(Value::Null),
     })
 }

@@ -5,14 +5,16 @@ mod inspect;
 mod list;
 mod login;
 mod mount;
+mod progress;
 mod prune;
 mod transfer;
 
 pub(super) use inspect::document;
 pub(super) use list::created;
 pub(super) use login::{login, logout};
+pub(super) use progress::progress;
 pub(super) use prune::{remove, tag, untag};
-pub(super) use transfer::{import, load, progress, pull, push, save, search};
+pub(super) use transfer::{import, load, pull, push, save, search};
 
 use super::{Outcome, Verb, place, read, verb, with};
 use crate::arguments::images::{

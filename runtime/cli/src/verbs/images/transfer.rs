@@ -1,43 +1,21 @@
-//! `load`, `import`, `pull`, `push` and `save`: names, ids and digests on standard output, progress on a terminal only.
+//! `load`, `import`, `pull`, `push` and `save`: names, ids and digests on standard output.
 
-use super::{hex, short};
+use super::hex;
+use super::progress::progress;
 use crate::arguments::transfer::{
     ImportArgs, LoadArgs, PullArgs, PushArgs, SaveArgs, SaveFormat, SearchArgs, VerifyArgs,
 };
 use crate::format::{Format, Heading, Row};
 use crate::report;
-use crate::table::size;
 use crate::verbs::{Outcome, place, read};
 use clap::ArgMatches;
-use rlrun_engine::images::{self, Compression, Files, Progress, Stored, Workshop};
+use rlrun_engine::images::{self, Compression, Files, Signatures, Stored, Workshop};
 use rlrun_engine::request::Fetch;
 use rlrun_engine::trace::Marks;
 use rlrun_spec::{Failure, Kind, Stage};
 use serde_json::json;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
-
-/// What is told while something long goes on.
-pub(crate) fn progress(quiet: bool) -> impl Fn(&Progress) + Sync {
-    let told = !quiet && std::io::stderr().is_terminal();
-    move |event| {
-        if told && let Some(line) = line(event) {
-            eprintln!("{line}");
-        }
-    }
-}
-
-fn line(event: &Progress) -> Option<String> {
-    match event {
-        Progress::Trying(reference) => Some(format!("Trying to pull {reference}...")),
-        Progress::BlobStarted { name, size: 0 } => Some(format!("Copying blob {}", short(name))),
-        Progress::BlobStarted { name, size: bytes } => Some(format!("Copying blob {} ({})", short(name), size(*bytes))),
-        Progress::Present(name) => Some(format!("Copying blob {} skipped: already exists", short(name))),
-        Progress::Unpacking { layers: 1 } => Some("Unpacking 1 layer".to_owned()),
-        Progress::Unpacking { layers } => Some(format!("Unpacking {layers} layers")),
-        Progress::BlobProgress { .. } | Progress::BlobDone(_) | Progress::Finished(_) => None,
-    }
-}
 
 pub(crate) fn load(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: LoadArgs = read(matches)?;
@@ -78,7 +56,9 @@ pub(crate) fn pull(matches: &mut ArgMatches, _: Marks) -> Outcome {
 pub(crate) fn push(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: PushArgs = read(matches)?;
     let options = args.registry.into();
-    let digest = images::push(&place()?, &args.image, args.destination.as_deref(), &options, &progress(args.quiet))?;
+    let signatures = if args.remove_signatures { Signatures::Removed } else { Signatures::Kept };
+    let (destination, told) = (args.destination.as_deref(), progress(args.quiet));
+    let digest = images::push(&place()?, &args.image, destination, (&options, signatures), &told)?;
     if let Some(path) = &args.digestfile {
         let Some(digest) = digest else {
             return Err(usage("--digestfile", "a docker-archive has no manifest, and so no digest"));
@@ -124,7 +104,7 @@ pub(crate) fn verify(matches: &mut ArgMatches, _: Marks) -> Outcome {
     if verified.is_empty() {
         rlrun_engine::warn("policy.json demands no signature of it, so that none was verified; --key names a key");
     }
-    let document = |s: &images::VerifiedSignature| json!({"digest": s.digest, "identity": s.identity, "key": s.key});
+    let document = |s: &images::VerifiedSignature| json!({"scheme": s.scheme, "digest": s.digest, "identity": s.identity, "key": s.key});
     report::print(&format!("{:#}\n", serde_json::Value::Array(verified.iter().map(document).collect())))
 }
 
