@@ -52,7 +52,7 @@ fn keep_id_can_name_other_ids() {
 static HOST: Mutex<()> = Mutex::new(());
 
 /// A user of its own, with exactly the given lines in /etc/subuid and /etc/subgid.
-struct Guest {
+pub(crate) struct Guest {
     name: String,
     lines: String,
     _lock: std::sync::MutexGuard<'static, ()>,
@@ -61,7 +61,7 @@ struct Guest {
 
 impl Guest {
     /// `lines` may hold `USER`, `UID`.
-    fn new(lines: &str) -> Guest {
+    pub(crate) fn new(lines: &str) -> Guest {
         let lock = HOST.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let file = std::fs::File::create("/run/lock/rlrun-tests-guest").unwrap();
         let across = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).unwrap();
@@ -77,8 +77,13 @@ impl Guest {
         Guest { name, lines, _lock: lock, _across_processes: across }
     }
 
+    /// Without an image.
+    pub(crate) fn empty_case(&self) -> Case {
+        Case::of_user(Ordinary::named(&self.name))
+    }
+
     fn case(&self) -> Case {
-        let case = Case::of_user(Ordinary::named(&self.name));
+        let case = self.empty_case();
         let archive = case.make_file("base.tar", rlrun_tests::template_archive());
         case.run(["load", "-i", archive.to_str().unwrap()]).ok();
         case

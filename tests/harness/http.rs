@@ -36,8 +36,31 @@ pub struct FileServer {
     pub address: SocketAddr,
 }
 
+/// What the server is asked.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// `GET`
+    pub method: String,
+    /// With the query.
+    pub path: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Request {
+    /// The value of a header, by its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+}
+
 /// Serves requests by path until the process ends.
 pub fn serve(ip: IpAddr, answer: impl Fn(&str, &str) -> Reply + Send + Sync + 'static) -> FileServer {
+    serve_requests(ip, move |request| answer(&request.method, &request.path))
+}
+
+/// As [`serve`], for those who look at headers.
+pub fn serve_requests(ip: IpAddr, answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> FileServer {
     let listener = TcpListener::bind((ip, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let answer = Arc::new(answer);
@@ -50,15 +73,15 @@ pub fn serve(ip: IpAddr, answer: impl Fn(&str, &str) -> Reply + Send + Sync + 's
     FileServer { address }
 }
 
-fn converse(client: TcpStream, answer: &(dyn Fn(&str, &str) -> Reply + Send + Sync)) {
+fn converse(client: TcpStream, answer: &(dyn Fn(&Request) -> Reply + Send + Sync)) {
     let mut reader = BufReader::new(client.try_clone().unwrap());
     // The first byte of a TLS handshake: say what every server says that expects HTTP.
     if reader.fill_buf().is_ok_and(|bytes| bytes.first() == Some(&0x16)) {
         drop((&client).write_all(b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\n"));
         return;
     }
-    while let Some((method, path)) = request(&mut reader) {
-        let reply = answer(&method, &path);
+    while let Some(request) = request(&mut reader) {
+        let reply = answer(&request);
         let claimed = reply.body.len() + if reply.truncated { 1000 } else { 0 };
         let mut head = format!("HTTP/1.1 {} Status\r\nContent-Length: {claimed}\r\n", reply.status);
         for (name, value) in &reply.headers {
@@ -66,24 +89,27 @@ fn converse(client: TcpStream, answer: &(dyn Fn(&str, &str) -> Reply + Send + Sy
         }
         head.push_str("\r\n");
         let mut client = &client;
-        let body: &[u8] = if method == "HEAD" { b"" } else { &reply.body };
+        let body: &[u8] = if request.method == "HEAD" { b"" } else { &reply.body };
         if client.write_all(head.as_bytes()).and_then(|()| client.write_all(body)).is_err() || reply.truncated {
             return;
         }
     }
 }
 
-/// Method and path of the next request, None at the end of the connection.
-fn request(reader: &mut BufReader<TcpStream>) -> Option<(String, String)> {
+/// The next request, None at the end of the connection.
+fn request(reader: &mut BufReader<TcpStream>) -> Option<Request> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|n| *n > 0)?;
     let mut words = line.split_whitespace();
     let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let mut headers = Vec::new();
     loop {
         let mut header = String::new();
         reader.read_line(&mut header).ok().filter(|n| *n > 0)?;
-        if header.trim_end().is_empty() {
-            return Some((method, path));
+        match header.split_once(':') {
+            Some((name, value)) => headers.push((name.to_ascii_lowercase(), value.trim().to_owned())),
+            None if header.trim_end().is_empty() => return Some(Request { method, path, headers }),
+            None => {}
         }
     }
 }

@@ -32,7 +32,7 @@ mod wait;
 
 pub use archive::{Archive, Image, digest, gzip, zstd};
 pub use case::Case;
-pub use http::{FileServer, Reply, host_address, serve};
+pub use http::{FileServer, Reply, Request, host_address, serve, serve_requests};
 pub use needs::Need;
 pub use process::{Exit, Invocation, Output, Running, Spawned, descendants, payload_of};
 pub use pty::Terminal;

@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 /// A running docker-registry. It stores images in its own layout on disk, so nothing has to be pushed.
 pub struct Registry {
@@ -19,7 +20,11 @@ pub struct Registry {
     /// Its directory.
     pub storage: PathBuf,
     child: Child,
+    log: Log,
 }
+
+/// Lines that the registry has written.
+type Log = Arc<Mutex<Vec<String>>>;
 
 impl Registry {
     /// Over plain HTTP.
@@ -33,6 +38,21 @@ impl Registry {
         crate::root::write(&users, b"tester:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n");
         let auth = format!("auth:\n  htpasswd:\n    realm: tests\n    path: {}\n", users.display());
         Registry::start(directory, None, &auth)
+    }
+
+    /// Over plain HTTP, for whoever shows a token of a server at `realm` that signs with the key of `certificate`.
+    pub fn with_tokens(directory: &Path, realm: &str, certificate: &Path) -> Registry {
+        let auth = format!(
+            "auth:\n  token:\n    realm: {realm}\n    service: here\n    issuer: tests\n    rootcertbundle: {}\n",
+            certificate.display()
+        );
+        Registry::start(directory, None, &auth)
+    }
+
+    /// Waits for a line of its log that has all these words.
+    pub fn has_logged(&self, words: &[&str]) -> bool {
+        let says = |line: &String| words.iter().all(|word| line.contains(word));
+        until(10, || self.log.lock().unwrap().iter().any(says).then_some(())).is_some()
     }
 
     /// Over TLS, with a certificate for localhost and 127.0.0.1.
@@ -61,9 +81,10 @@ impl Registry {
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(&path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let address = announced_address(&mut child);
+        let log = Log::default();
+        let address = announced_address(&mut child, &log);
         let authority = certificate.map(|certificate| certificate.authority.clone());
-        Registry { address, authority, storage, child }
+        Registry { address, authority, storage, child, log }
     }
 
     /// Puts an image there under `repository:tag`; returns the digest of its manifest.
@@ -131,9 +152,10 @@ fn link(directory: &Path, digest: &str) {
 }
 
 /// The registry chooses its port and logs it.
-fn announced_address(child: &mut Child) -> SocketAddr {
+fn announced_address(child: &mut Child, lines: &Log) -> SocketAddr {
     let (sender, receiver) = std::sync::mpsc::channel();
     let log = child.stderr.take().unwrap();
+    let lines = lines.clone();
     // Reads on to the end, so that the registry never blocks on a full pipe.
     std::thread::spawn(move || {
         for line in BufReader::new(log).lines().map_while(Result::ok) {
@@ -143,6 +165,7 @@ fn announced_address(child: &mut Child) -> SocketAddr {
             if let Some(port) = port {
                 drop(sender.send(port));
             }
+            lines.lock().unwrap().push(line);
         }
     });
     let port =

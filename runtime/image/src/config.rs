@@ -61,9 +61,13 @@ impl ImageConfig {
     /// `linux/amd64`, `linux/arm64/v8`.
     #[must_use]
     pub fn platform(&self) -> String {
-        match &self.variant {
-            Some(variant) => format!("{}/{}/{variant}", self.os, self.architecture),
-            None => format!("{}/{}", self.os, self.architecture),
+        Self::platform_of(&self.os, &self.architecture, self.variant.as_deref())
+    }
+
+    pub(crate) fn platform_of(os: &str, architecture: &str, variant: Option<&str>) -> String {
+        match variant {
+            Some(variant) => format!("{os}/{architecture}/{variant}"),
+            None => format!("{os}/{architecture}"),
         }
     }
 }

@@ -271,8 +271,9 @@ impl Client {
                 ]),
                 credentials => {
                     let mut request = self.agent.get(&server.realm).query("service", &service);
-                    if !scope.is_empty() {
-                        request = request.query("scope", &scope);
+                    // Each of several is a parameter of its own (distribution, token authentication).
+                    for scope in scope.split(' ').filter(|scope| !scope.is_empty()) {
+                        request = request.query("scope", scope);
                     }
                     if let Some(basic) = credentials.as_ref().and_then(Credentials::basic) {
                         request = request.header(header::AUTHORIZATION, basic);

@@ -63,7 +63,12 @@ impl Client {
             if self.has(&self.blob_url(upload.digest))? {
                 return Ok(Sent::Present);
             }
-            match self.begin(upload)? {
+            let begun = match self.begin(upload, upload.mount_from) {
+                // Who may not read there may still write here.
+                Err(Failed::For(_)) if upload.mount_from.is_some() => self.begin(upload, None),
+                other => other,
+            };
+            match begun? {
                 None => Ok(Sent::Present),
                 Some(location) => self.put_blob(upload, &location, progress).map(|()| Sent::Sent),
             }
@@ -85,9 +90,9 @@ impl Client {
     }
 
     /// Where to send a blob; None when it need not be sent.
-    fn begin(&self, upload: &Upload<'_>) -> Result<Option<String>, Failed> {
+    fn begin(&self, upload: &Upload<'_>, mount_from: Option<&str>) -> Result<Option<String>, Failed> {
         let mut url = format!("{}/v2/{}/blobs/uploads/", self.base, self.reference.path());
-        if let Some(from) = upload.mount_from {
+        if let Some(from) = mount_from {
             url = format!("{url}?mount={}&from={from}", upload.digest);
         }
         let response = self.exchange(&|authorization| {

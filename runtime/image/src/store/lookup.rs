@@ -1,7 +1,7 @@
 //! From a user's words to an image in the store; reads only.
 
 use super::Store;
-use super::record::{Record, RecordName};
+use super::record::{Head, LINK_PREFIX, Record, RecordName};
 use crate::config::ImageConfig;
 use crate::digest::Digest;
 use crate::error::{ImageError, store_io};
@@ -9,7 +9,7 @@ use crate::provenance::Provenance;
 use crate::reference::{DEFAULT_DOMAIN, LOCAL_DOMAIN, Partial, Reference};
 use crate::registry::Registries;
 use rlrun_spec::ImageIdentity;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 /// An image, ready to be run.
@@ -55,12 +55,11 @@ pub struct ImageSummary {
 }
 
 impl ImageSummary {
-    pub(super) fn new(record: &Record, mut references: Vec<Reference>) -> Self {
-        references.sort_by_cached_key(ToString::to_string);
-        let (tags, digests) = references.into_iter().partition::<Vec<_>, _>(|r| r.tag().is_some());
+    pub(super) fn new(record: &Record, references: Vec<Reference>) -> Self {
+        let (names, digests) = sorted(references);
         ImageSummary {
-            names: tags.iter().map(ToString::to_string).collect(),
-            digests: digests.iter().map(ToString::to_string).collect(),
+            names,
+            digests,
             id: record.id.to_string(),
             digest: record.manifest.to_string(),
             created: record.config.created.clone(),
@@ -71,6 +70,30 @@ impl ImageSummary {
             read_only: false,
         }
     }
+
+    fn of(head: Head, references: Vec<Reference>) -> Self {
+        let (names, digests) = sorted(references);
+        ImageSummary {
+            names,
+            digests,
+            platform: head.platform(),
+            id: head.id.to_string(),
+            digest: head.manifest.to_string(),
+            created: head.config.created,
+            added: head.added,
+            size: head.size,
+            labels: head.config.labels,
+            read_only: false,
+        }
+    }
+}
+
+/// Names with tags, names with digests.
+fn sorted(mut references: Vec<Reference>) -> (Vec<String>, Vec<String>) {
+    references.sort_by_cached_key(ToString::to_string);
+    let (tags, digests) = references.into_iter().partition::<Vec<_>, _>(|r| r.tag().is_some());
+    let texts = |list: Vec<Reference>| list.iter().map(ToString::to_string).collect();
+    (texts(tags), texts(digests))
 }
 
 /// The shortest id prefix that is taken for one.
@@ -84,7 +107,11 @@ impl Store {
     /// [`ImageError::Unknown`], [`ImageError::Ambiguous`], [`ImageError::Reference`], or the store cannot be read.
     pub fn resolve(&self, name: &str) -> Result<ResolvedImage, ImageError> {
         let (reference, record) = self.find(name)?;
-        let layers = self.layers();
+        let dir = self.layers();
+        let mut layers: Vec<PathBuf> = record.layers.iter().map(|layer| dir.join(layer)).collect();
+        if layers.is_empty() {
+            layers.push(self.empty());
+        }
         Ok(ResolvedImage {
             identity: ImageIdentity {
                 reference,
@@ -92,7 +119,7 @@ impl Store {
                 id: record.id.to_string(),
                 platform: record.config.platform(),
             },
-            layers: record.layers.iter().map(|l| layers.join(l)).collect(),
+            layers,
             config: record.config,
             passwd: record.passwd,
             group: record.group,
@@ -173,17 +200,26 @@ impl Store {
     }
 
     pub(crate) fn names_by_record(&self) -> Result<BTreeMap<RecordName, Vec<Reference>>, ImageError> {
-        let refs = self.refs();
         let mut map = BTreeMap::<RecordName, Vec<Reference>>::new();
-        for name in read_dir_names(&refs)? {
-            let Some(reference) = Reference::from_file_name(&name) else { continue };
-            // A link may vanish between the listing and here; then it is no longer a name.
-            let Ok(target) = std::fs::read_link(refs.join(&name)) else { continue };
+        for (reference, target) in self.links()? {
             if let Some(record) = RecordName::from_link_target(&target) {
                 map.entry(record).or_default().push(reference);
             }
         }
         Ok(map)
+    }
+
+    /// All names and what they point to.
+    fn links(&self) -> Result<Vec<(Reference, PathBuf)>, ImageError> {
+        let refs = self.refs();
+        let mut links = Vec::new();
+        for name in read_dir_names(&refs)? {
+            let Some(reference) = Reference::from_file_name(&name) else { continue };
+            // A link may vanish between the listing and here; then it is no longer a name.
+            let Ok(target) = std::fs::read_link(refs.join(&name)) else { continue };
+            links.push((reference, target));
+        }
+        Ok(links)
     }
 
     /// Every blob that is an image's.
@@ -211,28 +247,38 @@ impl Store {
 
     /// As another user lists them: a record that is none is told.
     pub(super) fn images_of(&self, told: super::additional::Told<'_>) -> Result<Vec<ImageSummary>, ImageError> {
-        let mut names = self.names_by_record()?;
-        let mut rows = Vec::new();
-        for record_name in self.record_names()? {
-            match Record::read(&self.record_path(&record_name)) {
-                Ok(Some(record)) if record.name() == record_name => {
-                    rows.push(ImageSummary::new(&record, names.remove(&record_name).unwrap_or_default()));
-                }
-                Ok(_) => {}
-                Err(e) => told(&e),
-            }
-        }
-        Ok(rows)
+        self.rows(&|e| {
+            told(&e);
+            Ok(())
+        })
     }
 
     fn own_images(&self) -> Result<Vec<ImageSummary>, ImageError> {
-        let mut names = self.names_by_record()?;
-        let mut rows = Vec::new();
-        for record_name in self.record_names()? {
-            let Some(record) = Record::read(&self.record_path(&record_name))? else { continue };
-            rows.push(ImageSummary::new(&record, names.remove(&record_name).unwrap_or_default()));
-        }
+        let mut rows = self.rows(&Err)?;
         sort(&mut rows);
+        Ok(rows)
+    }
+
+    /// By the names of files alone, which is what counts where there are thousands.
+    fn rows(&self, failed: &dyn Fn(ImageError) -> Result<(), ImageError>) -> Result<Vec<ImageSummary>, ImageError> {
+        let mut names = HashMap::<String, Vec<Reference>>::new();
+        for (reference, target) in self.links()? {
+            if let Some(file) = target.to_str().and_then(|t| t.strip_prefix(LINK_PREFIX)) {
+                names.entry(file.to_owned()).or_default().push(reference);
+            }
+        }
+        let (dir, mut rows) = (self.images_dir(), Vec::new());
+        for file in read_dir_names(&dir)? {
+            match Head::read(&dir.join(&file)) {
+                Ok(Some(head)) if head.is_of(&file) => {
+                    rows.push(ImageSummary::of(head, names.remove(&file).unwrap_or_default()));
+                }
+                // Removed meanwhile, or no record.
+                Ok(_) => {}
+                Err(_) if RecordName::from_file_name(&file).is_none() => {}
+                Err(e) => failed(e)?,
+            }
+        }
         Ok(rows)
     }
 }

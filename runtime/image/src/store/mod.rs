@@ -6,6 +6,7 @@
 //! layers/<32 hex>.json          what that layer is, for the next pull
 //! images/<config>.<manifest>    everything `run` needs of an image, in one file
 //! refs/<reference>              -> ../images/<config>.<manifest>
+//! empty/                        below an image that has no layer
 //! tmp/<random>/                 what is being made; nothing in it outlives its command
 //! ```
 //!
@@ -98,6 +99,11 @@ impl Store {
         self.blobs().join(digest.hex())
     }
 
+    /// What an image without layers is mounted from: an overlay wants something below.
+    pub(crate) fn empty(&self) -> PathBuf {
+        self.root.join("empty")
+    }
+
     pub(crate) fn tmp(&self) -> PathBuf {
         self.root.join("tmp")
     }
@@ -109,6 +115,13 @@ impl Store {
         for dir in [self.refs(), self.images_dir(), self.layers(), self.blobs(), self.tmp()] {
             private_dirs(&dir).map_err(store_io("create the image store", &dir))?;
         }
+        let empty = self.empty();
+        match std::fs::DirBuilder::new().mode(0o755).create(&empty) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(store_io("create the image store", &empty)(e));
+            }
+            Ok(()) | Err(_) => {}
+        }
         self.create_locks()
     }
 }
@@ -117,13 +130,14 @@ impl Store {
 /// opens it waiting, or have no end.
 fn read_plain(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let mut file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
     let about = file.metadata()?;
     if !about.is_file() || about.len() > most {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it is no file of at most {most} bytes")));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or_default());
-    file.take(most).read_to_end(&mut bytes)?;
+    // Files here are replaced, never written to: what is there is what was there.
+    let mut bytes = vec![0; usize::try_from(about.len()).unwrap_or_default()];
+    file.read_exact(&mut bytes)?;
     Ok(bytes)
 }
 

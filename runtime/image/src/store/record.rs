@@ -6,9 +6,12 @@ use crate::digest::{Digest, is_hex64};
 use crate::error::{ImageError, store_io};
 use crate::provenance::Provenance;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 const VERSION: u32 = 1;
+/// What a reference points to begins with.
+pub(crate) const LINK_PREFIX: &str = "../images/";
 /// A configuration, and the accounts of an image.
 const MAX_RECORD: u64 = 16 << 20;
 
@@ -70,11 +73,11 @@ impl RecordName {
 
     /// What a reference points to.
     pub(crate) fn link_target(&self) -> String {
-        format!("../images/{}", self.file_name())
+        format!("{LINK_PREFIX}{}", self.file_name())
     }
 
     pub(crate) fn from_link_target(target: &Path) -> Option<Self> {
-        Self::from_file_name(target.to_str()?.strip_prefix("../images/")?)
+        Self::from_file_name(target.to_str()?.strip_prefix(LINK_PREFIX)?)
     }
 }
 
@@ -98,18 +101,9 @@ impl Record {
 
     /// Reads a record by the path of the record or of a reference to it; None when there is none.
     pub(crate) fn read(path: &Path) -> Result<Option<Self>, ImageError> {
-        let bytes = match super::read_plain(path, MAX_RECORD) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(store_io("read the image record", path)(e)),
-        };
-        let record: Record = serde_json::from_slice(&bytes)
-            .map_err(|e| ImageError::malformed(path.display().to_string(), format!("image record: {e}")))?;
-        if record.version != VERSION {
-            let why = format!("image record: version {} is not this rlrun's {VERSION}", record.version);
-            return Err(ImageError::malformed(path.display().to_string(), why));
-        }
-        Ok(Some(record))
+        let Some(bytes) = bytes(path)? else { return Ok(None) };
+        let record: Record = parse(path, &bytes)?;
+        check(path, record.version).map(|()| Some(record))
     }
 
     /// The manifest, and the indexes that it was chosen from: whoever signed one of them signed the image.
@@ -132,6 +126,67 @@ impl Record {
     pub(crate) fn name(&self) -> RecordName {
         RecordName { id: self.id.clone(), manifest: self.manifest.clone() }
     }
+}
+
+/// What lists show of a record; the rest is passed over, not read into memory.
+#[derive(Deserialize)]
+pub(crate) struct Head {
+    version: u32,
+    pub(crate) manifest: Digest,
+    pub(crate) id: Digest,
+    pub(crate) config: HeadConfig,
+    pub(crate) size: u64,
+    pub(crate) added: u64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct HeadConfig {
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) created: Option<String>,
+    architecture: String,
+    os: String,
+    variant: Option<String>,
+}
+
+impl Head {
+    /// As [`Record::read`].
+    pub(crate) fn read(path: &Path) -> Result<Option<Self>, ImageError> {
+        let Some(bytes) = bytes(path)? else { return Ok(None) };
+        let head: Head = parse(path, &bytes)?;
+        check(path, head.version).map(|()| Some(head))
+    }
+
+    /// Whether a file of this name may hold it.
+    pub(crate) fn is_of(&self, file_name: &str) -> bool {
+        file_name.split_once('.') == Some((self.id.hex(), self.manifest.hex()))
+    }
+
+    pub(crate) fn platform(&self) -> String {
+        let HeadConfig { os, architecture, variant, .. } = &self.config;
+        ImageConfig::platform_of(os, architecture, variant.as_deref())
+    }
+}
+
+fn bytes(path: &Path) -> Result<Option<Vec<u8>>, ImageError> {
+    match super::read_plain(path, MAX_RECORD) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(store_io("read the image record", path)(e)),
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(path: &Path, bytes: &'a [u8]) -> Result<T, ImageError> {
+    let malformed = |e| ImageError::malformed(path.display().to_string(), format!("image record: {e}"));
+    serde_json::from_slice(bytes).map_err(malformed)
+}
+
+fn check(path: &Path, version: u32) -> Result<(), ImageError> {
+    if version == VERSION {
+        return Ok(());
+    }
+    let why = format!("image record: version {version} is not this rlrun's {VERSION}");
+    Err(ImageError::malformed(path.display().to_string(), why))
 }
 
 impl Store {

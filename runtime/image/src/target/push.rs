@@ -90,8 +90,11 @@ impl Store {
     fn lenders(&self, to: &Reference) -> Result<BTreeMap<Digest, String>, ImageError> {
         let mut lenders = BTreeMap::new();
         for (record, names) in self.names_by_record()? {
-            let lender = names.iter().find(|n| n.domain() == to.domain() && n.path() != to.path());
-            let Some(lender) = lender else { continue };
+            let mut names: Vec<&Reference> =
+                names.iter().filter(|n| n.domain() == to.domain() && n.path() != to.path()).collect();
+            // Where it was pulled from it certainly is: only there it has a name with its digest.
+            names.sort_by_key(|name| (name.digest().is_none(), name.to_string()));
+            let Some(lender) = names.first() else { continue };
             for digest in self.blobs_of(&record)? {
                 lenders.entry(digest).or_insert_with(|| lender.path().to_owned());
             }

@@ -8,6 +8,7 @@ use rlrun_engine::images::{self, ImageSummary};
 use rlrun_engine::place::Place;
 use rlrun_spec::Failure;
 use serde_json::{Value, json};
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 const FILTERS: &[&str] =
@@ -19,7 +20,7 @@ pub(super) fn list(place: &Place, args: &ImagesArgs, now: u64) -> Result<String,
     let mut all = images::list(place, args.name.as_deref())?;
     let fits = fits_filters(&args.list.filter, now, &|name| Ok(created(&images::details(place, name)?.summary)))?;
     all.retain(fits);
-    all.sort_by(|a, b| order(args.sort, a, b).then_with(|| a.names.cmp(&b.names)));
+    sort(&mut all, args.sort);
     if args.list.quiet {
         return Ok(ids(&all, args.list.no_trunc));
     }
@@ -103,14 +104,16 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
     pattern[p..].iter().all(|c| *c == b'*')
 }
 
-fn order(by: Sort, a: &ImageSummary, b: &ImageSummary) -> std::cmp::Ordering {
+/// By name where what is asked for is equal; each key is made once.
+fn sort(all: &mut [ImageSummary], by: Sort) {
     let tag = |i: &ImageSummary| i.names.first().and_then(|n| n.rsplit_once(':')).map(|(_, tag)| tag.to_owned());
+    all.sort_by(|a, b| a.names.cmp(&b.names));
     match by {
-        Sort::Created => created(b).cmp(&created(a)),
-        Sort::Id => a.id.cmp(&b.id),
-        Sort::Repository => a.names.cmp(&b.names),
-        Sort::Size => a.size.cmp(&b.size),
-        Sort::Tag => tag(a).cmp(&tag(b)),
+        Sort::Created => all.sort_by_cached_key(|image| Reverse(created(image))),
+        Sort::Id => all.sort_by(|a, b| a.id.cmp(&b.id)),
+        Sort::Repository => {}
+        Sort::Size => all.sort_by_key(|image| image.size),
+        Sort::Tag => all.sort_by_cached_key(tag),
     }
 }
 

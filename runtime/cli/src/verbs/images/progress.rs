@@ -17,9 +17,9 @@ struct Bars {
     bars: Mutex<HashMap<String, ProgressBar>>,
 }
 
-const MEASURED: &str = "{prefix} [{bar:32}] {bytes} / {total_bytes}, {bytes_per_sec}";
+const MEASURED: &str = "{prefix} [{wide_bar}] {decimal_bytes} / {decimal_total_bytes}, {decimal_bytes_per_sec}";
 /// Its size is known when it is over.
-const UNMEASURED: &str = "{prefix} {bytes}, {bytes_per_sec}";
+const UNMEASURED: &str = "{prefix} {decimal_bytes}, {decimal_bytes_per_sec}";
 
 /// What is told while something long goes on.
 pub(crate) fn progress(quiet: bool) -> impl Fn(&Progress) + Sync {
@@ -64,8 +64,8 @@ impl Bars {
 
     /// Above the bars.
     fn line(&self, text: &str) {
-        // A terminal that is gone is told nothing.
-        self.all.println(text).ok();
+        // The bars make room: printed through them, a line would be filled with blanks that a resize wraps.
+        self.all.suspend(|| eprintln!("{text}"));
     }
 
     /// How long the blob was.
