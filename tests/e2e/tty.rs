@@ -26,9 +26,8 @@ fn the_payload_learns_of_a_new_size() {
     terminal.wait_for("window 24 80");
     terminal.resize(50, 132);
     terminal.wait_for("window 50 132");
-    terminal.running.signal(Signal::SIGKILL);
-    terminal.running.wait();
-    drop(case.keeping_containers());
+    nix::sys::signal::kill(payload_of(terminal.running.pid, "probe"), Signal::SIGKILL).unwrap();
+    assert_eq!(terminal.running.wait(), Exit::Code(137));
 }
 
 #[test]

@@ -61,8 +61,8 @@ pub(crate) fn usage(error: &clap::Error, verb: Option<&str>) -> Result<ExitCode,
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             return print_help(error, ExitCode::from(Kind::Usage.exit_code()));
         }
-        ErrorKind::UnknownArgument => match not_yet::option(&argument).filter(|_| verb == Some("run")) {
-            Some(known) => not_yet::failure(known),
+        ErrorKind::UnknownArgument => match not_yet::option(&argument).filter(|_| takes_options_of_run(verb)) {
+            Some(known) => known,
             None => failed(&argument, "unknown option").hint(
                 context(ContextKind::SuggestedArg)
                     .map_or_else(|| format!("{help} lists the options"), |similar| format!("did you mean {similar}?")),
@@ -70,10 +70,8 @@ pub(crate) fn usage(error: &clap::Error, verb: Option<&str>) -> Result<ExitCode,
         },
         ErrorKind::InvalidSubcommand => {
             let word = context(ContextKind::InvalidSubcommand).unwrap_or_default();
-            match not_yet::is_verb(&word) {
-                true => not_yet::failure(&word),
-                false => failed(&word, "unknown command").hint(format!("{help} lists the commands")),
-            }
+            not_yet::verb(&word)
+                .unwrap_or_else(|| failed(&word, "unknown command").hint(format!("{help} lists the commands")))
         }
         ErrorKind::MissingRequiredArgument => failed(&argument, "is missing").hint(help),
         ErrorKind::InvalidValue => {
@@ -87,6 +85,10 @@ pub(crate) fn usage(error: &clap::Error, verb: Option<&str>) -> Result<ExitCode,
         }
         _ => failed("", &first_line(error)).hint(help),
     })
+}
+
+fn takes_options_of_run(verb: Option<&str>) -> bool {
+    matches!(verb, Some("run" | "create" | "plan" | "container"))
 }
 
 fn first_line(error: &clap::Error) -> String {

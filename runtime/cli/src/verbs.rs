@@ -11,6 +11,7 @@ mod generate;
 mod healthcheck;
 mod images;
 mod logs;
+mod mounts;
 mod policy;
 mod run;
 mod secret;
@@ -19,7 +20,7 @@ mod top;
 mod volume;
 
 use crate::arguments::exec::AttachArgs;
-use crate::arguments::files::{CommitArgs, CpArgs, DiffArgs, ExportArgs, UnshareArgs};
+use crate::arguments::files::{CommitArgs, CpArgs, DiffArgs, ExportArgs, MountArgs, UnmountArgs, UnshareArgs};
 use crate::arguments::images::{HistoryArgs, ImagesArgs, RmiArgs, TagArgs, UntagArgs};
 use crate::arguments::journal::EventsArgs;
 use crate::arguments::life::{KillArgs, PauseArgs, RenameArgs, RestartArgs, StartArgs, StopArgs, WaitArgs};
@@ -150,6 +151,8 @@ const VERBS: &[Verb] = &[
     ),
     verb("logs", "Print what containers wrote", with::<LogsArgs>, logs::logs),
     verb("attach", "Attach to a running container", with::<AttachArgs>, exec::attach),
+    verb("mount", "Mount the files of containers, in a shell inside the id map", with::<MountArgs>, mounts::mount),
+    verb("unmount", "Unmount them", with::<UnmountArgs>, mounts::unmount).known_as(&["umount"]),
     verb("exec", "Run a command in a running container", exec::define, exec::exec),
     verb(
         "healthcheck",
@@ -208,7 +211,7 @@ const VERBS: &[Verb] = &[
         files::unshare,
     ),
     verb("completion", "Print a completion script", with::<documents::CompletionArgs>, documents::completion),
-    verb("version", "Print the version", |c| c, documents::version),
+    verb("version", "Print the version", with::<documents::VersionArgs>, documents::version),
     // For `make install`; nobody else is shown it.
     verb(MAN, "Write manual pages", with::<documents::ManArgs>, documents::man),
 ];
@@ -325,6 +328,9 @@ const LOOKING: &[&str] = &[
     "top",
     "tree",
     "version",
+    "volume mount",
+    "volume reload",
+    "volume unmount",
     "wait",
     MAN,
 ];

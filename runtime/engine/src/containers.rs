@@ -3,6 +3,7 @@
 
 use crate::place::Place;
 use crate::record::{self, KEEP, Summary, lock};
+use crate::request::StorageDriver;
 use rlrun_spec::state::STATE;
 use rlrun_spec::{Failure, Kind, Stage, State};
 use std::fs;
@@ -117,6 +118,26 @@ pub fn list(place: &Place) -> Result<Vec<Container>, Failure> {
     let mut all: Vec<Container> = entries.flatten().filter_map(|e| Container::read(e.path())).collect();
     all.sort_by(|a, b| (a.summary.created, &a.summary.id).cmp(&(b.summary.created, &b.summary.id)));
     Ok(all)
+}
+
+/// What each of some containers has written over its image, and how much that is with the image, in bytes.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn sizes(place: &Place, all: &[Container]) -> Result<Vec<(u64, u64)>, Failure> {
+    if all.is_empty() {
+        return Ok(Vec::new());
+    }
+    let whole = |c: &Container| c.summary.storage_driver == StorageDriver::Copy;
+    let paths = all.iter().map(|c| c.directory.join(if whole(c) { "merged" } else { "upper" })).collect();
+    let written = rlrun_image::measure(&crate::run::default_jobs(place)?, paths)?;
+    let images = crate::images::list(place, None)?;
+    let sizes = all.iter().zip(written).map(|(c, written)| {
+        let image = c.summary.image.as_ref().and_then(|image| images.iter().find(|i| i.id == image.id));
+        let image = image.map_or(0, |image| image.size);
+        if whole(c) { (written.saturating_sub(image), written) } else { (written, image + written) }
+    });
+    Ok(sizes.collect())
 }
 
 /// The container with this name, id, or beginning of exactly one id.

@@ -152,7 +152,8 @@ fn decide(
         detached: words.detach,
         detach_keys: words.detach_keys.clone(),
     };
-    let facts = facts(place, container, parts, maps)?;
+    let mut facts = facts(place, container, parts, maps)?;
+    facts.secret_variables = crate::secrets::variables(place, &details.request.secrets)?;
     SealedExec::seal(&permit, &request, &spec, joining, facts).map_err(|e| broken(e.to_string()))
 }
 
@@ -260,6 +261,7 @@ fn facts(place: &Place, container: &Container, parts: &SpecParts, id_maps: IdMap
         remove_unstarted: false,
         life: Life {
             detached: false,
+            accompanied: false,
             log: Log::None,
             restart: Restart::No,
             stop_signal: DEFAULT_STOP_SIGNAL,

@@ -7,7 +7,9 @@ mod outgoing;
 mod upkeep;
 
 pub use commit::CommitRequest;
-pub use mounted::{Mounted, list as mounted, mount, unmount, unmount_all};
+pub use mounted::{
+    Mounted, list as mounted, mount, mount_container, mounted_container, unmount, unmount_all, unmount_container,
+};
 pub use outgoing::{logged_in, login, logout, push, remote_tags, save, search, verify};
 pub use upkeep::{Share, Shares, check, shares};
 
@@ -24,7 +26,7 @@ use crate::id_map_job::IdMapJobs;
 use crate::journal;
 use crate::life::{self, Removal};
 use crate::place::Place;
-use crate::record;
+use crate::record::{self, Reach};
 use crate::volumes;
 use rlrun_image::{Approve, Asking, Event, ImageError, ImageUser, Limits, Look, Work};
 use rlrun_spec::container::UserNamespace;
@@ -80,7 +82,7 @@ impl Workshop {
     /// # Errors
     /// When it cannot be removed even inside the id map.
     fn sweep(&self) -> Result<(), Failure> {
-        record::sweep(&self.place, record::Reach::All, &mut |directory| self.jobs.remove(directory))
+        record::sweep(&self.place, Reach::All, &mut |directory| self.jobs.remove(directory))
     }
 
     fn work<'a>(&'a self, progress: Listener<'a>, approve: Approve<'a>) -> Work<'a> {

@@ -190,10 +190,10 @@ pub struct Removal {
 }
 
 impl Removal {
-    /// Whatever it does; its volumes go with it.
+    /// Whatever it does; its volumes stay, as after podman's `--replace`.
     #[must_use]
     pub fn forced() -> Removal {
-        Removal { force: Some(None), volumes: OwnVolumes::Remove }
+        Removal { force: Some(None), volumes: OwnVolumes::Keep }
     }
 }
 

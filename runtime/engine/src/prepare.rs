@@ -299,14 +299,15 @@ impl Prepared {
     #[must_use]
     pub fn life(&self, request: &RunRequest, directory: &Path) -> Life {
         let life = &request.launching.life;
-        let watched = request.launching.remove && !life.detach;
+        let watched = request.launching.remove && !life.detach && !life.leavable;
         let log = match (&life.log, watched) {
             (None, true) | (Some(LogRequest::None), _) => Log::None,
             (None, false) => log_file(&LogRequest::default(), directory),
             (Some(file), _) => log_file(file, directory),
         };
         Life {
-            detached: life.detach,
+            detached: life.detach || life.leavable,
+            accompanied: life.leavable,
             log,
             restart: life.restart,
             stop_signal: self.stop_signal,

@@ -147,7 +147,8 @@ impl Record {
             Failure::new(Stage::Cli, Kind::Usage, "container-state", "start the container", name)
                 .why("it runs, or another command starts or removes it")
         };
-        let lock = lock::take(directory).map_err(|e| failed("data-dir", "lock", directory, &e))?.ok_or_else(busy)?;
+        let lock =
+            lock::take_ended(directory).map_err(|e| failed("data-dir", "lock", directory, &e))?.ok_or_else(busy)?;
         let id = directory.file_name().unwrap_or_default();
         let (names, live) = (place.own("names")?, place.own("live")?);
         let live_link = live.join(id);
@@ -267,7 +268,7 @@ pub fn remove(
     remove: &mut dyn FnMut(&Path) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     // Held while its files go, so that no other command takes it for living or for dead.
-    let lock = match lock::take(directory) {
+    let lock = match lock::take_ended(directory) {
         Ok(Some(lock)) => lock,
         Ok(None) => {
             let failure = Failure::new(Stage::Cli, Kind::Usage, STEP_RUNNING, "remove the container", name);

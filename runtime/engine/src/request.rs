@@ -223,6 +223,9 @@ pub struct Launching {
     /// `--pidfile`.
     #[serde(default)]
     pub pidfile: Option<PathBuf>,
+    /// The command line that made it.
+    #[serde(default)]
+    pub argv: Vec<String>,
 }
 
 /// `rlrun run` and `rlrun plan`.

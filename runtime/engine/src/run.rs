@@ -1,5 +1,6 @@
 //! `rlrun run`: decide, record, seal, become the supervisor or, with `-d`, start one.
 
+use crate::attach::{self, Attaching};
 use crate::containers;
 use crate::id_map_job::IdMapJobs;
 use crate::images::Listener;
@@ -43,7 +44,13 @@ pub enum Started {
 ///
 /// # Errors
 /// With whatever stopped the start; nothing is left behind then.
-pub fn run(place: &Place, request: &RunRequest, progress: Listener<'_>, mut marks: Marks) -> Result<Started, Failure> {
+pub fn run(
+    place: &Place,
+    request: &RunRequest,
+    attaching: Attaching,
+    progress: Listener<'_>,
+    mut marks: Marks,
+) -> Result<Started, Failure> {
     sweep(place, Reach::Some);
     place.has_room()?;
     let remains = if request.launching.remove { Remains::Nothing } else { Remains::Record };
@@ -65,7 +72,14 @@ pub fn run(place: &Place, request: &RunRequest, progress: Listener<'_>, mut mark
         return Ok(Started::Detached(id));
     }
     journal::finish(place, journal::Outcome::Done);
-    let failure = rlrun_sandbox::replace_self(&plan, record.hand_over()?, &supervisor);
+    let lock = record.hand_over()?;
+    let failure = if request.launching.life.leavable {
+        let name = record.name_link.file_name().unwrap_or_default().to_string_lossy();
+        let attach = attach::accompanying(&record.directory, &name, attaching);
+        rlrun_sandbox::replace_self_accompanying(&plan, lock, attach, &supervisor)
+    } else {
+        rlrun_sandbox::replace_self(&plan, lock, &supervisor)
+    };
     record.take_back();
     drop(cidfile);
     Err(failure)

@@ -287,6 +287,15 @@ pub fn give(place: &Place, requests: &[SecretRequest]) -> Result<Given, Failure>
     Ok(given)
 }
 
+/// The values that a container has as variables, for a command that joins it.
+///
+/// # Errors
+/// As [`give`].
+pub fn variables(place: &Place, requests: &[SecretRequest]) -> Result<Vec<String>, Failure> {
+    let wanted = requests.iter().filter(|request| matches!(request.form, SecretForm::Variable(_)));
+    Ok(give(place, &wanted.cloned().collect::<Vec<_>>())?.variables)
+}
+
 /// What is told of the secrets of a container: name and use, never the value.
 pub(crate) fn uses(requests: &[SecretRequest]) -> Vec<SecretUse> {
     let told = |SecretRequest { name, form }: &SecretRequest| {

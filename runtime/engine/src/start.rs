@@ -1,6 +1,7 @@
 //! `rlrun start`: a container that is there is decided anew, policies included, from what was asked for when it was
 //! created, and started.
 
+use crate::attach::{self, Attaching};
 use crate::containers::Container;
 use crate::journal;
 use crate::place::{Place, own_program};
@@ -15,12 +16,12 @@ use std::fs;
 use std::io::ErrorKind;
 
 /// Who watches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attach {
     /// Nobody.
     No,
-    /// The caller: this process becomes the supervisor.
-    Foreground,
+    /// The caller: this process becomes the supervisor, or somebody who is attached.
+    Foreground(Attaching),
 }
 
 /// Starts a container that is at rest. In the foreground it comes back only with a failure.
@@ -63,7 +64,7 @@ fn launch(
     };
     let details = Details::read(directory).map_err(|e| broken(e.to_string()))?;
     let image = summary.image.as_ref().ok_or_else(|| broken("it names no image".to_owned()))?;
-    let request = again(container, details.request, attach);
+    let request = again(container, details.request, &attach);
     let prepared = prepare(place, &request, (&summary.id, &summary.name), Fetching::Known(image), marks)?;
     for warning in &prepared.warnings {
         crate::warn(warning);
@@ -90,15 +91,19 @@ fn launch(
     }
     drop(prepared);
     let lock = record.hand_over()?;
-    if attach == Attach::No {
+    let Attach::Foreground(attaching) = attach else {
         return rlrun_sandbox::start_detached(&plan, lock, &supervisor).map(|()| Started::Detached(summary.id.clone()));
-    }
+    };
     journal::finish(place, journal::Outcome::Done);
-    Err(rlrun_sandbox::replace_self(&plan, lock, &supervisor))
+    if !request.launching.life.leavable {
+        return Err(rlrun_sandbox::replace_self(&plan, lock, &supervisor));
+    }
+    let attach = attach::accompanying(directory, &summary.name, attaching);
+    Err(rlrun_sandbox::replace_self_accompanying(&plan, lock, attach, &supervisor))
 }
 
 /// What was asked for, for one more start: the same image, the same host ports, files already where they are.
-fn again(container: &Container, mut request: RunRequest, attach: Attach) -> RunRequest {
+fn again(container: &Container, mut request: RunRequest, attach: &Attach) -> RunRequest {
     let summary = &container.summary;
     request.name = Some(summary.name.clone());
     for port in &mut request.network.ports {
@@ -113,6 +118,12 @@ fn again(container: &Container, mut request: RunRequest, attach: Attach) -> RunR
     launching.fetch.when = Pull::Never;
     launching.cidfile = None;
     launching.replace = false;
-    launching.life.detach = attach == Attach::No;
+    launching.life.detach = *attach == Attach::No;
+    launching.life.leavable = match attach {
+        Attach::No => false,
+        // Nobody types, and its input is open all the same.
+        Attach::Foreground(attaching) if summary.interactive && !attaching.input => true,
+        Attach::Foreground(attaching) => attach::is_leavable(summary.tty && summary.interactive, attaching),
+    };
     request
 }

@@ -72,7 +72,8 @@ impl Supervisor {
             | Reply::Mapper(_)
             | Reply::Checked { .. }
             | Reply::Attached { .. }
-            | Reply::Left => Err(silent(&self.name).why("it answers something else")),
+            | Reply::Left
+            | Reply::Failed(_) => Err(silent(&self.name).why("it answers something else")),
         }
     }
 
@@ -89,7 +90,8 @@ impl Supervisor {
             | Reply::Ended(_)
             | Reply::Checked { .. }
             | Reply::Attached { .. }
-            | Reply::Left => Err(silent(&self.name).why("it answers something else")),
+            | Reply::Left
+            | Reply::Failed(_) => Err(silent(&self.name).why("it answers something else")),
         }
     }
 
@@ -106,7 +108,8 @@ impl Supervisor {
             | Reply::Ended(_)
             | Reply::Mapper(_)
             | Reply::Attached { .. }
-            | Reply::Left => Err(silent(&self.name).why("it answers something else")),
+            | Reply::Left
+            | Reply::Failed(_) => Err(silent(&self.name).why("it answers something else")),
         }
     }
 

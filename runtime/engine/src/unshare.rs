@@ -28,7 +28,7 @@ pub fn unshare(place: &Place, words: &[String]) -> Result<u8, Failure> {
     }
     let stdin = Lent::of(std::io::stdin())?;
     let input = Input::Inherited(stdin.number());
-    let program = MappedProgram { maps: &ids.maps, home: Home::New, argv: &argv, input, lent: vec![stdin] };
+    let program = MappedProgram { maps: &ids.maps, home: Home::Shell, argv: &argv, input, lent: vec![stdin] };
     let supervisor = own_program("rlrun-supervisor")?;
     program.start(&supervisor, Stdio::inherit())?.exit_code()
 }

@@ -11,7 +11,7 @@ use rustix::io::{Errno, IoSlice, IoSliceMut, retry_on_intr};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, recvmsg, sendmsg,
-    socket_with, sockopt::socket_peercred,
+    socket_with, socketpair, sockopt::socket_peercred,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::mem::MaybeUninit;
@@ -115,6 +115,16 @@ pub enum Received<T> {
 }
 
 impl Connection {
+    /// Both ends of one that has no name; the first, the supervisor's, never waits.
+    ///
+    /// # Errors
+    /// As `socketpair(2)`.
+    pub fn pair() -> Result<(Connection, Connection), Errno> {
+        let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        rustix::io::ioctl_fionbio(&one, true)?;
+        Ok((Connection(one), Connection(other)))
+    }
+
     /// Connects to the supervisor of the container with this directory.
     ///
     /// # Errors
@@ -159,9 +169,16 @@ impl Connection {
         let mut bytes = [0; MAX_MESSAGE];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let received = retry_on_intr(|| {
-            recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
-        });
+        let mut receive = || {
+            retry_on_intr(|| {
+                recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+            })
+        };
+        // The other side has left something unread behind; what it has sent is told after that (unix(7)).
+        let received = match receive() {
+            Err(Errno::CONNRESET) => receive(),
+            other => other,
+        };
         let len = match received {
             Ok(received) => received.bytes,
             Err(Errno::CONNRESET) => 0,
@@ -184,6 +201,18 @@ impl Connection {
     }
 }
 
+impl From<OwnedFd> for Connection {
+    fn from(socket: OwnedFd) -> Self {
+        Connection(socket)
+    }
+}
+
+impl From<Connection> for OwnedFd {
+    fn from(connection: Connection) -> Self {
+        connection.0
+    }
+}
+
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -194,6 +223,16 @@ impl AsFd for Connection {
 mod tests {
     use super::*;
     use rlrun_spec::supervision::{Reply, Request};
+
+    #[test]
+    fn a_last_word_is_heard_although_something_was_left_unread() {
+        let (supervisor, command) = Connection::pair().unwrap();
+        command.send(&Request::Attach, &[]).unwrap();
+        supervisor.send(&Reply::Left, &[]).unwrap();
+        drop(supervisor);
+        assert!(matches!(command.receive(None).unwrap(), Received::Message(Reply::Left, _)));
+        assert!(matches!(command.receive::<Reply>(None).unwrap(), Received::End));
+    }
 
     #[test]
     fn requests_come_with_descriptors_and_the_end_is_seen() {

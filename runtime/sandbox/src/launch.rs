@@ -2,10 +2,12 @@
 //! child to the mapper. All that either is given is the sealed plan and descriptors at fixed numbers.
 
 use crate::at::{At, failed};
+use crate::control::Connection;
 use crate::memfd::{read_sealed, sealed, sealed_program};
 use crate::sys::{self, Fork};
 use rlrun_spec::attach::Attach;
 use rlrun_spec::plan::{Job, VERSION};
+use rlrun_spec::supervision::Reply;
 use rlrun_spec::{Failure, Kind, SealedExec, SealedPlan};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -21,8 +23,11 @@ use std::path::Path;
 pub const PLAN_FD: RawFd = 3;
 /// Where the supervisor finds the container's lock, held as long as it lives.
 pub const LOCK_FD: RawFd = 4;
-/// Where a detached supervisor finds the pipe on which it tells how the start went.
+/// Where a detached supervisor finds the pipe on which it tells how the start went, or its connection to whoever
+/// started the container and is attached to it.
 pub const READY_FD: RawFd = 5;
+/// Where that one finds the other end.
+pub const CONNECTION_FD: RawFd = 4;
 /// Where the supervisor of a command that joins a container finds a pidfd of the container's pid 1.
 pub const INIT_FD: RawFd = 4;
 /// The first of the numbers where it finds the descriptors that the command gets from the caller.
@@ -94,13 +99,48 @@ pub fn replace_self_joining(plan: &SealedExec, joining: Joining, supervisor: &Pa
 /// Replaces this process by one that is attached to a running container. Returns only on failure.
 #[must_use]
 pub fn replace_self_attaching(attach: Attach, supervisor: &Path) -> Failure {
-    let replaced = postcard::to_stdvec(&Job::Attach(attach))
-        .map_err(|e| failed(Kind::Internal, "attach", "encode", "what is attached to", e.to_string()))
-        .and_then(|bytes| sealed("rlrun-attach", &bytes))
-        .and_then(|plan| become_supervisor(vec![(PLAN_FD, plan)], Executable::Path(supervisor)));
-    match replaced {
+    match become_attached(attach, Vec::new(), supervisor) {
         Ok(never) => match never {},
         Err(failure) => failure,
+    }
+}
+
+fn become_attached(attach: Attach, mut fds: Vec<(RawFd, OwnedFd)>, supervisor: &Path) -> Result<Infallible, Failure> {
+    let bytes = postcard::to_stdvec(&Job::Attach(attach))
+        .map_err(|e| failed(Kind::Internal, "attach", "encode", "what is attached to", e.to_string()))?;
+    fds.push((PLAN_FD, sealed("rlrun-attach", &bytes)?));
+    become_supervisor(fds, Executable::Path(supervisor))
+}
+
+/// Starts the supervisor of `plan` in a session of its own, and replaces this process by one that is attached to the
+/// container before it runs. Returns only on failure. `lock` is as in [`replace_self`].
+#[must_use]
+pub fn replace_self_accompanying(plan: &SealedPlan, lock: OwnedFd, attach: Attach, supervisor: &Path) -> Failure {
+    match try_accompany(plan, lock, attach, supervisor) {
+        Ok(never) => match never {},
+        Err(failure) => failure,
+    }
+}
+
+fn try_accompany(plan: &SealedPlan, lock: OwnedFd, attach: Attach, supervisor: &Path) -> Result<Infallible, Failure> {
+    let plan = sealed("rlrun-plan", plan.bytes())?;
+    let (theirs, ours) = Connection::pair().at("detach", "create", "a connection")?;
+    match sys::clone_stage(0).at("detach", "start", "the supervisor")? {
+        Fork::Child => {
+            drop(ours);
+            let said = rustix::io::fcntl_dupfd_cloexec(&theirs, 3).map(Connection::from);
+            let fds = vec![(PLAN_FD, plan), (LOCK_FD, lock), (READY_FD, OwnedFd::from(theirs))];
+            let failure = match background(fds, Executable::Path(supervisor)) {
+                Ok(never) => match never {},
+                Err(failure) => failure,
+            };
+            let told = said.map(|connection| connection.send(&Reply::Failed(Box::new(failure)), &[]));
+            sys::exit_now(u8::from(!matches!(told, Ok(Ok(())))))
+        }
+        Fork::Parent { .. } => {
+            drop((plan, lock, theirs));
+            become_attached(attach, vec![(CONNECTION_FD, ours.into())], supervisor)
+        }
     }
 }
 

@@ -40,8 +40,9 @@ pub use container::{Container, Heard, Streams};
 pub use image_mount::mount_image;
 pub use join::Joined;
 pub use launch::{
-    INIT_FD, Joining, LOCK_FD, PLAN_FD, PRESERVED_FD, READY_FD, Role, replace_self, replace_self_attaching,
-    replace_self_joining, role, start_detached, start_detached_joining, tell,
+    CONNECTION_FD, INIT_FD, Joining, LOCK_FD, PLAN_FD, PRESERVED_FD, READY_FD, Role, replace_self,
+    replace_self_accompanying, replace_self_attaching, replace_self_joining, role, start_detached,
+    start_detached_joining, tell,
 };
 pub use mapper::{NetworkHook, run as run_mapper};
 pub use memfd::sealed;

@@ -142,6 +142,7 @@ pub fn become_mapped(job: &Mapped) -> Result<u8, Failure> {
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).at("run-mapped", "create", "a pipe")?;
     let namespaces = match job.home {
         Home::New => libc::CLONE_NEWUSER,
+        Home::Shell => libc::CLONE_NEWUSER | libc::CLONE_NEWNS,
         Home::Apart => libc::CLONE_NEWUSER | libc::CLONE_NEWPID,
         Home::Of(_) => 0,
     };

@@ -19,4 +19,6 @@ pub struct Attach {
     pub sig_proxy: bool,
     /// Keys that leave it alone; none: nothing does.
     pub detach_keys: Vec<u8>,
+    /// It started the container, and is connected to its supervisor already.
+    pub accompanies: bool,
 }

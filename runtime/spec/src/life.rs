@@ -13,8 +13,11 @@ pub const DEFAULT_STOP_SECONDS: u32 = 10;
 /// What the supervisor needs to know beside the plan of the container itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Life {
-    /// Nobody waits for it: `-d`, `start`.
+    /// The supervisor is a process of its own: `-d`, `start`.
     pub detached: bool,
+    /// Of a detached one: whoever started it is attached before it runs, and may leave it (`--detach-keys`).
+    #[serde(default)]
+    pub accompanied: bool,
     /// Where its output is kept.
     pub log: Log,
     /// `--restart`.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Raised with every change of the types below; a supervisor of another version refuses the plan.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// What the engine knows beside the admitted configuration: where things are on this host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -208,7 +208,9 @@ pub enum Input {
 pub enum Home {
     /// In a new user namespace.
     New,
-    /// The same, as pid 1 of a pid namespace: whatever it starts ends with it.
+    /// The same, with mounts of its own: what is mounted there ends with it.
+    Shell,
+    /// In a new user namespace, as pid 1 of a pid namespace: whatever it starts ends with it.
     Apart,
     /// In the user namespace that this inherited descriptor names; its maps are written already.
     Of(i32),

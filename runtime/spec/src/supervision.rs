@@ -82,6 +82,8 @@ pub enum Reply {
     },
     /// To whoever attached: it has not read for so long that the container goes on without it.
     Left,
+    /// To whoever started it and is attached: that has failed, or the container has for a reason of rlrun's own.
+    Failed(Box<Failure>),
 }
 
 /// Bytes of a message.

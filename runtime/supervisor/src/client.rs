@@ -8,7 +8,9 @@ use crate::signals::Signals;
 use crate::terminal::RawTerminal;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::Signal;
+use rlrun_sandbox::CONNECTION_FD;
 use rlrun_sandbox::control::{Connection, Received};
+use rlrun_sandbox::sys::take_inherited;
 use rlrun_spec::attach::Attach;
 use rlrun_spec::supervision::{Reply, Request};
 use rlrun_spec::{Failure, Kind};
@@ -30,11 +32,17 @@ struct Attached<'a> {
 pub(crate) fn run(attach: &Attach) -> Result<u8, Failure> {
     rustix::thread::set_name(c"rlrun:attach").map_err(|e| about(attach).errno(e.raw_os_error()))?;
     let signals = Signals::block()?;
-    let connection = Connection::to(&attach.directory)
-        .map_err(|e| about(attach).errno(e.raw_os_error()).hint(format!("rlrun start {} starts it", attach.name)))?;
+    let connection = if attach.accompanies {
+        take_inherited(CONNECTION_FD).map_err(|e| about(attach).errno(e.raw_os_error()))?.into()
+    } else {
+        Connection::to(&attach.directory)
+            .map_err(|e| about(attach).errno(e.raw_os_error()).hint(format!("rlrun start {} starts it", attach.name)))?
+    };
     let mut attached = Attached { attach, connection, raw: None, input: None };
-    attached.begin()?;
-    let code = attached.until_end(&signals);
+    let code = match attached.begin(&signals)? {
+        Some(code) => Ok(code),
+        None => attached.until_end(&signals),
+    };
     // The caller's terminal is put back before anything is said about the end.
     drop(attached);
     code
@@ -45,7 +53,8 @@ fn about(attach: &Attach) -> Failure {
 }
 
 impl Attached<'_> {
-    fn begin(&mut self) -> Result<(), Failure> {
+    /// The exit code, where a signal came before anything else.
+    fn begin(&mut self, signals: &Signals) -> Result<Option<u8>, Failure> {
         let attach = self.attach;
         let failed = |e: std::io::Error| about(attach).why(e.to_string());
         let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
@@ -55,10 +64,17 @@ impl Attached<'_> {
         if attach.input {
             descriptors.push(theirs.as_fd());
         }
+        if attach.accompanies {
+            // A payload that looks at once sees the right size.
+            self.resize()?;
+        }
         self.connection.send(&Request::Attach, &descriptors)?;
+        if let Some(code) = self.interrupted(signals)? {
+            return Ok(Some(code));
+        }
         let (terminal, input) = match self.connection.receive::<Reply>(Some(PATIENCE))? {
             Received::Message(Reply::Attached { terminal, input }, _) => (terminal, input),
-            Received::Message(Reply::Refused(failure), _) => return Err(*failure),
+            Received::Message(Reply::Refused(failure) | Reply::Failed(failure), _) => return Err(*failure),
             Received::Message(..) => return Err(about(attach).why("its supervisor answers something else")),
             Received::End => return Err(about(attach).why("it has just ended")),
             Received::Nothing => return Err(about(attach).why("its supervisor does not answer")),
@@ -75,7 +91,31 @@ impl Attached<'_> {
             self.raw = Some(RawTerminal::of_caller(attach.input && input)?);
             self.resize()?;
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// Waits for the answer; the exit code if a signal that ends this process comes first.
+    fn interrupted(&self, signals: &Signals) -> Result<Option<u8>, Failure> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let mut fds = [
+                PollFd::new(self.connection.as_fd(), PollFlags::POLLIN),
+                PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            ];
+            let now = Instant::now();
+            wait(&mut fds, crate::fate::until(end, now))?;
+            if fds[0].any().unwrap_or(true) || now >= end {
+                return Ok(None);
+            }
+            let mut own = None;
+            signals.take(|signal| {
+                own = if signal == Signal::SIGWINCH { own } else { u8::try_from(128 + signal as i32).ok() };
+                Ok(())
+            })?;
+            if own.is_some() {
+                return Ok(own);
+            }
+        }
     }
 
     fn resize(&self) -> Result<(), Failure> {
@@ -129,7 +169,12 @@ impl Attached<'_> {
     /// The container's exit code, once it has ended.
     fn hear(&mut self) -> Result<Option<u8>, Failure> {
         match self.connection.receive::<Reply>(Some(Duration::ZERO))? {
-            Received::Message(Reply::Ended(code), _) => Ok(Some(code)),
+            Received::Message(Reply::Ended(code), _) => {
+                // Nothing is left of the container when the connection ends; one that starts again says so.
+                self.connection.receive::<Reply>(Some(PATIENCE))?;
+                Ok(Some(code))
+            }
+            Received::Message(Reply::Failed(failure), _) => Err(*failure),
             Received::Message(Reply::Left, _) => Err(Failure { kind: Kind::Runtime, ..about(self.attach) }
                 .why("what it writes was not read for too long")
                 .hint("the container goes on: rlrun logs shows what was missed, rlrun attach comes back to it")),

@@ -13,6 +13,9 @@ use std::time::Duration;
 /// How many commands are served at a time; more wait to be accepted.
 const MOST: usize = 512;
 
+/// The number of the client that started the container and is attached to it.
+pub(crate) const ACCOMPANYING: u64 = 0;
+
 /// A command.
 struct Client {
     number: u64,
@@ -94,6 +97,11 @@ impl Control {
         if client.connection.send(reply, &[]).is_err() {
             // It has not waited for its answer; the end of the connection is seen in the next turn.
         }
+    }
+
+    /// Takes in the one that started the container.
+    pub(crate) fn accompany(&mut self, connection: Connection) {
+        self.clients.push(Client { number: ACCOMPANYING, connection, watches: true });
     }
 
     /// From here on this client is told what happens.

@@ -16,7 +16,10 @@ use rlrun_sandbox::{INIT_FD, Joined, PRESERVED_FD, READY_FD, Streams, tell};
 use rlrun_spec::Failure;
 use rlrun_spec::exec::Exec;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long the host's pid 1 may take to reap a command that was left.
+const REAPED: Duration = Duration::from_secs(1);
 
 /// Runs the command and returns its exit code.
 pub(crate) fn run(exec: &Exec) -> Result<u8, Failure> {
@@ -211,8 +214,9 @@ impl Relays {
         let kept = background();
         drop(not_alone);
         let kept = kept.and_then(|()| Signals::block()).and_then(|signals| self.relay(&signals));
-        // Its exit code is its parent's to know, and that is gone.
-        journal::exec_died(&exec.launch, &exec.session, None);
+        // Its parent is gone, and whoever has it now reaps it at once.
+        let code = self.joined.exit_code_of_orphan(REAPED);
+        journal::exec_died(&exec.launch, &exec.session, code);
         sys::exit_now(u8::from(kept.is_err()))
     }
 }

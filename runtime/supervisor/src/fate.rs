@@ -107,6 +107,7 @@ mod tests {
         let log = Log::None;
         Fate::new(&Life {
             detached: true,
+            accompanied: false,
             log,
             restart,
             stop_signal: 15,

@@ -1,15 +1,16 @@
 //! A container from its plan to its exit code, and from there to its next start where it is to have one.
 
 use crate::book::Book;
-use crate::control::{Call, Control};
+use crate::control::{ACCOMPANYING, Call, Control};
 use crate::fate::{Fate, until};
 use crate::log::Log;
 use crate::signals::Signals;
-use crate::tend::tend;
+use crate::tend::Tended;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use rlrun_limits::cgroup;
 use rlrun_net::{Driver, inside};
+use rlrun_sandbox::control::Connection;
 use rlrun_sandbox::sys::take_inherited;
 use rlrun_sandbox::{Container, LOCK_FD, READY_FD, Trace, tell};
 use rlrun_spec::limits::Limits;
@@ -30,17 +31,16 @@ pub(crate) fn run(launch: &Launch, plan: OwnedFd) -> Result<u8, Failure> {
         take_inherited(number).map_err(|errno| failure("read-plan", what, &launch.name).errno(errno.raw_os_error()))
     };
     let lock = inherited(LOCK_FD, "take over the lock of")?;
-    let ready = match launch.facts.life.detached {
-        true => Some(inherited(READY_FD, "take over the caller of")?),
-        false => None,
-    };
+    let life = &launch.facts.life;
+    let ready = life.detached.then(|| inherited(READY_FD, "take over the caller of")).transpose()?;
+    let caller = ready.map(|fd| if life.accompanied { Caller::Stays(Some(fd.into())) } else { Caller::Waits(fd) });
     let trace = Trace::new(launch.facts.trace)?;
     trace.mark("supervisor: started");
     let mut watch = Watch {
         launch,
         trace: &trace,
         book: Book::new(launch),
-        ready,
+        caller,
         started: false,
         mourned: false,
         control: None,
@@ -53,14 +53,28 @@ pub(crate) fn run(launch: &Launch, plan: OwnedFd) -> Result<u8, Failure> {
     eprint!("{}", trace.render(&launch.facts.trace_marks));
     drop(lock);
     let outcome = code.and_then(|code| forgotten.map(|()| code));
-    match (outcome, watch.ready) {
+    match (outcome, watch.caller) {
         // The caller still waits: what stopped the start is told there and not here.
-        (Err(failure), Some(ready)) => {
+        (Err(failure), Some(caller)) => {
             let code = failure.kind.exit_code();
-            tell(&ready, &Err(failure)).map(|()| code)
+            match caller {
+                Caller::Waits(ready) => tell(&ready, &Err(failure))?,
+                Caller::Stays(Some(connection)) => connection.send(&Reply::Failed(Box::new(failure)), &[])?,
+                // It has been told by [`end`].
+                Caller::Stays(None) => {}
+            }
+            Ok(code)
         }
         (outcome, _) => outcome,
     }
+}
+
+/// Whoever started a detached container, until its payload runs.
+pub(crate) enum Caller {
+    /// It waits for the outcome on this pipe.
+    Waits(OwnedFd),
+    /// It is to be attached before; its connection, until it is.
+    Stays(Option<Connection>),
 }
 
 /// What is kept and told while a container runs.
@@ -68,8 +82,8 @@ pub(crate) struct Watch<'a> {
     pub(crate) launch: &'a Launch,
     trace: &'a Trace,
     pub(crate) book: Book,
-    /// Whoever waits for the start of a detached container.
-    ready: Option<OwnedFd>,
+    /// Until the payload runs; None in the foreground.
+    pub(crate) caller: Option<Caller>,
     /// The payload ran.
     started: bool,
     /// Its last end has been told.
@@ -88,7 +102,7 @@ impl Watch<'_> {
         self.fate.begins(Instant::now());
         self.trace.mark("supervisor: payload runs");
         self.announce(&Reply::Changed);
-        let Some(ready) = self.ready.take() else { return Ok(()) };
+        let Some(caller) = self.caller.take() else { return Ok(()) };
         let null = File::options()
             .read(true)
             .write(true)
@@ -96,7 +110,9 @@ impl Watch<'_> {
             .map_err(|e| failure("detach", "open", "/dev/null").why(e.to_string()))?;
         rustix::stdio::dup2_stderr(&null)
             .map_err(|errno| failure("detach", "leave", "the caller's standard error").errno(errno.raw_os_error()))?;
-        if tell(&ready, &Ok(())).is_err() {
+        if let Caller::Waits(ready) = caller
+            && tell(&ready, &Ok(())).is_err()
+        {
             // The caller was killed meanwhile; the container was asked for and runs.
         }
         Ok(())
@@ -211,6 +227,7 @@ fn supervise(plan: OwnedFd, watch: &mut Watch<'_>) -> Result<u8, Failure> {
     let mut log = Log::open(&watch.launch.facts.life.log)?;
     watch.control = match Control::open(&watch.launch.facts.container_dir) {
         Ok(control) => Some(control),
+        Err(failure) if watch.launch.facts.life.accompanied => return Err(failure),
         Err(failure) => {
             eprintln!("warning: commands cannot reach this container: {failure}");
             None
@@ -229,6 +246,8 @@ fn supervise(plan: OwnedFd, watch: &mut Watch<'_>) -> Result<u8, Failure> {
         watch.book.tell("died", Some(code));
         watch.book.restarts(code, outcome.as_ref().err().map(ToString::to_string).unwrap_or_default())?;
         watch.announce(&Reply::Ended(code));
+        // Whoever waits for the very end knows by this that it was not.
+        watch.announce(&Reply::Changed);
         if !rest(pause, &signals, watch)? {
             watch.mourned = true;
             return outcome;
@@ -273,9 +292,10 @@ fn once(plan: OwnedFd, signals: &Signals, log: Option<&mut Log>, watch: &mut Wat
         wait_for_network(network.as_deref_mut(), signals)
     });
     trace.mark("supervisor: network ready");
-    let code = prepared
-        .and_then(|()| start(&mut container, watch))
-        .and_then(|()| tend(container, streams, network.as_deref_mut(), signals, log, watch));
+    let code = prepared.and_then(|()| Tended::take_over(container, streams, watch)).and_then(|mut tended| {
+        start(&mut tended.container, watch)?;
+        tended.tend(network.as_deref_mut(), signals, log, watch)
+    });
     if oom_kills() > killed_before {
         watch.book.state.oom_killed = true;
         watch.book.tell("oom", None);
@@ -369,6 +389,9 @@ fn end(watch: &mut Watch<'_>, code: &Result<u8, Failure>) -> Result<(), Failure>
             .and_then(|()| leave_cgroups(watch.launch))
             .and_then(|()| gone(fs::remove_file(&facts.live_link), &facts.live_link)),
     };
+    if let Err(failure) = code {
+        watch.reply(ACCOMPANYING, &Reply::Failed(Box::new(failure.clone())));
+    }
     watch.announce(&Reply::Ended(exit_code));
     written
 }

@@ -1,18 +1,19 @@
 //! The container while it runs: its streams, its signals, and what commands ask of it.
 
-use crate::control::{Call, Control};
+use crate::control::{ACCOMPANYING, Call, Control};
 use crate::fate::until;
 use crate::guests::Guests;
 use crate::health::Checks;
 use crate::log::{Log, Stream};
 use crate::output::{Departure, Output};
 use crate::relay::{Relay, Sink};
-use crate::run::{Served, Watch, done, failure, wait};
+use crate::run::{Caller, Served, Watch, done, failure, wait};
 use crate::signals::Signals;
 use crate::terminal::RawTerminal;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::Signal;
 use rlrun_net::Driver;
+use rlrun_sandbox::control::Received;
 use rlrun_sandbox::{Container, Heard, Streams};
 use rlrun_spec::health::{Consequence, OnFailure, Status as Health};
 use rlrun_spec::plan::Launch;
@@ -25,10 +26,12 @@ use std::time::{Duration, Instant};
 
 /// SIGKILL, which nothing inside can ignore.
 const KILL: i32 = 9;
+/// How long whoever started the container may take to become the process that is attached.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What there is to look after.
-struct Tended<'a> {
-    container: Container,
+pub(crate) struct Tended<'a> {
+    pub(crate) container: Container,
     raw: Option<RawTerminal>,
     outputs: Vec<Output>,
     inputs: Vec<Relay>,
@@ -58,65 +61,102 @@ struct Ready {
     check: bool,
 }
 
-/// Everything between the payload's start and its end.
-pub(crate) fn tend(
-    container: Container,
-    streams: Streams,
-    mut network: Option<&mut (dyn Driver + '_)>,
-    signals: &Signals,
-    mut log: Option<&mut Log>,
-    watch: &mut Watch<'_>,
-) -> Result<u8, Failure> {
-    let launch = watch.launch;
-    let raw = RawTerminal::enter(&launch.process, streams.terminal.as_ref())?;
-    let (outputs, inputs) = (outputs(launch, &streams)?, inputs(launch, &streams)?);
-    // The relays own their ends now; the ones here would keep the payload from ever seeing end of file. In the
-    // background standard input stays open for whoever attaches.
-    let Streams { stdin, stdout, stderr, terminal } = streams;
-    drop((stdout, stderr));
-    let guests = Guests::new(stdin.filter(|_| launch.facts.life.detached), terminal);
-    if rlrun_sandbox::sys::forget_program_pages().is_err() {
-        // Only memory: the container runs as well with the pages of the start still here.
+impl<'a> Tended<'a> {
+    /// Takes its streams over, before the payload runs: its terminal has its size from the beginning.
+    pub(crate) fn take_over(
+        container: Container,
+        streams: Streams,
+        watch: &mut Watch<'a>,
+    ) -> Result<Tended<'a>, Failure> {
+        let launch = watch.launch;
+        let raw = RawTerminal::enter(&launch.process, streams.terminal.as_ref())?;
+        let (outputs, inputs) = (outputs(launch, &streams)?, inputs(launch, &streams)?);
+        // The relays own their ends now; the ones here would keep the payload from ever seeing end of file. In the
+        // background standard input stays open for whoever attaches.
+        let Streams { stdin, stdout, stderr, terminal } = streams;
+        drop((stdout, stderr));
+        let guests = Guests::new(stdin.filter(|_| launch.facts.life.detached), terminal);
+        let (asked, checks) = (VecDeque::new(), None);
+        let mut tended = Tended { container, raw, outputs, inputs, ended: false, asked, checks, guests };
+        tended.welcome(watch)?;
+        Ok(tended)
     }
-    let checks = Checks::of(launch, Instant::now());
-    if checks.is_some() {
-        watch.book.health(Health::Starting)?;
-    }
-    let mut tended = Tended { container, raw, outputs, inputs, ended: false, asked: VecDeque::new(), checks, guests };
-    if let Some(limits) = watch.limits.clone() {
-        tended.ask(None, &protocol::Request::Limit(limits))?;
-    }
-    loop {
-        let ready = tended.wait(network.as_deref(), signals, watch)?;
-        if ready.signals {
-            signals.take(|signal| tended.signal(signal))?;
-        }
-        if ready.mapper && !tended.ended {
-            tended.hear(watch)?;
-        }
-        if ready.helper && !tended.ended {
-            return Err(helper_died(network.as_deref_mut()));
-        }
-        watch.serve(&ready.control, &mut |watch, call| tended.answer(watch, call))?;
-        tended.see_guests(&ready.guests, watch);
-        if watch.fate.must_die(Instant::now()) {
-            tended.container.signal(KILL)?;
-        }
-        tended.check(ready.check, watch)?;
-        tended.move_streams(&ready.streams, log.as_deref_mut());
-        // What the payload wrote before it ended is still in the pipes; the input has nobody left to read it.
-        if tended.ended && tended.outputs.iter().all(|o| !o.readable()) {
-            drop(tended.raw);
-            for client in tended.asked.into_iter().filter_map(|asked| asked.client) {
-                let failure = failure("control", "do this to", &launch.name).why("it has just ended");
-                watch.reply(client, &Reply::Refused(Box::new(failure)));
-            }
-            return tended.container.exit_code();
-        }
-    }
-}
 
-impl Tended<'_> {
+    /// Whoever started the container and is attached to it is there before anything is written.
+    fn welcome(&mut self, watch: &mut Watch<'_>) -> Result<(), Failure> {
+        let Some(Caller::Stays(waiting)) = &mut watch.caller else { return Ok(()) };
+        let (Some(connection), Some(control)) = (waiting.take(), &mut watch.control) else { return Ok(()) };
+        let missing = |why: &str| Err(failure("attach", "wait for", "whoever started the container").why(why));
+        loop {
+            match connection.receive::<Request>(Some(PATIENCE))? {
+                Received::Message(Request::Resize { rows, columns }, _) => {
+                    if self.guests.resize(rows, columns).is_err() {
+                        // The payload has a terminal without a size.
+                    }
+                }
+                Received::Message(Request::Attach, descriptors) => {
+                    let (terminal, input) = self.guests.offer();
+                    self.guests.admit(ACCOMPANYING, descriptors, &mut self.outputs)?;
+                    connection.send(&Reply::Attached { terminal, input }, &[])?;
+                    control.accompany(connection);
+                    return Ok(());
+                }
+                Received::Message(..) => return missing("it asks for something else"),
+                Received::End => return missing("it is gone"),
+                Received::Nothing => return missing("it says nothing"),
+            }
+        }
+    }
+
+    /// Everything between the payload's start and its end.
+    pub(crate) fn tend(
+        mut self,
+        mut network: Option<&mut (dyn Driver + '_)>,
+        signals: &Signals,
+        mut log: Option<&mut Log>,
+        watch: &mut Watch<'a>,
+    ) -> Result<u8, Failure> {
+        let launch = watch.launch;
+        if rlrun_sandbox::sys::forget_program_pages().is_err() {
+            // Only memory: the container runs as well with the pages of the start still here.
+        }
+        self.checks = Checks::of(launch, Instant::now());
+        if self.checks.is_some() {
+            watch.book.health(Health::Starting)?;
+        }
+        if let Some(limits) = watch.limits.clone() {
+            self.ask(None, &protocol::Request::Limit(limits))?;
+        }
+        loop {
+            let ready = self.wait(network.as_deref(), signals, watch)?;
+            if ready.signals {
+                signals.take(|signal| self.signal(signal))?;
+            }
+            if ready.mapper && !self.ended {
+                self.hear(watch)?;
+            }
+            if ready.helper && !self.ended {
+                return Err(helper_died(network.as_deref_mut()));
+            }
+            watch.serve(&ready.control, &mut |watch, call| self.answer(watch, call))?;
+            self.see_guests(&ready.guests, watch);
+            if watch.fate.must_die(Instant::now()) {
+                self.container.signal(KILL)?;
+            }
+            self.check(ready.check, watch)?;
+            self.move_streams(&ready.streams, log.as_deref_mut());
+            // What the payload wrote before it ended is still in the pipes; the input has nobody left to read it.
+            if self.ended && self.outputs.iter().all(|o| !o.readable()) {
+                drop(self.raw.take());
+                for client in self.asked.drain(..).filter_map(|asked| asked.client) {
+                    let failure = failure("control", "do this to", &launch.name).why("it has just ended");
+                    watch.reply(client, &Reply::Refused(Box::new(failure)));
+                }
+                return self.container.exit_code();
+            }
+        }
+    }
+
     fn wait(
         &self,
         network: Option<&(dyn Driver + '_)>,

@@ -23,9 +23,12 @@ pub(crate) struct CpArgs {
 /// `rlrun diff`.
 #[derive(Args, Debug)]
 pub(crate) struct DiffArgs {
-    /// Name or id
+    /// Name or id, of a container or an image
     #[arg(value_name = "CONTAINER")]
-    pub(crate) name: String,
+    pub(crate) name: Option<String>,
+    /// The newest container
+    #[arg(short, long)]
+    pub(crate) latest: bool,
     /// json
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,
@@ -78,6 +81,43 @@ pub(crate) struct CommitArgs {
     /// Print nothing but errors and the id
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+/// `rlrun mount`.
+#[derive(Args, Debug)]
+pub(crate) struct MountArgs {
+    /// Names or ids; without any, what is mounted is listed
+    #[arg(value_name = "CONTAINER", conflicts_with_all = ["all", "latest"])]
+    pub(crate) names: Vec<String>,
+    /// All containers
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// The newest one
+    #[arg(short, long)]
+    pub(crate) latest: bool,
+    /// json
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Whole ids
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+}
+
+/// `rlrun unmount`.
+#[derive(Args, Debug)]
+pub(crate) struct UnmountArgs {
+    /// Names or ids
+    #[arg(required_unless_present_any = ["all", "latest"], value_name = "CONTAINER", conflicts_with_all = ["all", "latest"])]
+    pub(crate) names: Vec<String>,
+    /// All that are mounted
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// The newest one
+    #[arg(short, long)]
+    pub(crate) latest: bool,
+    /// Also where something uses it
+    #[arg(short, long)]
+    pub(crate) force: bool,
 }
 
 /// `rlrun unshare`.

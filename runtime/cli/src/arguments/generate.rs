@@ -11,6 +11,30 @@ pub(crate) struct SystemdArgs {
     /// The unit has the container's name in it, not its id
     #[arg(short, long)]
     pub(crate) name: bool,
+    /// The unit makes a new container at every start, and removes it at the end
+    #[arg(long)]
+    pub(crate) new: bool,
+    /// Leave out the comment at the top
+    #[arg(long)]
+    pub(crate) no_header: bool,
+    /// json: the units by name
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Variable of the unit
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// Unit that is to run before
+    #[arg(long, value_name = "UNIT")]
+    pub(crate) after: Vec<String>,
+    /// Unit that is wanted
+    #[arg(long, value_name = "UNIT")]
+    pub(crate) wants: Vec<String>,
+    /// Unit that is needed
+    #[arg(long, value_name = "UNIT")]
+    pub(crate) requires: Vec<String>,
+    /// Seconds that a start may take
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) start_timeout: Option<u32>,
     /// Write the unit to a file in this directory and print its path
     #[arg(short, long)]
     pub(crate) files: bool,

@@ -1,6 +1,7 @@
 //! The verbs that change what a container does.
 
 use clap::Args;
+use rlrun_engine::request::exec::DETACH_KEYS;
 use std::path::PathBuf;
 
 /// Which containers.
@@ -63,6 +64,9 @@ pub(crate) struct StartArgs {
     /// With --attach: standard input too
     #[arg(short, long)]
     pub(crate) interactive: bool,
+    /// With --attach and --interactive: keys that leave it alone; an empty list for none
+    #[arg(long, value_name = "KEYS", default_value = DETACH_KEYS)]
+    pub(crate) detach_keys: String,
     /// Forward signals to the container (default true)
     #[arg(long, default_value = "true", action = clap::ArgAction::SetTrue)]
     pub(crate) sig_proxy: bool,

@@ -30,7 +30,25 @@ pub(crate) struct PsArgs {
     /// Only ids
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// command, created, id, image, names, runningfor or status
+    /// What each has written over its image, and with the image
+    #[arg(short, long)]
+    pub(crate) size: bool,
+    /// Namespaces instead of ports and the like
+    #[arg(long)]
+    pub(crate) ns: bool,
+    /// With columns for pods, which are empty
+    #[arg(short, long)]
+    pub(crate) pod: bool,
+    /// Print the list anew every so many seconds
+    #[arg(short, long, value_name = "SECONDS")]
+    pub(crate) watch: Option<u32>,
+    /// Containers of other tools too; none are known
+    #[arg(long)]
+    pub(crate) external: bool,
+    /// Look at what runs, which is always done
+    #[arg(long)]
+    pub(crate) sync: bool,
+    /// command, created, id, image, names, runningfor, size or status
     #[arg(long, value_name = "BY", default_value = "created", hide_possible_values = true)]
     pub(crate) sort: Sort,
 }
@@ -51,6 +69,8 @@ pub(crate) enum Sort {
     Names,
     /// Longest first.
     Runningfor,
+    /// By what is written; with --size.
+    Size,
     /// By what it does.
     Status,
 }
@@ -59,8 +79,14 @@ pub(crate) enum Sort {
 #[derive(Args, Debug)]
 pub(crate) struct InspectArgs {
     /// Names or ids
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
+    /// The newest container
+    #[arg(short, long)]
+    pub(crate) latest: bool,
+    /// What a container has written over its image, and with the image
+    #[arg(short, long)]
+    pub(crate) size: bool,
     /// json or a Go template
     #[arg(short, long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,
@@ -86,8 +112,14 @@ pub(crate) enum Kind {
 #[derive(Args, Debug)]
 pub(crate) struct LogsArgs {
     /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER")]
+    #[arg(value_name = "CONTAINER")]
     pub(crate) names: Vec<String>,
+    /// The newest one
+    #[arg(short, long)]
+    pub(crate) latest: bool,
+    /// A colour for each
+    #[arg(long)]
+    pub(crate) color: bool,
     /// Go on with what comes, until the container ends
     #[arg(short, long)]
     pub(crate) follow: bool,
@@ -113,7 +145,13 @@ pub(crate) struct LogsArgs {
 pub(crate) struct PortArgs {
     /// Name or id
     #[arg(value_name = "CONTAINER")]
-    pub(crate) name: String,
+    pub(crate) name: Option<String>,
+    /// Every container that runs
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// The newest one
+    #[arg(short, long)]
+    pub(crate) latest: bool,
     /// Only this port inside
     #[arg(value_name = "PORT[/PROTOCOL]")]
     pub(crate) port: Option<String>,

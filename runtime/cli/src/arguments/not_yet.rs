@@ -1,88 +1,104 @@
-//! Options and verbs of podman that rlrun knows and does not have yet: an error that says so is worth more than
-//! `unexpected argument`.
+//! Options and verbs of podman that rlrun knows and does not have: an error that says why, and what to do instead, is
+//! worth more than `unexpected argument`.
 
 use rlrun_spec::{Failure, Kind, Stage};
 
-/// Options of `podman run`, sorted.
-const OPTIONS: &[&str] = &[
-    "--attach",
-    "--blkio-weight-device",
-    "--cert-dir",
-    "--cgroup-conf",
-    "--cgroup-parent",
-    "--chrootdirs",
-    "--conmon-pidfile",
-    "--cpu-rt-period",
-    "--cpu-rt-runtime",
-    "--cpuset-mems",
-    "--decryption-key",
-    "--detach-keys",
-    "--device-cgroup-rule",
-    "--device-read-iops",
-    "--device-write-iops",
-    "--disable-content-trust",
-    "--gidmap",
-    "--hosts-file",
-    "--hostuser",
-    "--init-ctr",
-    "--init-path",
-    "--ip",
-    "--ip6",
-    "--mac-address",
-    "--passwd-entry",
-    "--personality",
-    "--pod",
-    "--pod-id-file",
-    "--preserve-fd",
-    "--preserve-fds",
-    "--rdt-class",
-    "--requires",
-    "--retry",
-    "--retry-delay",
-    "--rmi",
-    "--rootfs",
-    "--subgidname",
-    "--subuidname",
-    "--uidmap",
-];
+/// Its name, why rlrun does not have it, and what to do instead, where there is something.
+type Missing = (&'static str, &'static str, &'static str);
 
-/// Short forms of some of them.
-const SHORT: &[(&str, &str)] = &[("-a", "--attach")];
+const NO_IO: &str = "operations per second are counted by the io controller of a cgroup of root's";
+const IO_HINT: &str = "--device-read-bps, --device-write-bps and --blkio-weight are taken where a cgroup can hold them";
+const ONE_MAP: &str = "the id map is one for all containers, so that layers are unpacked once";
+const MAP_HINT: &str = "--userns keep-id gives your own ids, keep-id:uid=N,gid=N others of your choice";
+const NO_NET: &str = "a container's network has no other members, and its addresses are the network helper's";
+const NET_HINT: &str = "-p publishes ports on addresses of the host";
+const NO_FDS: &str = "descriptors go to commands of `rlrun exec` only";
+const FDS_HINT: &str = "rlrun exec --preserve-fds N; or mount the file: -v FILE:FILE";
+const NO_PODS: &str = "there are no pods";
+const NO_CRIU: &str = "CRIU, which it needs, does not work for ordinary users";
+const NO_REAL_TIME: &str = "real-time scheduling is root's alone (sched_setscheduler(2))";
+const CPU_HINT: &str = "--cpu-shares and --cpus share the processors";
+const ASKED_AGAIN: &str = "a registry that does not answer is asked again three times by itself";
+
+/// Options of `podman run`, sorted.
+#[rustfmt::skip]
+const OPTIONS: &[Missing] = &[
+    ("--blkio-weight-device", NO_IO, IO_HINT),
+    ("--cert-dir", "certificates of registries are read from certs.d", "put them into ~/.config/containers/certs.d/HOST/"),
+    ("--cgroup-conf", "cgroups are rlrun's own, with nothing set but the limits", "the options of limits (-m, --cpus, --pids-limit) say what is set"),
+    ("--cgroup-parent", "a cgroup is made below the caller's own, and by the user's systemd where there is one", "start rlrun in the cgroup that its containers are to be below: systemd-run --user --scope --slice NAME"),
+    ("--chrootdirs", "nothing reads configuration files of directories inside", ""),
+    ("--conmon-pidfile", "there is no conmon; the supervisor's pid is State.ConmonPid of `rlrun inspect`", "--pidfile writes the pid of the container's pid 1"),
+    ("--cpu-rt-period", NO_REAL_TIME, CPU_HINT),
+    ("--cpu-rt-runtime", NO_REAL_TIME, CPU_HINT),
+    ("--cpuset-mems", "which memory nodes are used is decided by a cgroup of root's", "--cpuset-cpus keeps a container on CPUs, whose memory the kernel prefers"),
+    ("--decryption-key", "encrypted images are not read", ""),
+    ("--device-cgroup-rule", "devices are given as mounts; rules need a cgroup of root's", "--device PATH gives a device"),
+    ("--device-read-iops", NO_IO, IO_HINT),
+    ("--device-write-iops", NO_IO, IO_HINT),
+    ("--disable-content-trust", "podman ignores it too", "leave it out"),
+    ("--gidmap", ONE_MAP, MAP_HINT),
+    ("--hosts-file", "/etc/hosts is made of the container's names and --add-host", "--add-host adds lines, --no-hosts leaves the image's, -v FILE:/etc/hosts mounts another one"),
+    ("--hostuser", "users inside are the image's", "-v /etc/passwd:/etc/passwd:ro shows the host's"),
+    ("--init-ctr", NO_PODS, "run it before: rlrun run --rm"),
+    ("--init-path", "the init of --init is a part of rlrun, which nothing inside can change", "--init alone"),
+    ("--ip", NO_NET, NET_HINT),
+    ("--ip6", NO_NET, NET_HINT),
+    ("--mac-address", NO_NET, NET_HINT),
+    ("--passwd-entry", "the line is made of --user and the image's files", "-v FILE:/etc/passwd mounts another file"),
+    ("--personality", "a container has the personality of the machine", "setarch(8) inside: rlrun run IMAGE setarch linux32 COMMAND"),
+    ("--pod", NO_PODS, ""),
+    ("--pod-id-file", NO_PODS, ""),
+    ("--preserve-fd", NO_FDS, FDS_HINT),
+    ("--preserve-fds", NO_FDS, FDS_HINT),
+    ("--rdt-class", "cache allocation (resctrl) is root's alone", ""),
+    ("--requires", "containers of a pod can require each other, and there are no pods", "rlrun wait --condition running CONTAINER waits for one"),
+    ("--retry", ASKED_AGAIN, ""),
+    ("--retry-delay", ASKED_AGAIN, ""),
+    ("--rmi", "what is there when a container ends is its supervisor, which cannot change the store of images", "rlrun run --rm IMAGE; rlrun rmi IMAGE"),
+    ("--rootfs", "a directory that is no image has no digest that policies and the audit log could name", "make an image of it: tar -C DIRECTORY -c . | rlrun import - NAME"),
+    ("--subgidname", ONE_MAP, MAP_HINT),
+    ("--subuidname", ONE_MAP, MAP_HINT),
+    ("--uidmap", ONE_MAP, MAP_HINT),
+];
 
 /// Verbs of podman, sorted.
-const VERBS: &[&str] = &[
-    "artifact",
-    "auto-update",
-    "build",
-    "compose",
-    "farm",
-    "init",
-    "kube",
-    "machine",
-    "manifest",
-    "mount",
-    "network",
-    "play",
-    "pod",
-    "unmount",
+#[rustfmt::skip]
+const VERBS: &[Missing] = &[
+    ("artifact", "images are all that the store holds", ""),
+    ("auto-update", "nothing in rlrun runs when no command does", "rlrun pull IMAGE, then rlrun run --replace"),
+    ("build", "builds are for another version", "podman build or buildah bud make images; rlrun load -i takes them over"),
+    ("checkpoint", NO_CRIU, ""),
+    ("compose", "there are no networks between containers yet", ""),
+    ("farm", "builds are for another version", ""),
+    ("init", "what is prepared is started at once", "rlrun create, then rlrun start"),
+    ("kube", NO_PODS, ""),
+    ("machine", "rlrun runs where it is called", ""),
+    ("manifest", "lists of images are read, and not made yet", ""),
+    ("network", "there are no networks between containers yet", "-p publishes ports, --network host shares the host's"),
+    ("play", NO_PODS, ""),
+    ("pod", NO_PODS, ""),
+    ("restore", NO_CRIU, ""),
 ];
 
-/// The option as podman knows it, when `word` is one: `-d`, `--pod`, `--pod=x`.
-pub(crate) fn option(word: &str) -> Option<&'static str> {
-    let name = word.split('=').next().unwrap_or(word);
-    let long = SHORT.iter().find_map(|(short, long)| (*short == name).then_some(*long)).unwrap_or(name);
-    OPTIONS.binary_search(&long).ok().and_then(|i| OPTIONS.get(i).copied())
+fn find(table: &'static [Missing], name: &str) -> Option<&'static Missing> {
+    table.binary_search_by_key(&name, |(name, _, _)| name).ok().and_then(|at| table.get(at))
 }
 
-/// Whether podman has this verb.
-pub(crate) fn is_verb(word: &str) -> bool {
-    VERBS.binary_search(&word).is_ok()
+/// Says that an option of podman's is known and missing, when `word` is one: `--pod`, `--pod=x`.
+pub(crate) fn option(word: &str) -> Option<Failure> {
+    find(OPTIONS, word.split('=').next().unwrap_or(word)).map(failure)
 }
 
-/// Says that something is known and missing.
-pub(crate) fn failure(what: &str) -> Failure {
-    Failure::new(Stage::Cli, Kind::Usage, "parse-arguments", "understand the command line", what)
-        .why("rlrun does not have this yet")
+/// The same for a verb.
+pub(crate) fn verb(word: &str) -> Option<Failure> {
+    find(VERBS, word).map(failure)
+}
+
+fn failure((what, why, hint): &Missing) -> Failure {
+    let failure = Failure::new(Stage::Cli, Kind::Usage, "parse-arguments", "understand the command line", *what);
+    let failure = failure.why(format!("rlrun does not have this: {why}"));
+    if hint.is_empty() { failure } else { failure.hint(*hint) }
 }
 
 #[cfg(test)]
@@ -90,14 +106,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tables_are_sorted() {
-        assert!(OPTIONS.is_sorted() && VERBS.is_sorted());
+    fn the_tables_are_sorted_and_say_why() {
+        for table in [OPTIONS, VERBS] {
+            assert!(table.is_sorted_by_key(|(name, _, _)| name));
+            assert!(table.iter().all(|(_, why, _)| !why.is_empty()));
+        }
     }
 
     #[test]
     fn an_option_is_found_in_every_spelling() {
-        assert_eq!(option("--pod=x"), Some("--pod"));
-        assert_eq!(option("-a"), Some("--attach"));
-        assert_eq!(option("--nonsense"), None);
+        assert!(option("--pod=x").unwrap().to_string().contains("--pod: rlrun does not have this: there are no pods"));
+        assert!(option("--nonsense").is_none());
+        assert!(verb("compose").is_some() && verb("run").is_none());
     }
 }

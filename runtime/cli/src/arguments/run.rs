@@ -3,12 +3,14 @@
 use super::health::HealthArgs;
 use super::transfer::FetchArgs;
 use clap::{ArgAction, Args, ValueEnum};
+use rlrun_engine::attach::Attaching;
+use rlrun_engine::request::exec::{self, DETACH_KEYS};
 use rlrun_engine::request::{
     self, Baseline, Fetch, ImageVolumes, Launching, LimitsLevel, Network, Pull, ReadOnly, RunRequest, capability, env,
     labels, life, limits, mount, network, security, userns,
 };
-use rlrun_spec::Failure;
 use rlrun_spec::container::NetworkMode;
+use rlrun_spec::{Failure, Kind, Stage};
 use std::path::PathBuf;
 
 /// `--pull`.
@@ -92,6 +94,12 @@ pub(crate) struct RunArgs {
     /// Signal that stops the container
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<String>,
+    /// Only these of the container's streams: stdin, stdout, stderr
+    #[arg(short, long, value_name = "STREAM")]
+    attach: Vec<String>,
+    /// With -it: keys that leave the container alone; an empty list for none
+    #[arg(long, value_name = "KEYS", default_value = DETACH_KEYS)]
+    detach_keys: String,
     /// Forward signals to the container (default true)
     #[arg(long, default_value = "true", action = ArgAction::SetTrue)]
     sig_proxy: bool,
@@ -320,9 +328,6 @@ struct ImageArgs {
 impl RunArgs {
     /// Reads every word.
     pub(crate) fn request(self) -> Result<RunRequest, Failure> {
-        if !self.sig_proxy {
-            return Err(super::not_yet::failure("--sig-proxy=false"));
-        }
         let mut words = self.words.iter().cloned();
         let image = words.next().unwrap_or_default();
         let mut network = self.network.request()?;
@@ -370,6 +375,27 @@ impl RunArgs {
         })
     }
 
+    /// How the caller of a container in the foreground is attached to it.
+    pub(crate) fn attaching(&self) -> Result<Attaching, Failure> {
+        let detach_keys = exec::detach_keys(&self.detach_keys)?;
+        Ok(Attaching { input: self.interactive, sig_proxy: self.sig_proxy, detach_keys })
+    }
+
+    /// The streams of `--attach`; None for all.
+    pub(crate) fn streams(&self) -> Result<Option<Vec<String>>, Failure> {
+        let words: Vec<String> = self.attach.iter().map(|word| word.to_ascii_lowercase()).collect();
+        let unknown = words.iter().find(|word| !["stdin", "stdout", "stderr"].contains(&word.as_str()));
+        let wrong = |word: &str, why: &str| {
+            Failure::new(Stage::Cli, Kind::Usage, "parse-arguments", "invalid --attach", word).why(why)
+        };
+        match unknown {
+            Some(word) => Err(wrong(word, "is no stream").hint("choose stdin, stdout or stderr")),
+            None if words.is_empty() => Ok(None),
+            None if self.life.detach => Err(wrong("--detach", "and --attach cannot be given together")),
+            None => Ok(Some(words)),
+        }
+    }
+
     /// Nothing but errors and the id is printed.
     pub(crate) fn is_quiet(&self) -> bool {
         self.more.quiet
@@ -405,6 +431,7 @@ impl RunArgs {
             cidfile: self.cidfile,
             replace: life::replace(self.life.replace, self.name.as_deref())?,
             pidfile: self.more.pidfile,
+            argv: argv(),
             storage_driver: driver.filter(|d| !d.is_empty()).map(|d| d.parse()).transpose()?,
             policies: self.confinement.policy.into_iter().map(from_anywhere).collect(),
             baseline: self.confinement.policy_baseline.into(),
@@ -418,6 +445,7 @@ impl LifeArgs {
     fn request(&self) -> Result<life::LifeRequest, Failure> {
         Ok(life::LifeRequest {
             detach: self.detach,
+            leavable: false,
             log: life::log(self.log_driver.as_deref(), &self.log_opt)?,
             restart: self.restart.as_deref().map(life::restart).transpose()?.unwrap_or_default(),
             stop_seconds: self.stop_timeout.map(life::stop_seconds),
@@ -527,6 +555,22 @@ impl From<Switch> for Baseline {
             Switch::Off => Baseline::Off,
         }
     }
+}
+
+/// The command line as `inspect` shows it and `generate systemd --new` repeats it: without the secrets of registries.
+fn argv() -> Vec<String> {
+    let mut before = String::new();
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let shown = words.map(|word| {
+        let shown = match word.split_once('=') {
+            _ if before == "--creds" => "***".to_owned(),
+            Some(("--creds", _)) => "--creds=***".to_owned(),
+            _ => word.clone(),
+        };
+        before = word;
+        shown
+    });
+    shown.collect()
 }
 
 /// A file of this directory by a name that a later start in another one finds; a reference or a name stays as it is.

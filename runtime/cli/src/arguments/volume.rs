@@ -16,6 +16,9 @@ pub(crate) struct CreateArgs {
     /// Only local
     #[arg(short, long, value_name = "DRIVER", default_value = "local")]
     pub(crate) driver: String,
+    /// Option of the driver; local has none for ordinary users
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub(crate) opt: Vec<String>,
     /// A volume of this name may be there already
     #[arg(long)]
     pub(crate) ignore: bool,
@@ -54,6 +57,9 @@ pub(crate) struct RmArgs {
     /// A volume that is not there is no error
     #[arg(short, long)]
     pub(crate) force: bool,
+    /// Seconds to wait for containers; none is ended for its volume
+    #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true, hide = true)]
+    pub(crate) time: Option<i64>,
 }
 
 /// `prune`.

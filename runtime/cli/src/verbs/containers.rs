@@ -8,7 +8,7 @@ mod usage;
 
 use super::{Outcome, Verb, place, read, verb, with};
 use crate::arguments::exec::AttachArgs;
-use crate::arguments::files::{CommitArgs, CpArgs, DiffArgs, ExportArgs};
+use crate::arguments::files::{CommitArgs, CpArgs, DiffArgs, ExportArgs, MountArgs, UnmountArgs};
 use crate::arguments::life::{KillArgs, PauseArgs, PruneArgs, RenameArgs, RestartArgs, StartArgs, StopArgs, WaitArgs};
 use crate::arguments::look::{ContainerArgs, InspectArgs, Kind, LogsArgs, PortArgs, PsArgs};
 use crate::arguments::usage::{StatsArgs, UpdateArgs};
@@ -18,12 +18,16 @@ use crate::table::now;
 use clap::ArgMatches;
 use document::port;
 pub(super) use life::{define_remove, kill, pause, remove, rename, restart, start, stop, unpause, wait};
+use rlrun_engine::containers::Container;
 use rlrun_engine::place::Place;
+use rlrun_engine::record::Reach;
+use rlrun_engine::request::exec::Which;
 use rlrun_engine::trace::Marks;
-use rlrun_engine::{containers, images, volumes};
+use rlrun_engine::{containers, images, run, volumes};
 use rlrun_spec::{Failure, Stage};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::process::ExitCode;
+use std::time::Duration;
 pub(super) use usage::{stats, update};
 
 /// The verbs of `rlrun container`; all but `exists` have a name of their own beside it.
@@ -39,6 +43,12 @@ pub(super) const VERBS: &[Verb] = &[
     verb("kill", "Send a signal to containers", with::<KillArgs>, kill),
     verb("logs", "Print what containers wrote", with::<LogsArgs>, super::logs::logs),
     verb("ls", "List containers", with::<PsArgs>, ps).known_as(&["list", "ps"]),
+    verb(
+        "mount",
+        "Mount the files of containers, in a shell inside the id map",
+        with::<MountArgs>,
+        super::mounts::mount,
+    ),
     verb("port", "Print the published ports of a container", with::<PortArgs>, ports),
     verb("create", "Make a container and do not start it", super::run::define_create, super::run::create),
     verb("pause", "Stop every process of containers", with::<PauseArgs>, pause),
@@ -53,25 +63,48 @@ pub(super) const VERBS: &[Verb] = &[
     verb("stats", "Show what containers use", with::<StatsArgs>, stats),
     verb("stop", "End containers, gently first", with::<StopArgs>, stop),
     verb("top", "Show the processes of a container", super::top::define, super::top::top),
+    verb("unmount", "Unmount the files of containers", with::<UnmountArgs>, super::mounts::unmount)
+        .known_as(&["umount"]),
     verb("update", "Change the limits of a container", with::<UpdateArgs>, update),
 ];
 
 fn exists(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: ContainerArgs = read(matches)?;
-    Ok(ExitCode::from(u8::from(containers::find(&place()?, &args.name).is_err())))
+    let place = place()?;
+    run::sweep(&place, Reach::All);
+    Ok(ExitCode::from(u8::from(containers::find(&place, &args.name).is_err())))
 }
 
 pub(super) fn ps(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: PsArgs = read(matches)?;
-    report::print(&list::list(&place()?, &args, now())?)
+    let place = place()?;
+    let Some(seconds) = args.watch.filter(|seconds| *seconds > 0) else {
+        return report::print(&list::list(&place, &args, now())?);
+    };
+    // As `clear` does it, where somebody looks.
+    let clear = if std::io::IsTerminal::is_terminal(&std::io::stdout()) { "\x1b[H\x1b[2J" } else { "" };
+    loop {
+        let printed = report::print(&format!("{clear}{}", list::list(&place, &args, now())?))?;
+        if printed != ExitCode::SUCCESS {
+            return Ok(printed);
+        }
+        std::thread::sleep(Duration::from_secs(seconds.into()));
+    }
 }
 
 pub(super) fn inspect(matches: &mut ArgMatches, _: Marks) -> Outcome {
-    let args: InspectArgs = read(matches)?;
+    let mut args: InspectArgs = read(matches)?;
     let place = place()?;
+    run::sweep(&place, Reach::All);
+    if args.latest {
+        args.names.push(newest(&place, &args.names)?.summary.id);
+    }
+    if args.names.is_empty() {
+        return Err(unnamed("inspect"));
+    }
     let (mut documents, mut failed) = (Vec::new(), None);
     for name in &args.names {
-        match one(&place, args.kind, name) {
+        match one(&place, &args, name) {
             Ok(document) => documents.push(document),
             Err(failure) => failed = Some(report::failure(&failure)),
         }
@@ -80,11 +113,50 @@ pub(super) fn inspect(matches: &mut ArgMatches, _: Marks) -> Outcome {
     Ok(failed.unwrap_or(printed))
 }
 
-fn one(place: &Place, kind: Kind, name: &str) -> Result<Value, Failure> {
-    let container = || containers::find(place, name).and_then(|c| document::document(place, &c));
+/// `--latest`.
+fn newest(place: &Place, named: &[String]) -> Result<Container, Failure> {
+    if let Some(name) = named.first() {
+        let failure = Failure::new(Stage::Cli, rlrun_spec::Kind::Usage, "parse-arguments", "choose a container", name);
+        return Err(failure.why("--latest names one already"));
+    }
+    rlrun_engine::exec::find(place, &Which::Latest)
+}
+
+fn unnamed(verb: &str) -> Failure {
+    Failure::new(Stage::Cli, rlrun_spec::Kind::Usage, "parse-arguments", "choose a container", verb)
+        .why("it names none")
+        .hint("write its name or id, or --latest")
+}
+
+/// The container with this name, or the newest.
+pub(super) fn named_or_newest(
+    place: &Place,
+    name: Option<&str>,
+    latest: bool,
+    verb: &str,
+) -> Result<Container, Failure> {
+    match (name, latest) {
+        (name, true) => newest(place, &name.map(str::to_owned).into_iter().collect::<Vec<_>>()),
+        (Some(name), false) => containers::find(place, name),
+        (None, false) => Err(unnamed(verb)),
+    }
+}
+
+fn one(place: &Place, args: &InspectArgs, name: &str) -> Result<Value, Failure> {
+    let container = || {
+        let container = containers::find(place, name)?;
+        let mut document = document::document(place, &container)?;
+        if args.size
+            && let [(written, whole)] = containers::sizes(place, &[container])?[..]
+        {
+            document["SizeRw"] = json!(written);
+            document["SizeRootFs"] = json!(whole);
+        }
+        Ok(document)
+    };
     let image = || images::details(place, name).map(|details| super::images::document(&details));
     let volume = || volumes::find(place, name).map(|v| super::volume::document(place, &v));
-    match kind {
+    match args.kind {
         Kind::Container => container(),
         Kind::Image => image(),
         Kind::Volume => volume(),
@@ -98,20 +170,31 @@ fn one(place: &Place, kind: Kind, name: &str) -> Result<Value, Failure> {
 
 pub(super) fn ports(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: PortArgs = read(matches)?;
-    let container = containers::find(&place()?, &args.name)?;
+    let place = place()?;
+    if args.all {
+        let mut text = String::new();
+        for container in containers::list(&place)?.iter().filter(|c| c.status.is_alive()) {
+            for (inside, outside) in container.summary.ports.iter().map(port) {
+                text.push_str(&format!("{:.12}\t{inside} -> {outside}\n", container.summary.id));
+            }
+        }
+        return report::print(&text);
+    }
+    // With --latest the only word is the port.
+    let (name, word) = if args.latest { (None, args.name.or(args.port)) } else { (args.name, args.port) };
+    let container = named_or_newest(&place, name.as_deref(), args.latest, "port")?;
+    let wanted = word.as_deref().map(|p| if p.contains('/') { p.to_owned() } else { format!("{p}/tcp") });
     let mut text = String::new();
-    for mapping in &container.summary.ports {
-        let (inside, outside) = port(mapping);
-        let wanted = args.port.as_deref().map(|p| if p.contains('/') { p.to_owned() } else { format!("{p}/tcp") });
-        match wanted {
+    for (inside, outside) in container.summary.ports.iter().map(port) {
+        match &wanted {
             None => text.push_str(&format!("{inside} -> {outside}\n")),
-            Some(wanted) if wanted == inside => text.push_str(&format!("{outside}\n")),
+            Some(wanted) if *wanted == inside => text.push_str(&format!("{outside}\n")),
             Some(_) => {}
         }
     }
-    if let (Some(word), true) = (&args.port, text.is_empty()) {
+    if let (Some(word), true) = (&word, text.is_empty()) {
         let failure = Failure::new(Stage::Cli, rlrun_spec::Kind::Usage, "port", "find the published port", word);
-        return Err(failure.why(format!("{} does not publish it", args.name)));
+        return Err(failure.why(format!("{} does not publish it", container.summary.name)));
     }
     report::print(&text)
 }

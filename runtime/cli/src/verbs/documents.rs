@@ -72,8 +72,28 @@ pub(super) fn info(matches: &mut ArgMatches, _: Marks) -> Outcome {
     }
 }
 
-pub(super) fn version(_: &mut ArgMatches, _: Marks) -> Outcome {
-    report::print(concat!("rlrun ", env!("CARGO_PKG_VERSION"), "\n"))
+/// `rlrun version`.
+#[derive(Args, Debug)]
+pub(super) struct VersionArgs {
+    /// `json`, or a Go template
+    #[arg(long, short, value_name = "FORMAT")]
+    format: Option<String>,
+}
+
+pub(super) fn version(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: VersionArgs = read(matches)?;
+    let Some(format) = args.format.as_deref() else {
+        return report::print(concat!("rlrun ", env!("CARGO_PKG_VERSION"), "\n"));
+    };
+    let version = serde_json::json!({"Client": {
+        "Version": env!("CARGO_PKG_VERSION"),
+        "OsArch": rlrun_engine::images::platform(),
+        "Os": "linux",
+    }});
+    match format.trim() {
+        "json" => report::print(&format!("{version:#}\n")),
+        template => report::print(&inspected(Some(template), &[version])?),
+    }
 }
 
 /// `rlrun doctor`.

@@ -1,15 +1,17 @@
 //! `cp`, `diff`, `export` and `commit`: the files of containers.
 
+use super::containers::named_or_newest;
 use super::images::progress;
 use super::{Outcome, place, read};
 use crate::arguments::files::{CommitArgs, CpArgs, DiffArgs, ExportArgs, UnshareArgs};
 use crate::report;
 use clap::ArgMatches;
 use rlrun_engine::images::{CommitRequest, Workshop};
+use rlrun_engine::place::Place;
 use rlrun_engine::request::change;
 use rlrun_engine::trace::Marks;
-use rlrun_engine::{containers, files, journal};
-use rlrun_spec::{Failure, Kind, Stage};
+use rlrun_engine::{containers, files, journal, life};
+use rlrun_spec::{Failure, Kind, Stage, protocol};
 use serde_json::{Map, Value, json};
 use std::fs::File;
 use std::io::{IsTerminal as _, Write as _};
@@ -39,7 +41,15 @@ pub(super) fn diff(matches: &mut ArgMatches, _: Marks) -> Outcome {
         }
     };
     let place = place()?;
-    let all = files::diff(&place, &containers::find(&place, &args.name)?)?;
+    let of_image = |name: &str| files::diff_image(&place, name);
+    let all = match args.name.as_deref().filter(|_| !args.latest) {
+        // A container first, as podman does it.
+        Some(name) => match containers::find(&place, name) {
+            Err(failure) if containers::is_missing(&failure) => of_image(name).map_err(|_| failure)?,
+            container => files::diff(&place, &container?)?,
+        },
+        None => files::diff(&place, &named_or_newest(&place, args.name.as_deref(), args.latest, "diff")?)?,
+    };
     let path = |change: &files::Change| String::from_utf8_lossy(&change.path).into_owned();
     if json {
         let mut document = Map::new();
@@ -109,10 +119,6 @@ pub(super) fn commit(matches: &mut ArgMatches, _: Marks) -> Outcome {
         other => return Err(usage("invalid --format", other).why("no such format").hint("choose oci or docker")),
     };
     let place = place()?;
-    if args.pause && containers::find(&place, &args.container)?.status == containers::Status::Running {
-        let failure = usage("invalid --pause", &args.container).why("a commit does not pause a container yet");
-        return Err(failure.hint("rlrun pause and rlrun unpause do, before and after"));
-    }
     let mut changes = Vec::new();
     for word in &args.change {
         changes.extend(change::change(word)?);
@@ -127,7 +133,12 @@ pub(super) fn commit(matches: &mut ArgMatches, _: Marks) -> Outcome {
         include_volumes: args.include_volumes,
         docker,
     };
-    let image = Workshop::open(place)?.commit(&request, &progress(args.quiet))?;
+    let paused = args.pause.then(|| pause(&place, &request.container)).transpose()?.flatten();
+    let made = Workshop::open(place).and_then(|workshop| workshop.commit(&request, &progress(args.quiet)));
+    // Also when there is no image: it was to stand still for that and nothing else.
+    let going_on = paused.map_or(Ok(()), |container| life::pause(&container, protocol::Request::Unpause));
+    let image = made?;
+    going_on?;
     let id = image.identity.id.trim_start_matches("sha256:");
     if let Some(path) = &args.iidfile {
         let shown = path.display().to_string();
@@ -136,6 +147,16 @@ pub(super) fn commit(matches: &mut ArgMatches, _: Marks) -> Outcome {
             .map_err(|e| usage("write the id to", &shown).why(e.to_string()))?;
     }
     report::print(&format!("{id}\n"))
+}
+
+/// Has every process of a running container stand still; the container, if it does.
+fn pause(place: &Place, name: &str) -> Result<Option<containers::Container>, Failure> {
+    let container = containers::find(place, name)?;
+    if container.status != containers::Status::Running {
+        return Ok(None);
+    }
+    life::pause(&container, protocol::Request::Pause)?;
+    containers::find(place, &container.summary.id).map(Some)
 }
 
 pub(super) fn unshare(matches: &mut ArgMatches, _: Marks) -> Outcome {

@@ -5,8 +5,10 @@ use crate::arguments::generate::SystemdArgs;
 use crate::report;
 use clap::ArgMatches;
 use rlrun_engine::containers::{self, Container};
+use rlrun_engine::record::Details;
 use rlrun_engine::trace::Marks;
 use rlrun_spec::{Failure, Kind, Stage};
+use serde_json::json;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 
@@ -50,18 +52,26 @@ fn systemd(matches: &mut ArgMatches, _: Marks) -> Outcome {
         let failure = failure("understand --restart-policy", &args.restart_policy).why("systemd has no such policy");
         return Err(failure.hint(format!("choose one of {}", RESTARTS.join(", "))));
     }
-    let container = args.container.as_deref().map(|word| containers::find(&place()?, word)).transpose()?;
+    let json = match args.format.as_deref() {
+        None => false,
+        Some("json") => true,
+        Some(other) => return Err(failure("understand --format", other).why("it is not json")),
+    };
+    let place = place()?;
+    let container = args.container.as_deref().map(|word| containers::find(&place, word)).transpose()?;
     let (name, text) = match &container {
         None => ("rlrun-restart".to_owned(), of_all(&program()?)),
         Some(container) => {
             let summary = &container.summary;
             let word = if args.name { &summary.name } else { &summary.id };
-            (format!("{}{}{word}", args.container_prefix, args.separator), of_one(&args, &program()?, container, word))
+            let commands =
+                if args.new { anew(&program()?, container)? } else { again(&args, &program()?, word, container) };
+            (format!("{}{}{word}", args.container_prefix, args.separator), of_one(&args, container, &commands))
         }
     };
-    let text = format!("{}{text}", heading(&name));
+    let text = if args.no_header { text } else { format!("{}{text}", heading(&name)) };
     if !args.files {
-        return report::print(&text);
+        return report::print(&if json { format!("{:#}\n", json!({ name: text })) } else { text });
     }
     let file = format!("{name}.service");
     let path = std::path::absolute(&file).map_err(|e| failure("write the unit", &file).why(e.to_string()))?;
@@ -99,25 +109,120 @@ fn of_all(program: &str) -> String {
 }
 
 /// `start --attach` becomes the supervisor, so the unit's main process is the container's life.
-fn of_one(args: &SystemdArgs, program: &str, container: &Container, word: &str) -> String {
-    let seconds = args.stop_timeout.unwrap_or(container.summary.life.stop_seconds);
+fn again(args: &SystemdArgs, program: &str, word: &str, container: &Container) -> String {
+    let seconds = seconds(args, container);
+    format!(
+        "ExecStart={program} start --attach {word}\n\
+         ExecStop={program} stop --ignore -t {seconds} {word}\n"
+    )
+}
+
+fn seconds(args: &SystemdArgs, container: &Container) -> u32 {
+    args.stop_timeout.unwrap_or(container.summary.life.stop_seconds)
+}
+
+/// The command line that made the container, in the foreground and in the place of the one before.
+fn anew(program: &str, container: &Container) -> Result<String, Failure> {
+    let name = &container.summary.name;
+    let details =
+        Details::read(&container.directory).map_err(|e| failure("read the record of", name).why(e.to_string()))?;
+    let request = &details.request;
+    // Before the image are the options, after it the command's own words.
+    let tail = request.command.len() + 1;
+    let argv = &request.launching.argv;
+    let verb = argv.iter().position(|word| word == "run" || word == "create");
+    let options = verb.and_then(|verb| argv.get(verb + 1..argv.len().checked_sub(tail)?)).ok_or_else(|| {
+        failure("repeat the command line of", name)
+            .why("it is not known")
+            .hint("leave out --new: the unit starts this container again")
+    })?;
+    let mut words = vec!["run".to_owned(), "--rm".to_owned(), "--replace".to_owned()];
+    words.extend(kept(options));
+    if request.name.is_none() {
+        words.extend(["--name".to_owned(), name.clone()]);
+    }
+    words.extend(argv[argv.len() - tail..].iter().cloned());
+    let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+    Ok(format!("ExecStart={program} {}\nExecStop={program} stop --ignore {}\n", words.join(" "), quoted(name)))
+}
+
+/// Without what the unit decides itself.
+fn kept(options: &[String]) -> Vec<String> {
+    const WORDS: [&str; 6] = ["-d", "--detach", "--detach=true", "--rm", "--rm=true", "--replace"];
+    const WITH_VALUE: [&str; 2] = ["--restart", "--cidfile"];
+    let mut kept = Vec::new();
+    let mut words = options.iter();
+    while let Some(word) = words.next() {
+        let (option, joined) = word.split_once('=').map_or((word.as_str(), false), |(option, _)| (option, true));
+        if WITH_VALUE.contains(&option) {
+            if !joined {
+                words.next();
+            }
+        } else if is_cluster(word) {
+            let rest: String = word.chars().filter(|c| *c != 'd').collect();
+            kept.extend((rest != "-").then_some(rest));
+        } else if !WORDS.contains(&word.as_str()) {
+            kept.push(word.clone());
+        }
+    }
+    kept
+}
+
+/// `-dit`: short switches in one word.
+fn is_cluster(word: &str) -> bool {
+    word.strip_prefix('-').is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| "ditqP".contains(c)))
+}
+
+/// As one word of a command line of systemd's (systemd.syntax(7), systemd.service(5)).
+fn quoted(word: &str) -> String {
+    let escaped =
+        word.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$").replace('\n', "\\n");
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-./:=,@+%$".contains(&b);
+    if !escaped.is_empty() && escaped.bytes().all(plain) { escaped } else { format!("\"{escaped}\"") }
+}
+
+fn of_one(args: &SystemdArgs, container: &Container, commands: &str) -> String {
     // The stop has its own deadline; systemd's comes after it and the tidying up.
-    let patience = u64::from(seconds) + 60;
+    let patience = u64::from(seconds(args, container)) + 60;
+    let lines = |key: &str, values: &[String]| values.iter().map(|v| format!("{key}={v}\n")).collect::<String>();
+    let units = [lines("Wants", &args.wants), lines("After", &args.after), lines("Requires", &args.requires)].concat();
+    let variables: String = args.env.iter().map(|v| format!("Environment={}\n", quoted(v))).collect();
     let pause = args.restart_sec.map(|s| format!("RestartSec={s}\n")).unwrap_or_default();
+    let start = args.start_timeout.map(|s| format!("TimeoutStartSec={s}\n")).unwrap_or_default();
     format!(
         "[Unit]\n\
          Description=rlrun container {}\n\
          Wants=network-online.target\n\
-         After=network-online.target\n\n\
+         After=network-online.target\n\
+         {units}\n\
          [Service]\n\
          Type=exec\n\
          Restart={}\n\
-         {pause}\
+         {variables}{pause}{start}\
          TimeoutStopSec={patience}\n\
-         ExecStart={program} start --attach {word}\n\
-         ExecStop={program} stop --ignore -t {seconds} {word}\n\n\
+         {commands}\n\
          [Install]\n\
          WantedBy=default.target\n",
         container.summary.name, args.restart_policy,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_unit_decides_is_left_out() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let options = words("-dit --name web --restart always --rm -e A=1 --cidfile=x -d --detach -p 80:80");
+        assert_eq!(kept(&options), words("-it --name web -e A=1 -p 80:80"));
+    }
+
+    #[test]
+    fn words_are_quoted_as_systemd_reads_them() {
+        assert_eq!(quoted("plain-1.x"), "plain-1.x");
+        assert_eq!(quoted("50% of $HOME"), "\"50%% of $$HOME\"");
+        assert_eq!(quoted("a\"b\\c"), "\"a\\\"b\\\\c\"");
+        assert_eq!(quoted(""), "\"\"");
+    }
 }

@@ -1,5 +1,6 @@
 //! `logs`: what a container wrote, out of all its files, and what it goes on to write.
 
+use super::containers::named_or_newest;
 use super::{Outcome, place, read};
 use crate::arguments::look::LogsArgs;
 use crate::format::moment;
@@ -32,39 +33,59 @@ pub(super) fn logs(matches: &mut ArgMatches, _: Marks) -> Outcome {
     };
     let shown =
         Shown { since: bound("--since", &args.since)?, until: bound("--until", &args.until)?, times: args.timestamps };
-    if args.follow && args.names.len() > 1 {
-        return Err(Failure::new(Stage::Cli, Kind::Usage, "logs", "follow", args.names.join(" "))
-            .why("this version follows one container at a time")
-            .hint("leave out -f, or name one container"));
+    let mut found: Vec<Container> = args.names.iter().map(|n| containers::find(&place, n)).collect::<Result<_, _>>()?;
+    if args.latest || found.is_empty() {
+        found.push(named_or_newest(&place, args.names.first().map(String::as_str), args.latest, "logs")?);
     }
-    let found: Vec<Container> = args.names.iter().map(|n| containers::find(&place, n)).collect::<Result<_, _>>()?;
-    for container in &found {
-        let prefix = match (args.with_names, found.len()) {
-            (true, _) => format!("{} ", container.summary.name),
-            (false, 1) => String::new(),
-            (false, _) => format!("{:.12} ", container.summary.id),
-        };
-        let mut reader = Reader::open(container)?;
-        let mut entries = reader.read()?;
-        if let Some(tail) = args.tail.and_then(|n| usize::try_from(n).ok()) {
-            entries = last(entries, tail);
-        }
-        let mut printer = Printer { shown: &shown, prefix: &prefix, at_start: true };
-        let mut code = printer.print(&entries)?;
-        while args.follow && code == ExitCode::SUCCESS {
-            // Before the look at the log: what an ended container wrote is there.
-            let ended = !Container::read(container.directory.clone()).is_some_and(|c| c.status.is_alive());
-            code = printer.print(&reader.read()?)?;
-            if ended {
-                break;
+    let several = found.len() > 1;
+    let told = |(number, container): (usize, &Container)| tell(container, &args, &shown, several.then_some(number));
+    if !(args.follow && several) {
+        for one in found.iter().enumerate() {
+            let code = told(one)?;
+            if code != ExitCode::SUCCESS {
+                return Ok(code);
             }
-            reader.wait()?;
         }
-        if code != ExitCode::SUCCESS {
-            return Ok(code);
-        }
+        return Ok(ExitCode::SUCCESS);
     }
-    Ok(ExitCode::SUCCESS)
+    // Each waits for its own container.
+    let outcomes: Vec<Outcome> = std::thread::scope(|scope| {
+        let threads: Vec<_> = found.iter().enumerate().map(|one| scope.spawn(move || told(one))).collect();
+        threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+    });
+    let codes = outcomes.into_iter().collect::<Result<Vec<_>, _>>()?;
+    Ok(codes.into_iter().find(|code| *code != ExitCode::SUCCESS).unwrap_or(ExitCode::SUCCESS))
+}
+
+/// All of one container's, `--follow` to its end. `number` tells it from others.
+fn tell(container: &Container, args: &LogsArgs, shown: &Shown, number: Option<usize>) -> Outcome {
+    let name = match (args.with_names, number) {
+        (true, _) => container.summary.name.clone(),
+        (false, None) => String::new(),
+        (false, Some(_)) => format!("{:.12}", container.summary.id),
+    };
+    let prefix = match (name.as_str(), args.color) {
+        ("", _) => String::new(),
+        (name, false) => format!("{name} "),
+        (name, true) => format!("\x1b[{}m{name}\x1b[0m ", 31 + number.unwrap_or_default() % 6),
+    };
+    let mut reader = Reader::open(container)?;
+    let mut entries = reader.read()?;
+    if let Some(tail) = args.tail.and_then(|n| usize::try_from(n).ok()) {
+        entries = last(entries, tail);
+    }
+    let mut printer = Printer { shown, prefix: &prefix, at_start: true };
+    let mut code = printer.print(&entries)?;
+    while args.follow && code == ExitCode::SUCCESS {
+        // Before the look at the log: what an ended container wrote is there.
+        let ended = !Container::read(container.directory.clone()).is_some_and(|c| c.status.is_alive());
+        code = printer.print(&reader.read()?)?;
+        if ended {
+            break;
+        }
+        reader.wait()?;
+    }
+    Ok(code)
 }
 
 /// The last whole lines; the beginnings of a line belong to it.

@@ -5,6 +5,7 @@ use super::{Outcome, place, read};
 use crate::arguments::run::RunArgs;
 use crate::report;
 use clap::{ArgMatches, Args as _, Command};
+use rlrun_engine::attach::{Attaching, is_leavable};
 use rlrun_engine::request::RunRequest;
 use rlrun_engine::run::Started;
 use rlrun_engine::trace::Marks;
@@ -25,29 +26,51 @@ pub(super) fn define_words<A: clap::Args>(command: Command, verb: &str) -> Comma
     A::augment_args(command).override_usage(format!("rlrun {verb} [COMMAND [ARG...]]"))
 }
 
-/// The request, and whether it is quiet.
-fn asked(matches: &mut ArgMatches) -> Result<(RunRequest, bool), Failure> {
+/// `--attach`: the other streams lead nowhere.
+fn leave_out(streams: Option<Vec<String>>) -> Result<(), Failure> {
+    let Some(streams) = streams else { return Ok(()) };
+    let failed =
+        |why: String| Failure::new(Stage::Cli, Kind::Runtime, "attach", "leave out", "a standard stream").why(why);
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null").map_err(|e| failed(e.to_string()))?;
+    let all = [
+        ("stdin", rustix::stdio::dup2_stdin as fn(_) -> _),
+        ("stdout", rustix::stdio::dup2_stdout),
+        ("stderr", rustix::stdio::dup2_stderr),
+    ];
+    for (name, replace) in all {
+        if !streams.iter().any(|stream| stream == name) {
+            replace(&null).map_err(|e: rustix::io::Errno| failed(e.to_string()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The request, how its caller is attached, and whether it is quiet.
+fn asked(matches: &mut ArgMatches) -> Result<(RunRequest, Attaching, bool), Failure> {
     let args = read::<RunArgs>(matches)?;
+    let attaching = args.attaching()?;
+    leave_out(args.streams()?)?;
     let quiet = args.is_quiet();
     let from = args.volumes_from();
     let mut request = args.request()?;
     if !from.is_empty() {
         volumes::inherit(&place()?, &from, &mut request)?;
     }
-    Ok((request, quiet))
+    request.launching.life.leavable = !request.launching.life.detach && is_leavable(request.tty, &attaching);
+    Ok((request, attaching, quiet))
 }
 
 /// In the foreground becomes the supervisor, and comes back only when something stopped the start.
 pub(super) fn run(matches: &mut ArgMatches, mut marks: Marks) -> Outcome {
-    let (request, quiet) = asked(matches)?;
+    let (request, attaching, quiet) = asked(matches)?;
     marks.mark("cli: request made");
-    let Started::Detached(id) = rlrun_engine::run::run(&place()?, &request, &progress(quiet), marks)?;
+    let Started::Detached(id) = rlrun_engine::run::run(&place()?, &request, attaching, &progress(quiet), marks)?;
     report::print(&format!("{id}\n"))
 }
 
 /// Prints the id of what was made.
 pub(super) fn create(matches: &mut ArgMatches, mut marks: Marks) -> Outcome {
-    let (request, quiet) = asked(matches)?;
+    let (request, _, quiet) = asked(matches)?;
     if request.launching.life.detach {
         let failure =
             Failure::new(Stage::Cli, Kind::Usage, "parse-arguments", "understand the command line", "--detach");
@@ -59,7 +82,7 @@ pub(super) fn create(matches: &mut ArgMatches, mut marks: Marks) -> Outcome {
 }
 
 pub(super) fn plan(matches: &mut ArgMatches, _: Marks) -> Outcome {
-    let (request, _) = asked(matches)?;
+    let (request, _, _) = asked(matches)?;
     let plan = rlrun_engine::plan::plan(&place()?, &request)?;
     let text = serde_json::to_string_pretty(&plan)
         .map_err(|e| Failure::new(Stage::Cli, Kind::Internal, "plan", "print the plan", "").why(e.to_string()))?;

@@ -28,9 +28,25 @@ pub(super) const VERBS: &[Verb] = &[
     verb("import", "Unpack a tar archive into a volume", with::<ImportArgs>, import),
     verb("inspect", "Print all about volumes, as JSON", with::<InspectArgs>, inspect),
     verb("ls", "List volumes", with::<LsArgs>, list).known_as(&["list"]),
+    verb("mount", "Print where a volume is, for a shell inside the id map", with::<NameArgs>, mountpoint),
     verb("prune", "Remove the volumes that no container uses", with::<PruneArgs>, prune),
+    verb("reload", "Look for volumes of other drivers; there are none", |c| c, |_, _| Ok(ExitCode::SUCCESS)),
     verb("rm", "Remove volumes", with::<RmArgs>, remove).known_as(&["remove"]),
+    verb("unmount", "Print the name of a volume, which needs no unmount", with::<NameArgs>, unmount),
 ];
+
+/// A volume is a directory, and needs no mount.
+fn mountpoint(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: NameArgs = read(matches)?;
+    let place = Place::of_caller()?;
+    report::print(&format!("{}\n", volumes::find(&place, &args.name)?.mountpoint(&place).display()))
+}
+
+/// The name of what was never mounted.
+fn unmount(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: NameArgs = read(matches)?;
+    report::print(&format!("{}\n", volumes::find(&Place::of_caller()?, &args.name)?.name))
+}
 
 const FILTERS: &[&str] = &["after", "anonymous", "dangling", "driver", "label", "label!", "name", "since", "until"];
 
@@ -39,6 +55,11 @@ fn create(matches: &mut ArgMatches, _: Marks) -> Outcome {
     if args.driver != "local" {
         let failure = Failure::new(Stage::Cli, Kind::Usage, "volume", "create a volume with the driver", args.driver);
         return Err(failure.why("no such driver").hint("leave out --driver: volumes are local directories"));
+    }
+    if let Some(option) = args.opt.first() {
+        return Err(Failure::new(Stage::Cli, Kind::Usage, "volume", "create a volume with --opt", option)
+            .why("what it asks for, a mount of its own or a quota, takes root")
+            .hint("--mount type=tmpfs,tmpfs-size=SIZE bounds a directory; -v DIRECTORY:PATH mounts one of the host"));
     }
     let place = place()?;
     let name = match args.name {

@@ -14,11 +14,13 @@ pub(crate) use inside::inside;
 pub use rlrun_image::files::{Change, ChangeKind};
 
 use crate::containers::Container;
+use crate::images::Store;
 use crate::place::Place;
 use crate::policies::may_leave;
 use crate::volumes::Volume;
 use inside::Task;
 use reach::{Reach, View, Working};
+use rlrun_image::files::{Style, Upper};
 use rlrun_sandbox::Lent;
 use rlrun_spec::policy::Outward;
 use rlrun_spec::{Failure, Kind, Stage};
@@ -103,6 +105,20 @@ pub fn diff(place: &Place, container: &Container) -> Result<Vec<Change>, Failure
         change.kind == ChangeKind::Deleted || !ours
     });
     Ok(all)
+}
+
+/// `rlrun diff IMAGE`: what its last layer changed of those below.
+///
+/// # Errors
+/// When there is no such image, or it cannot be read.
+pub fn diff_image(place: &Place, name: &str) -> Result<Vec<Change>, Failure> {
+    let store = Store::new(&place.data);
+    let _pin = store.pin()?;
+    let mut layers = store.resolve(name)?.layers.into_iter();
+    let Some(directory) = layers.next() else { return Ok(Vec::new()) };
+    let task = Task::Changes(Upper { style: Style::Overlay, directory, lowers: layers.collect() });
+    let answer = Reach::nowhere(place)?.start(task, Vec::new())?.finish()?;
+    serde_json::from_slice(&answer).map_err(|e| failure("read the changes of", name).why(e.to_string()))
 }
 
 /// Places of rlrun's own files and mounts.

@@ -2,8 +2,10 @@
 //! shell's mount namespace and ends with it, so that nothing keeps books: who asks reads /proc.
 
 use super::Store;
+use crate::containers::Container;
 use crate::host::programs::Search;
 use crate::place::Place;
+use crate::request::StorageDriver;
 use rlrun_spec::{Failure, Kind, Stage};
 use std::ffi::OsStr;
 use std::fs;
@@ -32,21 +34,76 @@ pub fn mount(place: &Place, name: &str) -> Result<PathBuf, Failure> {
     let store = Store::new(&place.data);
     let _pin = store.pin()?;
     let image = store.resolve(name)?;
-    let mounts = place.own(MOUNTS)?;
     let target = own(place, hex(&image.identity.id))?;
     // Once is enough: it is read-only, and a second layer of mounts would need a second unmount.
     if list(place)?.iter().any(|mounted| mounted.image == image.identity.id) {
         return Ok(target);
     }
-    let mut lowers = image.layers;
+    mount_at(place, image.layers, &target)?;
+    Ok(target)
+}
+
+/// Mounts the files of a container read-only, as they are now, and says where. One that runs goes on changing them.
+///
+/// # Errors
+/// As [`mount`], and when its files are in memory.
+pub fn mount_container(place: &Place, container: &Container) -> Result<PathBuf, Failure> {
+    let summary = &container.summary;
+    inside("mount the files of", &summary.name)?;
+    if container.directory.join("sized").exists() {
+        return Err(Failure::new(Stage::Cli, Kind::Usage, "image-mount", "mount the files of", summary.name.clone())
+            .why("they are in memory, where only the container sees them (--storage-opt size=)"));
+    }
+    let target = own(place, &summary.id)?;
+    if mounted_container(place, &summary.id)?.is_some() {
+        return Ok(target);
+    }
+    let store = Store::new(&place.data);
+    let _pin = store.pin()?;
+    let lowers = match (summary.storage_driver, &summary.image) {
+        (StorageDriver::Copy, _) => vec![container.directory.join("merged")],
+        (_, image) => {
+            let layers = image.as_ref().map_or(Ok(Vec::new()), |image| store.resolve(&image.id).map(|i| i.layers))?;
+            std::iter::once(container.directory.join("upper")).chain(layers).collect()
+        }
+    };
+    mount_at(place, lowers, &target)?;
+    Ok(target)
+}
+
+/// Where the files of the container with this id are mounted, if they are.
+///
+/// # Errors
+/// When /proc cannot be read.
+pub fn mounted_container(place: &Place, id: &str) -> Result<Option<PathBuf>, Failure> {
+    let mounted = all(place)?.into_iter().find(|mounted| hex(&mounted.image) == id);
+    Ok(mounted.map(|mounted| mounted.path))
+}
+
+/// Unmounts them.
+///
+/// # Errors
+/// As [`unmount`].
+pub fn unmount_container(place: &Place, id: &str, force: bool) -> Result<(), Failure> {
+    inside("unmount the files of", id)?;
+    let failure = || Failure::new(Stage::Cli, Kind::Runtime, "image-unmount", "unmount the files of", id);
+    match all(place)?.into_iter().find(|mounted| hex(&mounted.image) == id) {
+        Some(mounted) => take_away(&mounted, force, failure),
+        None => {
+            Err(failure().why("they are not mounted").hint("`rlrun mount` lists what is, in this shell and no other"))
+        }
+    }
+}
+
+fn mount_at(place: &Place, mut lowers: Vec<PathBuf>, target: &Path) -> Result<(), Failure> {
+    let mounts = place.own(MOUNTS)?;
     // An overlay without an upper layer wants two others; an image may have one, or none.
     for name in ["empty", "nothing"].iter().take(2usize.saturating_sub(lowers.len())) {
         own(place, name)?;
         lowers.push(mounts.join(name));
     }
     let fuse = Search::new().find("fuse-overlayfs");
-    rlrun_sandbox::mount_image(&lowers, &target, fuse.as_deref())?;
-    Ok(target)
+    rlrun_sandbox::mount_image(&lowers, target, fuse.as_deref())
 }
 
 fn own(place: &Place, name: &str) -> Result<PathBuf, Failure> {
@@ -92,11 +149,19 @@ fn take_away(mounted: &Mounted, force: bool, failure: impl FnOnce() -> Failure) 
     })
 }
 
-/// What is mounted in this mount namespace.
+/// Which images are mounted in this mount namespace.
 ///
 /// # Errors
 /// When /proc cannot be read.
 pub fn list(place: &Place) -> Result<Vec<Mounted>, Failure> {
+    let containers = place.data.join("containers");
+    let mut mounted = all(place)?;
+    mounted.retain(|mounted| !containers.join(hex(&mounted.image)).exists());
+    Ok(mounted)
+}
+
+/// Images and containers.
+fn all(place: &Place) -> Result<Vec<Mounted>, Failure> {
     let table = fs::read("/proc/self/mountinfo").map_err(|e| {
         Failure::new(Stage::Cli, Kind::Host, "mountinfo", "read", "/proc/self/mountinfo").why(e.to_string())
     })?;

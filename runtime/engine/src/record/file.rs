@@ -161,6 +161,7 @@ pub(crate) mod tests {
             storage_driver: StorageDriver::Overlay,
             life: Life {
                 detached: true,
+                accompanied: false,
                 log: Log::None,
                 restart: Restart::No,
                 stop_signal: 15,

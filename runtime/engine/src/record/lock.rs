@@ -5,11 +5,19 @@
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
+use rlrun_spec::State;
+use rlrun_spec::state::STATE;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long the end of a process may take that has nothing left to do.
+const LETTING_GO: Duration = Duration::from_secs(2);
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_millis(2);
 
 /// The file's name.
 pub const LOCK: &str = "lock";
@@ -38,6 +46,22 @@ pub(crate) fn take(directory: &Path) -> io::Result<Option<File>> {
         Ok(_) => Ok(Some(file)),
         Err(nix::Error::EAGAIN | nix::Error::EACCES) => Ok(None),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+/// The same for a container that has ended, whose last supervisor may be letting go of it just now, or a command that
+/// cleans up.
+pub(super) fn take_ended(directory: &Path) -> io::Result<Option<File>> {
+    let end = Instant::now() + LETTING_GO;
+    loop {
+        let lock = take(directory)?;
+        let text = std::fs::read_to_string(directory.join(STATE)).unwrap_or_default();
+        let state = State::parse(&text);
+        let has_ended = state.finished > 0 && !state.restarting;
+        if lock.is_some() || !has_ended || Instant::now() >= end {
+            return Ok(lock);
+        }
+        std::thread::sleep(INTERVAL);
     }
 }
 

@@ -17,6 +17,9 @@ const DEFAULT_LOG_FILES: u32 = 2;
 pub struct LifeRequest {
     /// `-d`.
     pub detach: bool,
+    /// In the foreground, but the caller may leave it: there are keys for it, or signals are not for the container.
+    #[serde(default)]
+    pub leavable: bool,
     /// `--log-driver` and `--log-opt`; None: nobody said.
     pub log: Option<LogRequest>,
     /// `--restart`.

@@ -1,6 +1,7 @@
 //! The network words. Ports, name servers and host names are read by `rlrun-net`.
 
 use super::{Invalid, Network};
+pub use rlrun_net::files::{AddHost, HostAddress};
 use rlrun_net::files::{Dns, parse_add_host, parse_dns, parse_option, parse_search};
 use rlrun_net::ports::PortRequest;
 use rlrun_spec::container::NetworkMode;

@@ -6,6 +6,8 @@ use crate::report;
 use crate::table::now;
 use rlrun_engine::containers::{self, Container};
 use rlrun_engine::place::Place;
+use rlrun_engine::record::Reach;
+use rlrun_engine::run;
 use rlrun_spec::{Failure, Kind, Stage};
 use std::fs;
 use std::process::ExitCode;
@@ -45,6 +47,7 @@ impl ChoiceArgs {
         all: Option<&dyn Fn(&Container) -> bool>,
         missing: Missing,
     ) -> Result<Choice, Failure> {
+        run::sweep(place, Reach::All);
         let mut choice = Choice { found: Vec::new(), failures: Vec::new() };
         let many = all.is_some() || !self.filter.is_empty() || self.latest;
         if many && !(self.names.is_empty() && self.cidfile.is_empty()) {

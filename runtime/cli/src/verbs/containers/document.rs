@@ -1,13 +1,14 @@
 //! A container as `inspect` shows it, under podman's names.
 
+mod host_config;
+
 use crate::table::timestamp;
 use rlrun_engine::containers::{Container, Status};
 use rlrun_engine::place::Place;
-use rlrun_engine::record::{Details, Mounted};
-use rlrun_engine::volumes;
+use rlrun_engine::record::{Details, Mounted, RECORD};
+use rlrun_engine::{images, volumes};
 use rlrun_spec::container::PortMapping;
 use rlrun_spec::health::{HEALTH, Health};
-use rlrun_spec::life::{Log, Restart};
 use rlrun_spec::{Failure, Kind, Stage};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -32,22 +33,9 @@ pub(super) fn document(place: &Place, container: &Container) -> Result<Value, Fa
             .why(e.to_string())
     })?;
     let oci = serde_json::to_value(&details.spec.oci).unwrap_or_default();
-    let at = |pointer: &str| oci.pointer(pointer).cloned().unwrap_or(Value::Null);
-    let log = match &summary.life.log {
-        Log::None => json!({"Type": "none", "Path": ""}),
-        Log::File { path, .. } => json!({"Type": "k8s-file", "Path": path}),
-    };
-    let labels: BTreeMap<_, _> = summary.labels.iter().cloned().collect();
-    let mut ports = Map::new();
-    for mapping in &summary.ports {
-        let (inside, _) = port(mapping);
-        let binding = json!({"HostIp": mapping.host_ip.to_string(), "HostPort": mapping.host_port.to_string()});
-        if let Some(list) = ports.entry(inside).or_insert_with(|| json!([])).as_array_mut() {
-            list.push(binding);
-        }
-    }
     let image = summary.image.as_ref();
-    Ok(json!({
+    let ports = ports(&summary.ports);
+    let mut document = json!({
         "Id": summary.id,
         "Created": moment(summary.created),
         "Path": summary.command.first(),
@@ -56,81 +44,138 @@ pub(super) fn document(place: &Place, container: &Container) -> Result<Value, Fa
         "Image": image.map(|i| i.id.trim_start_matches("sha256:")),
         "ImageDigest": image.map(|i| &i.digest),
         "ImageName": image.map(|i| &i.reference),
+        "StaticDir": directory,
+        "OCIConfigPath": directory.join(RECORD),
+        "OCIRuntime": "rlrun",
+        "PidFile": details.request.launching.pidfile.clone().unwrap_or_default(),
         "Name": summary.name,
         "RestartCount": state.restarts,
         "Driver": summary.storage_driver.to_string(),
-        "BoundingCaps": at("/process/capabilities/bounding"),
-        "EffectiveCaps": at("/process/capabilities/effective"),
-        "Mounts": summary.mounts.iter().map(|m| mounted(place, m)).collect::<Vec<_>>(),
-        "NetworkSettings": {"Ports": ports},
-        "Config": {
-            "Hostname": at("/hostname"),
-            "User": details.request.user.clone().unwrap_or_default(),
-            "Tty": summary.tty,
-            "OpenStdin": summary.interactive,
-            "Env": at("/process/env"),
-            "Cmd": summary.command,
-            "Image": image.map(|i| &i.reference),
-            "WorkingDir": at("/process/cwd"),
-            "Labels": labels,
-            "Annotations": at("/annotations"),
-            "StopSignal": summary.life.stop_signal,
-            "StopTimeout": summary.life.stop_seconds,
-            "Healthcheck": summary.life.health.as_ref().map(healthcheck),
-            "HealthcheckOnFailureAction": summary.life.health.as_ref().map(|h| h.on_failure.word()),
-            "Secrets": details.spec.beside.secrets,
-            "Umask": format!("{:04o}", details.request.umask),
-        },
-        "HostConfig": with_limits(&at, json!({
-            "AutoRemove": summary.remove,
-            "NetworkMode": summary.network,
-            "PortBindings": ports,
-            "Privileged": details.spec.privileged,
-            "ReadonlyRootfs": at("/root/readonly"),
-            "RestartPolicy": {
-                "Name": summary.life.restart.word(),
-                "MaximumRetryCount": match summary.life.restart {
-                    Restart::OnFailure { at_most } => at_most.unwrap_or(0),
-                    Restart::No | Restart::Always | Restart::UnlessStopped => 0,
-                },
+        "BoundingCaps": at(&oci, "/process/capabilities/bounding"),
+        "EffectiveCaps": at(&oci, "/process/capabilities/effective"),
+        "GraphDriver": {
+            "Name": summary.storage_driver.to_string(),
+            "Data": {
+                "MergedDir": directory.join("merged"),
+                "UpperDir": directory.join("upper"),
+                "WorkDir": directory.join("work"),
             },
-            "LogConfig": log,
-            "Init": details.spec.init,
-        })),
+        },
+        "Mounts": summary.mounts.iter().filter(|m| m.kind != "tmpfs").map(|m| mounted(place, m, &oci)).collect::<Vec<_>>(),
+        "NetworkSettings": network(&ports),
+        "Config": config(place, container, &details, &oci),
+        "HostConfig": host_config::document(container, &details, &oci, &ports),
         "Controls": details.spec.controls,
         "Verdicts": details.verdicts,
-    }))
+    });
+    // What rlrun has not; scripts look it up all the same.
+    let nothing = ["Rootfs", "Pod", "ResolvConfPath", "HostnamePath", "HostsPath", "ConmonPidFile", "Namespace"];
+    let unlabelled = ["MountLabel", "ProcessLabel", "AppArmorProfile"];
+    for name in nothing.into_iter().chain(unlabelled) {
+        document[name] = json!("");
+    }
+    for name in ["ExecIDs", "Dependencies"] {
+        document[name] = json!([]);
+    }
+    for name in ["IsInfra", "IsService"] {
+        document[name] = json!(false);
+    }
+    Ok(document)
 }
 
-/// Adds the limits, under podman's names.
-fn with_limits(at: &dyn Fn(&str) -> Value, mut config: Value) -> Value {
-    let resources = [
-        ("Memory", "memory/limit"),
-        ("MemorySwap", "memory/swap"),
-        ("MemoryReservation", "memory/reservation"),
-        ("MemorySwappiness", "memory/swappiness"),
-        ("OomKillDisable", "memory/disableOOMKiller"),
-        ("CpuPeriod", "cpu/period"),
-        ("CpuQuota", "cpu/quota"),
-        ("CpuShares", "cpu/shares"),
-        ("CpusetCpus", "cpu/cpus"),
-        ("PidsLimit", "pids/limit"),
-    ];
-    for (name, field) in resources {
-        config[name] = at(&format!("/linux/resources/{field}"));
-    }
-    config["NanoCpus"] = nano_cpus(at("/linux/resources/cpu/quota"), at("/linux/resources/cpu/period"));
-    config["OomScoreAdj"] = at("/process/oomScoreAdj");
-    config["Ulimits"] = at("/process/rlimits");
-    config
+fn at(oci: &Value, pointer: &str) -> Value {
+    oci.pointer(pointer).cloned().unwrap_or(Value::Null)
 }
 
-/// Billionths of a CPU.
-fn nano_cpus(quota: Value, period: Value) -> Value {
-    match (quota.as_u64(), period.as_u64().filter(|period| *period > 0)) {
-        (Some(quota), Some(period)) => json!(quota.saturating_mul(1_000_000_000) / period),
-        _ => Value::Null,
+/// By port inside.
+fn ports(mappings: &[PortMapping]) -> Value {
+    let mut ports = Map::new();
+    for mapping in mappings {
+        let (inside, _) = port(mapping);
+        let binding = json!({"HostIp": mapping.host_ip.to_string(), "HostPort": mapping.host_port.to_string()});
+        if let Some(list) = ports.entry(inside).or_insert_with(|| json!([])).as_array_mut() {
+            list.push(binding);
+        }
     }
+    Value::Object(ports)
+}
+
+/// A network of one container has no addresses that anybody else could use.
+fn network(ports: &Value) -> Value {
+    json!({
+        "EndpointID": "",
+        "Gateway": "",
+        "IPAddress": "",
+        "IPPrefixLen": 0,
+        "IPv6Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "MacAddress": "",
+        "Bridge": "",
+        "SandboxID": "",
+        "HairpinMode": false,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "Ports": ports,
+        "SandboxKey": "",
+    })
+}
+
+fn config(place: &Place, container: &Container, details: &Details, oci: &Value) -> Value {
+    let summary = &container.summary;
+    let labels: BTreeMap<_, _> = summary.labels.iter().cloned().collect();
+    let (entrypoint, command) = summary.command.split_at(entrypoint_words(place, container, details));
+    json!({
+        "Hostname": at(oci, "/hostname"),
+        "Domainname": "",
+        "User": details.request.user.clone().unwrap_or_default(),
+        "AttachStdin": false,
+        "AttachStdout": false,
+        "AttachStderr": false,
+        "Tty": summary.tty,
+        "OpenStdin": summary.interactive,
+        "StdinOnce": false,
+        "Env": at(oci, "/process/env"),
+        "Cmd": command,
+        "Image": summary.image.as_ref().map(|i| &i.reference),
+        "Volumes": null,
+        "WorkingDir": at(oci, "/process/cwd"),
+        "Entrypoint": entrypoint.join(" "),
+        "OnBuild": null,
+        "Labels": labels,
+        "Annotations": at(oci, "/annotations"),
+        "StopSignal": summary.life.stop_signal,
+        "Healthcheck": summary.life.health.as_ref().map(healthcheck),
+        "HealthcheckOnFailureAction": summary.life.health.as_ref().map(|h| h.on_failure.word()),
+        "CreateCommand": details.request.launching.argv,
+        "Secrets": details.spec.beside.secrets,
+        "Umask": format!("{:04o}", details.request.umask),
+        "Timeout": summary.life.timeout_seconds.unwrap_or(0),
+        "StopTimeout": summary.life.stop_seconds,
+        "Passwd": !details.request.own_files.no_passwd,
+        "sdNotifyMode": "ignore",
+    })
+}
+
+/// How many of the words that are executed are the entry point; the rest is the command.
+fn entrypoint_words(place: &Place, container: &Container, details: &Details) -> usize {
+    let (all, request) = (&container.summary.command, &details.request);
+    let words = match &request.entrypoint {
+        Some(words) => words.len(),
+        None if !request.command.is_empty() => all.len().saturating_sub(request.command.len()),
+        None => {
+            let image = container.summary.image.as_ref().and_then(|image| images::details(place, &image.id).ok());
+            image.and_then(|image| Some(image.config.pointer("/config/Entrypoint")?.as_array()?.len())).unwrap_or(0)
+        }
+    };
+    words.min(all.len())
+}
+
+/// Where its processes are counted and limited; empty where no cgroup is used.
+fn cgroup(container: &Container) -> String {
+    let membership = rlrun_engine::cgroup::of(&container.directory);
+    let first = membership.and_then(|membership| membership.directories.into_iter().next());
+    first.map(|path| path.display().to_string()).unwrap_or_default()
 }
 
 fn document_of_state(container: &Container) -> Value {
@@ -150,6 +195,10 @@ fn document_of_state(container: &Container) -> Value {
         "StartedAt": moment(state.started),
         "FinishedAt": moment(state.finished),
         "Health": health(container),
+        "OciVersion": "1.0.2",
+        "CgroupPath": cgroup(container),
+        "CheckpointedAt": moment(0),
+        "RestoredAt": moment(0),
     })
 }
 
@@ -165,7 +214,11 @@ fn health(container: &Container) -> Value {
 /// In docker's form, with nanoseconds.
 fn healthcheck(health: &Health) -> Value {
     let nanoseconds = |ms: u64| ms.saturating_mul(1_000_000);
-    let test: Vec<&str> = std::iter::once("CMD").chain(health.command.iter().map(String::as_str)).collect();
+    let words: Vec<&str> = health.command.iter().map(String::as_str).collect();
+    let test = match words[..] {
+        ["/bin/sh", "-c", script] => vec!["CMD-SHELL", script],
+        _ => [&["CMD"], &words[..]].concat(),
+    };
     json!({
         "Test": test,
         "Interval": health.interval_ms.map_or(0, nanoseconds),
@@ -175,18 +228,34 @@ fn healthcheck(health: &Health) -> Value {
     })
 }
 
-fn mounted(place: &Place, mount: &Mounted) -> Value {
+fn mounted(place: &Place, mount: &Mounted, oci: &Value) -> Value {
     let is_volume = mount.kind == "volume";
     let source = match is_volume {
         true => place.data.join(volumes::DIRECTORY).join(&mount.source).join(volumes::DATA).display().to_string(),
         false => mount.source.clone(),
     };
-    json!({
+    let options = options(&mount.destination, oci);
+    let propagation = options.iter().rfind(|o| ["rslave", "slave", "rprivate", "private"].contains(&o.as_str()));
+    let mut document = json!({
         "Type": mount.kind,
-        "Name": if is_volume { mount.source.as_str() } else { "" },
         "Source": source,
         "Destination": mount.destination,
         "Driver": if is_volume { "local" } else { "" },
+        "Mode": "",
+        "Options": options.iter().filter(|o| ["nosuid", "nodev", "noexec", "rbind", "bind"].contains(&o.as_str())).collect::<Vec<_>>(),
         "RW": !mount.read_only,
-    })
+        "Propagation": propagation.map_or("rprivate", String::as_str),
+    });
+    if is_volume {
+        document["Name"] = json!(mount.source);
+    }
+    document
+}
+
+/// How something is mounted, as it was admitted.
+fn options(destination: &str, oci: &Value) -> Vec<String> {
+    let mounts = oci.pointer("/mounts").and_then(Value::as_array);
+    let mount = mounts.into_iter().flatten().find(|m| m["destination"] == destination);
+    let options = mount.and_then(|m| m["options"].as_array());
+    options.into_iter().flatten().filter_map(|o| o.as_str().map(str::to_owned)).collect()
 }

@@ -15,8 +15,9 @@ use rlrun_engine::images::{OwnVolumes, Workshop};
 use rlrun_engine::journal;
 use rlrun_engine::life::{self, Removal, Stopping};
 use rlrun_engine::place::Place;
-use rlrun_engine::record;
+use rlrun_engine::record::{self, Reach};
 use rlrun_engine::request::{self, exec, life::stop_seconds, limits::signal_number};
+use rlrun_engine::run;
 use rlrun_engine::start::{Attach, start as start_one};
 use rlrun_engine::trace::Marks;
 use rlrun_engine::wait::{Condition, wait as wait_for};
@@ -64,9 +65,8 @@ pub(in super::super) fn kill(matches: &mut ArgMatches, _: Marks) -> Outcome {
 pub(in super::super) fn start(matches: &mut ArgMatches, marks: Marks) -> Outcome {
     let args: StartArgs = read(matches)?;
     let place = place()?;
-    if !args.sig_proxy {
-        return Err(crate::arguments::not_yet::failure("--sig-proxy=false"));
-    }
+    let detach_keys = exec::detach_keys(&args.detach_keys)?;
+    let attaching = Attaching { input: args.interactive, sig_proxy: args.sig_proxy, detach_keys };
     let rests: &dyn Fn(&Container) -> bool = &|c| !life::is_looked_after(c) && c.status != Status::Dead;
     let choice = args.choice.choose(&place, args.all.then_some(rests), false.into())?;
     if !args.attach {
@@ -77,7 +77,7 @@ pub(in super::super) fn start(matches: &mut ArgMatches, marks: Marks) -> Outcome
     }
     match (choice.told(), &choice.found[..]) {
         (Some(code), _) => Ok(code),
-        (None, [one]) => attached(&place, &one.container, args.interactive, marks),
+        (None, [one]) => attached(&place, &one.container, attaching, marks),
         (None, _) => Err(wrong("--attach", "you can stay with one container at a time")),
     }
 }
@@ -99,25 +99,21 @@ fn start_detached(place: &Place, chosen: &Chosen) -> Result<String, Failure> {
 }
 
 /// This process becomes the supervisor; of a container that runs, one that is attached.
-fn attached(place: &Place, container: &Container, interactive: bool, marks: Marks) -> Outcome {
+fn attached(place: &Place, container: &Container, attaching: Attaching, marks: Marks) -> Outcome {
     let name = &container.summary.name;
     match container.status {
-        Status::Running => {
-            let detach_keys = exec::detach_keys(exec::DETACH_KEYS)?;
-            let attaching = Attaching { input: interactive, sig_proxy: true, detach_keys };
-            return Err(rlrun_engine::attach::attach(container, attaching));
-        }
+        Status::Running => return Err(rlrun_engine::attach::attach(container, attaching)),
         Status::Paused | Status::Stopping => {
             let failure = life::about("start", name).why(format!("it is {} already", container.status.word()));
             return Err(failure.hint(format!("rlrun attach {name}")));
         }
         Status::Created | Status::Restarting | Status::Exited | Status::Dead => {}
     }
-    if !interactive {
+    if !attaching.input {
         let null = std::fs::File::open("/dev/null").map_err(|e| wrong("/dev/null", &e.to_string()))?;
         rustix::stdio::dup2_stdin(&null).map_err(|e| wrong("standard input", &e.to_string()))?;
     }
-    start_one(place, container, Attach::Foreground, marks).map(|_| ExitCode::SUCCESS)
+    start_one(place, container, Attach::Foreground(attaching), marks).map(|_| ExitCode::SUCCESS)
 }
 
 pub(in super::super) fn restart(matches: &mut ArgMatches, _: Marks) -> Outcome {
@@ -220,6 +216,7 @@ pub(super) fn prune(matches: &mut ArgMatches, _: Marks) -> Outcome {
 pub(in super::super) fn rename(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: RenameArgs = read(matches)?;
     let place = place()?;
+    run::sweep(&place, Reach::All);
     let name = request::container_name(&args.new)?;
     life::rename(&place, &containers::find(&place, &args.name)?, &name)?;
     Ok(ExitCode::SUCCESS)

@@ -3,7 +3,7 @@
 use super::document::port;
 use crate::arguments::look::{PsArgs, Sort};
 use crate::format::{Filters, Format, Heading, Row, label_fits};
-use crate::table::{ago, timestamp};
+use crate::table::{self, ago, timestamp};
 use rlrun_engine::containers::{self, Container, Status};
 use rlrun_engine::life;
 use rlrun_engine::place::Place;
@@ -34,7 +34,15 @@ const FILTERS: &[&str] = &[
     "volume",
 ];
 const COLUMNS: &str = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.CreatedHuman}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
-const HEADINGS: &[(&str, &str)] = &[("ID", "CONTAINER ID"), ("CreatedHuman", "CREATED"), ("ExitCode", "EXIT CODE")];
+const NAMESPACES: &str =
+    "{{.ID}}\t{{.Names}}\t{{.Pid}}\t{{.CGROUPNS}}\t{{.IPC}}\t{{.MNT}}\t{{.NET}}\t{{.PIDNS}}\t{{.USERNS}}\t{{.UTS}}";
+const HEADINGS: &[(&str, &str)] = &[
+    ("ID", "CONTAINER ID"),
+    ("CreatedHuman", "CREATED"),
+    ("ExitCode", "EXIT CODE"),
+    ("Pod", "POD ID"),
+    ("PodName", "PODNAME"),
+];
 const BILLION: u64 = 1_000_000_000;
 
 pub(super) fn list(place: &Place, args: &PsArgs, now: u64) -> Result<String, Failure> {
@@ -52,9 +60,34 @@ pub(super) fn list(place: &Place, args: &PsArgs, now: u64) -> Result<String, Fai
     if args.quiet {
         return Ok(all.iter().map(|c| format!("{}\n", id(c, args.no_trunc))).collect());
     }
-    let format = Format::parse(args.format.as_deref(), COLUMNS)?;
-    let rows: Vec<Row> = all.iter().map(|c| row(c, args.no_trunc, now)).collect();
+    let format = Format::parse(args.format.as_deref(), &columns(args))?;
+    let wants_size = args.size || args.format.as_deref().is_some_and(|format| format.contains(".Size"));
+    let sizes = if wants_size { containers::sizes(place, &all)? } else { Vec::new() };
+    let sizes = sizes.into_iter().map(Some).chain(std::iter::repeat(None));
+    let mut rows: Vec<(Option<(u64, u64)>, Row)> =
+        all.iter().zip(sizes).map(|(c, size)| (size, row(c, args.no_trunc, size, now))).collect();
+    // Looked up in /proc for each: only where somebody wants them.
+    if args.ns || args.format.as_deref().is_some_and(|format| format.contains("NS") || format.contains("UTS")) {
+        for ((_, row), c) in rows.iter_mut().zip(&all) {
+            let Some(fields) = row.fields.as_object_mut() else { continue };
+            fields.extend(namespaces(c).into_iter().map(|(key, value)| (key.to_owned(), json!(value))));
+        }
+    }
+    if args.sort == Sort::Size {
+        rows.sort_by_key(|(size, _)| *size);
+    }
+    let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
     format.list(&rows, HEADINGS, Heading::from(args.noheading))
+}
+
+/// The table that is shown when nobody says which.
+fn columns(args: &PsArgs) -> String {
+    if args.ns {
+        return NAMESPACES.to_owned();
+    }
+    let pod = if args.pod { "\t{{.Pod}}\t{{.PodName}}" } else { "" };
+    let size = if args.size { "\t{{.Size}}" } else { "" };
+    format!("{COLUMNS}{pod}{size}")
 }
 
 /// Every container that fits the words of `--filter`, oldest first.
@@ -122,6 +155,8 @@ fn order(by: Sort, a: &Container, b: &Container) -> std::cmp::Ordering {
         Sort::Names => a.summary.name.cmp(&b.summary.name),
         Sort::Runningfor => a.state.started.cmp(&b.state.started),
         Sort::Status => a.status.cmp(&b.status),
+        // Known only once they are measured.
+        Sort::Size => std::cmp::Ordering::Equal,
     };
     first.then_with(|| a.summary.id.cmp(&b.summary.id))
 }
@@ -129,6 +164,12 @@ fn order(by: Sort, a: &Container, b: &Container) -> std::cmp::Ordering {
 fn id(container: &Container, whole: bool) -> String {
     let id = &container.summary.id;
     if whole { id.clone() } else { id.chars().take(12).collect() }
+}
+
+/// As podman writes it.
+fn shown_size(written: u64, whole: u64) -> String {
+    let joined = |bytes| table::size(bytes).replace(' ', "");
+    format!("{} (virtual {})", joined(written), joined(whole))
 }
 
 /// podman's word for a container's health; `none` without a check.
@@ -155,7 +196,25 @@ fn status(c: &Container, now: u64) -> String {
     }
 }
 
-fn row(c: &Container, whole: bool, now: u64) -> Row {
+/// The container's namespaces, as the kernel numbers them; podman's names.
+fn namespaces(c: &Container) -> Vec<(&'static str, String)> {
+    const ALL: [(&str, &str); 7] = [
+        ("CGROUPNS", "cgroup"),
+        ("IPC", "ipc"),
+        ("MNT", "mnt"),
+        ("NET", "net"),
+        ("PIDNS", "pid"),
+        ("USERNS", "user"),
+        ("UTS", "uts"),
+    ];
+    let number = |kind: &str| {
+        let link = std::fs::read_link(format!("/proc/{}/ns/{kind}", c.state.pid)).ok()?;
+        Some(link.to_str()?.rsplit_once('[')?.1.trim_end_matches(']').to_owned())
+    };
+    ALL.into_iter().map(|(name, kind)| (name, number(kind).unwrap_or_default())).collect()
+}
+
+fn row(c: &Container, whole: bool, size: Option<(u64, u64)>, now: u64) -> Row {
     let summary = &c.summary;
     let image = summary.image.as_ref().map(|i| i.reference.clone()).unwrap_or_default();
     let command = summary.command.join(" ");
@@ -190,6 +249,11 @@ fn row(c: &Container, whole: bool, now: u64) -> Row {
         "Mounts": mounts,
         "Networks": [network],
         "Ports": summary.ports,
+        "Namespaces": {},
+        "IsInfra": false,
+        "Pod": "",
+        "PodName": "",
+        "Size": size.map(|(written, whole)| json!({"rwSize": written, "rootFsSize": whole})),
     });
     let mut fields = document.clone();
     let texts = [
@@ -202,6 +266,7 @@ fn row(c: &Container, whole: bool, now: u64) -> Row {
         ("Ports", json!(ports.join(", "))),
         ("Mounts", json!(mounts.join(","))),
         ("Networks", network.clone()),
+        ("Size", json!(size.map(|(written, whole)| shown_size(written, whole)).unwrap_or_default())),
     ];
     if let Some(object) = fields.as_object_mut() {
         object.remove("Id");
