@@ -118,6 +118,46 @@ fn what_an_image_is_made_of_is_told() {
     assert!(tree.contains(&format!("Top Layer of: [{BASE}]")) && tree.contains("└── "), "{tree}");
 }
 
+#[test]
+fn an_import_says_what_its_containers_are_like() {
+    let case = case!(Userns);
+    let tar = case.make_file("rootfs.tar", base_rootfs().tar());
+    let tar = tar.to_str().unwrap();
+    let words = ["-c", "CMD [\"cat\", \"/etc/passwd\"]", "--change", "ENV=A=b", "-m", "by hand", "--change=USER 5"];
+    case.run([&["import"], &words[..], &[tar, "localhost/in:1"]].concat()).ok();
+    let field = |format: &str| case.run(["image", "inspect", "-f", format, "localhost/in:1"]).ok().out();
+    assert_eq!(field("{{.Config.Env}} {{.User}} {{.Comment}}"), "[A=b] 5 by hand\n");
+    case.run(["run", "--rm", "--network", "none", "localhost/in:1"]).ok().says("root:");
+    case.run(["import", "--arch", "arm64", "--variant", "v8", tar, "localhost/in:1"]).ok();
+    assert_eq!(field("{{.Os}}/{{.Architecture}}/{{.Variant}}"), "linux/arm64/v8\n");
+    case.run(["import", "-c", "FROM x", tar]).refused(125, "FROM");
+    case.run(["import", "--os", "plan9", tar]).refused(125, "plan9");
+}
+
+#[test]
+fn what_podman_has_and_rlrun_does_not_do_is_refused_with_the_reason() {
+    let case = case!(Userns);
+    for (words, why) in [
+        (&["push", "--format", "v2s2", BASE, "x"][..], "its digest stays"),
+        (&["push", "--compression-format", "zstd", BASE, "x"], "its digest stays"),
+        (&["push", "--sign-by", "me", BASE, "x"], "verifies signatures and makes none"),
+        (&["push", "--compress", BASE, "x"], "dir:"),
+        (&["search", "--filter", "stars=3", "x"], "neither stars"),
+        (&["images", "--history"], "names that an image had before"),
+        (&["image", "tree", "--whatrequires", BASE], "in any case"),
+    ] {
+        case.run(words).refused(125, why);
+    }
+    // What makes no difference here is taken.
+    case.run(["image", "prune", "-f", "--external"]).ok();
+    let out = case.make_dir("out");
+    let file = out.join("a.tar");
+    case.run(["save", "--uncompressed", "-o", file.to_str().unwrap(), BASE]).ok();
+    let dir = format!("dir:{}", out.join("compressed").display());
+    case.run(["push", "--compress", "--disable-content-trust", BASE, &dir]).ok();
+    case.run(["rmi", "--no-prune", BASE]).ok();
+}
+
 /// A shell that is root of a user namespace with the user's ids, as `podman unshare` starts one.
 fn inside(case: &Case, script: &str) -> rlrun_tests::Invocation {
     let script = format!("rlrun={}; {script}", case.program().display());

@@ -52,6 +52,14 @@ fn tls_is_verified_against_the_given_authority() {
     let host = format!("localhost:{}", registry.address.port());
     let name = format!("{host}/app:1");
     case.run(["pull", &name]).refused(125, "certificate");
+    let given = case.make_dir("given");
+    let cert_dir = format!("--cert-dir={}", given.display());
+    case.run(["pull", &cert_dir, &name]).refused(125, "certificate");
+    std::fs::copy(registry.authority.as_ref().unwrap(), given.join("ca.crt")).unwrap();
+    case.run(["pull", &cert_dir, &name]).ok();
+    case.run(["push", &cert_dir, &name]).ok();
+    case.run(["rmi", &name]).ok();
+    case.run(["pull", "--cert-dir", "/no/such/directory", &name]).refused(125, "/no/such/directory");
     // containers-certs.d(5).
     let certificates = case.home().join(".config/containers/certs.d").join(&host);
     std::fs::create_dir_all(&certificates).unwrap();

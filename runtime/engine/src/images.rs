@@ -7,6 +7,7 @@ mod outgoing;
 mod upkeep;
 
 pub use commit::CommitRequest;
+pub use incoming::ImportRequest;
 pub use mounted::{
     Mounted, list as mounted, mount, mount_container, mounted_container, unmount, unmount_all, unmount_container,
 };

@@ -6,7 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "an example shows the calls, not error handling")]
 
 use rlrun_image::{
-    Asking, Event, InIdMap, Incoming, Limits, Look, PullOptions, RemoveMode, Store, Work, copy_rootfs_job, inner_main,
+    Asking, Event, Import, InIdMap, Incoming, Limits, Look, PullOptions, RemoveMode, Store, Work, copy_rootfs_job,
+    inner_main,
 };
 use rlrun_spec::{Failure, Kind, Stage};
 use std::fs::File;
@@ -69,7 +70,8 @@ fn run(data: &str, words: &[&str]) -> Result<(), Failure> {
         ["load", "-"] => println!("{:#?}", store.load(&mut std::io::stdin(), "standard input", &work)?),
         ["load", file] => println!("{:#?}", store.load(&mut File::open(file).unwrap(), file, &work)?),
         ["import", file, name @ ..] => {
-            let stored = store.import(&mut File::open(file).unwrap(), file, name.first().copied(), &work)?;
+            let how = Import { name: name.first().copied(), ..Import::default() };
+            let stored = store.import(&mut File::open(file).unwrap(), file, &how, &work)?;
             println!("{stored:#?}");
         }
         ["images"] => println!("{:#?}", store.images(&|_| {})?),

@@ -174,6 +174,14 @@ impl Platform {
         &self.architecture
     }
 
+    pub(crate) fn os(&self) -> &str {
+        &self.os
+    }
+
+    pub(crate) fn variant(&self) -> Option<&str> {
+        self.variant.as_deref()
+    }
+
     pub(crate) fn fits(&self, descriptor: &Descriptor) -> bool {
         descriptor.platform.as_ref().is_some_and(|p| self.fit(p).is_some())
     }

@@ -14,6 +14,8 @@ pub struct PullOptions {
     pub tls_verify: Option<bool>,
     /// `--authfile`; the containers/* search order when None.
     pub authfile: Option<PathBuf>,
+    /// `--cert-dir`, in the place of the directories of containers-certs.d(5).
+    pub cert_dir: Option<PathBuf>,
     /// `--creds`, instead of what the files say. A record of a request must not hold it.
     #[serde(skip)]
     pub credentials: Option<Credentials>,

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Enter, Here, Layer, Never, Scratch, archive, gzip, names, namespaced, work, write};
-use rlrun_image::{ImageError, ImageUser, InIdMap, RemoveMode, Removed, Store};
+use rlrun_image::{ImageError, ImageUser, Import, InIdMap, RemoveMode, Removed, Store};
 use rlrun_spec::Failure;
 use std::io::{self, Read};
 use std::path::Path;
@@ -17,7 +17,7 @@ namespaced! {
     fn names_and_ids_find_images(scratch) {
         scratch.load(&Layer::new().file("a", b"1").archive("app:1")).unwrap();
         let rootfs = Layer::new().dir("etc").file("etc/passwd", b"root:x:0:0::/:/bin/sh\n").build();
-        let imported = scratch.store.import(&mut &gzip(&rootfs)[..], "rootfs.tar.gz", Some("base"), &work(&Enter)).unwrap();
+        let imported = scratch.store.import(&mut &gzip(&rootfs)[..], "rootfs.tar.gz", &Import { name: Some("base"), ..Import::default() }, &work(&Enter)).unwrap();
         let resolve = |name: &str| scratch.store.resolve(name).map(|i| i.identity.reference);
         assert_eq!(resolve("app:1").unwrap(), "docker.io/library/app:1");
         assert_eq!(resolve("docker.io/app:1").unwrap(), "docker.io/library/app:1");

@@ -14,6 +14,8 @@ pub(crate) struct ImagesArgs {
     /// As podman has it; rlrun keeps no intermediate images that it could hide
     #[arg(short, long)]
     pub(crate) all: bool,
+    #[arg(long, hide = true)]
+    pub(crate) history: bool,
     /// Digests too
     #[arg(long)]
     pub(crate) digests: bool,
@@ -46,6 +48,16 @@ pub(crate) struct NameArgs {
     pub(crate) name: String,
 }
 
+/// `rlrun image tree`.
+#[derive(Args, Debug)]
+pub(crate) struct TreeArgs {
+    /// Name or id
+    #[arg(value_name = "IMAGE")]
+    pub(crate) name: String,
+    #[arg(long, hide = true)]
+    pub(crate) whatrequires: bool,
+}
+
 /// `rlrun rmi`.
 #[derive(Args, Debug)]
 pub(crate) struct RmiArgs {
@@ -61,6 +73,9 @@ pub(crate) struct RmiArgs {
     /// An image that is not there is no failure
     #[arg(short, long)]
     pub(crate) ignore: bool,
+    /// As podman has it; rlrun keeps no parents that it could remove
+    #[arg(long)]
+    no_prune: bool,
 }
 
 /// `rlrun image prune`.
@@ -69,6 +84,9 @@ pub(crate) struct PruneArgs {
     /// All images that no container uses, not only those without a name
     #[arg(short, long)]
     pub(crate) all: bool,
+    /// As podman has it; nobody else's containers use this store
+    #[arg(long)]
+    external: bool,
     /// Only what fits; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) filter: Vec<String>,

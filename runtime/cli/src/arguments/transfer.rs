@@ -13,6 +13,9 @@ pub(crate) struct RegistryArgs {
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         hide_possible_values = true)]
     tls_verify: Option<bool>,
+    /// Directory with certificates, in the place of those of certs.d
+    #[arg(long, value_name = "DIR")]
+    cert_dir: Option<PathBuf>,
     /// File with credentials
     #[arg(long, value_name = "FILE")]
     pub(crate) authfile: Option<PathBuf>,
@@ -47,25 +50,29 @@ fn credentials(word: &str) -> Result<Credentials, String> {
 
 impl From<RegistryArgs> for PullOptions {
     fn from(args: RegistryArgs) -> Self {
-        let RegistryArgs { tls_verify, authfile, creds } = args;
-        PullOptions { platform: None, tls_verify, authfile, credentials: creds }
+        let RegistryArgs { tls_verify, cert_dir, authfile, creds } = args;
+        PullOptions { platform: None, tls_verify, cert_dir, authfile, credentials: creds }
     }
 }
 
 impl From<FetchArgs> for PullOptions {
     fn from(args: FetchArgs) -> Self {
-        let parts = (args.os, args.arch, args.variant);
-        let own = platform();
-        let (own_os, own_arch) = own.split_once('/').unwrap_or(("linux", &own));
-        let platform = args.platform.or(match parts {
-            (None, None, None) => None,
-            (os, arch, variant) => {
-                let variant = variant.map(|v| format!("/{v}")).unwrap_or_default();
-                let (os, arch) = (os.as_deref().unwrap_or(own_os), arch.as_deref().unwrap_or(own_arch));
-                Some(format!("{os}/{arch}{variant}"))
-            }
-        });
+        let platform = args.platform.or_else(|| combined(args.os, args.arch, args.variant));
         PullOptions { platform, ..args.registry.into() }
+    }
+}
+
+/// A platform of its parts, the missing ones this machine's.
+pub(crate) fn combined(os: Option<String>, arch: Option<String>, variant: Option<String>) -> Option<String> {
+    let own = platform();
+    let (own_os, own_arch) = own.split_once('/').unwrap_or(("linux", &own));
+    match (os, arch, variant) {
+        (None, None, None) => None,
+        (os, arch, variant) => {
+            let variant = variant.map(|v| format!("/{v}")).unwrap_or_default();
+            let (os, arch) = (os.as_deref().unwrap_or(own_os), arch.as_deref().unwrap_or(own_arch));
+            Some(format!("{os}/{arch}{variant}"))
+        }
     }
 }
 
@@ -89,6 +96,21 @@ pub(crate) struct ImportArgs {
     /// Name of the image
     #[arg(value_name = "NAME[:TAG]")]
     pub(crate) name: Option<String>,
+    /// An instruction that changes the image: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    pub(crate) change: Vec<String>,
+    /// What is said about it in its history
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
+    /// Another architecture than this machine's
+    #[arg(long, value_name = "ARCH")]
+    pub(crate) arch: Option<String>,
+    /// Another operating system
+    #[arg(long, value_name = "OS")]
+    pub(crate) os: Option<String>,
+    /// A variant of the architecture
+    #[arg(long, value_name = "VARIANT")]
+    pub(crate) variant: Option<String>,
     /// Print nothing but errors and the id
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -106,6 +128,9 @@ pub(crate) struct PullArgs {
     /// All tags of a repository
     #[arg(short, long)]
     pub(crate) all_tags: bool,
+    /// Docker's; there is none to disable
+    #[arg(long, hide = true)]
+    disable_content_trust: bool,
     #[command(flatten)]
     pub(crate) fetch: FetchArgs,
     /// Print nothing but errors and the id
@@ -126,6 +151,22 @@ pub(crate) struct PushArgs {
     /// Write the digest of the manifest to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) digestfile: Option<PathBuf>,
+    /// Compress layers that are not, in dir:
+    #[arg(long)]
+    pub(crate) compress: bool,
+    #[arg(long, hide = true)]
+    pub(crate) compression_format: Option<String>,
+    #[arg(long, hide = true)]
+    pub(crate) format: Option<String>,
+    #[arg(long, hide = true)]
+    pub(crate) sign_by: Option<String>,
+    #[arg(long, hide = true)]
+    pub(crate) sign_by_sigstore_private_key: Option<String>,
+    #[arg(long, hide = true)]
+    pub(crate) sign_passphrase_file: Option<String>,
+    /// Docker's; there is none to disable
+    #[arg(long, hide = true)]
+    disable_content_trust: bool,
     /// Leave the image's signatures behind
     #[arg(long)]
     pub(crate) remove_signatures: bool,
@@ -154,6 +195,9 @@ pub(crate) struct SaveArgs {
     /// Compress layers that are not, in docker-dir
     #[arg(long)]
     pub(crate) compress: bool,
+    /// Leave layers uncompressed that are; they stay as they are in any case
+    #[arg(long)]
+    uncompressed: bool,
     /// Print nothing but errors
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -192,6 +236,13 @@ pub(crate) struct SearchArgs {
     /// Print the tags of a repository
     #[arg(long)]
     pub(crate) list_tags: bool,
+    /// As podman has it; nothing is shortened
+    #[arg(long)]
+    no_trunc: bool,
+    #[arg(long, hide = true)]
+    pub(crate) compatible: bool,
+    #[arg(long, short, hide = true)]
+    pub(crate) filter: Vec<String>,
     /// Print at most so many
     #[arg(long, default_value_t = 25, value_name = "N")]
     pub(crate) limit: usize,

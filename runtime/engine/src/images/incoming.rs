@@ -2,18 +2,34 @@
 
 use super::{Listener, Store, Stored, Workshop, caller, platform, tell};
 use crate::policies::{self, Choice};
+use crate::request::change::Change;
 use crate::request::{Fetch, Pull, PullOptions};
 use rlrun_admission::{Hook, PolicySet};
 use rlrun_image::{
-    Asking, Files, Incoming, Layout, Look, Provenance, ResolvedImage, Statement, Transport, VerifiedSignature, Work,
+    Asking, Files, Import, Incoming, Layout, Look, Provenance, ResolvedImage, Statement, Transport, VerifiedSignature,
+    Work,
 };
 use rlrun_spec::policy::{Attestation, Denied, HistoryEntry, ImageFacts, LayerFacts, Origin, PullRequest, Signature};
 use rlrun_spec::{Failure, Kind, Stage};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+
+/// What is asked of `import` beside the archive.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImportRequest {
+    /// What the image is to be called.
+    pub name: Option<String>,
+    /// `--change`.
+    pub changes: Vec<Change>,
+    /// `--message`.
+    pub message: Option<String>,
+    /// `--arch`, `--os` and `--variant`.
+    pub platform: Option<String>,
+}
 
 impl Workshop {
     /// `rlrun load`.
@@ -40,12 +56,19 @@ impl Workshop {
     ///
     /// # Errors
     /// When the file is no archive, or a policy refuses the image.
-    pub fn import(&self, file: &Path, name: Option<&str>, progress: Listener<'_>) -> Result<Stored, Failure> {
+    pub fn import(&self, file: &Path, request: &ImportRequest, progress: Listener<'_>) -> Result<Stored, Failure> {
+        let change = |config: &mut Map<String, Value>| request.changes.iter().for_each(|change| change.apply(config));
+        let how = Import {
+            name: request.name.as_deref(),
+            message: request.message.as_deref(),
+            platform: request.platform.as_deref(),
+            change: Some(&change),
+        };
         let (mut reader, object) = open(Some(file).filter(|f| *f != Path::new("-")))?;
         let policies = self.policies()?;
         let approve = |image: &Incoming<'_>| self.judge(&policies, image);
         let work = self.work(progress, &approve);
-        let stored = self.store.import(&mut *reader, &object, name, &work).map_err(|e| self.told(e))?;
+        let stored = self.store.import(&mut *reader, &object, &how, &work).map_err(|e| self.told(e))?;
         tell("import", &stored);
         self.added(std::slice::from_ref(&stored));
         Ok(stored)

@@ -28,7 +28,7 @@ pub fn push(
     place: &Place,
     name: &str,
     destination: Option<&str>,
-    (options, signatures): (&PullOptions, Signatures),
+    (options, compression, signatures): (&PullOptions, Compression, Signatures),
     progress: Listener<'_>,
 ) -> Result<Option<String>, Failure> {
     bring(place, name, progress)?;
@@ -36,7 +36,7 @@ pub fn push(
     let to = destination.map(Transport::parse).transpose()?;
     Ok(match to {
         Some(Transport::Files(files)) => {
-            store.save(&[vec![name.to_owned()]], &files, (Compression::Kept, signatures))?.digest
+            store.save(&[vec![name.to_owned()]], &files, (compression, signatures))?.digest
         }
         Some(Transport::Registry(to)) => store.push(name, Some(&to), (options, signatures), progress)?.digest,
         None => store.push(name, None, (options, signatures), progress)?.digest,

@@ -12,6 +12,7 @@ use crate::options::PullOptions;
 use crate::reference::{DEFAULT_DOMAIN, Reference};
 use rlrun_spec::Errno;
 use std::io::Read;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use ureq::http::{Response, Uri, header};
@@ -73,11 +74,11 @@ impl Client {
     ) -> Result<Self, ImageError> {
         let transport = transport(endpoint, options.tls_verify);
         let verify = if transport == Transport::Insecure { Verify::No } else { Verify::Yes };
-        let mut client = Client::new(endpoint, credentials, "https", Some(verify))?;
+        let mut client = Client::new(endpoint, credentials, "https", (Some(verify), options.cert_dir.as_deref()))?;
         let probe = client.agent.get(format!("{}/v2/", client.base)).call();
         match probe {
             Err(e) if transport != Transport::Verified && (is_plain_http(&e) || hung_up(&e)) => {
-                client = Client::new(endpoint, client.credentials, "http", None)?;
+                client = Client::new(endpoint, client.credentials, "http", (None, None))?;
             }
             Err(e) if !is_lost(&e) => return Err(client.unreachable(&e)),
             // Whatever it answers, it speaks TLS; the request that matters will tell the rest.
@@ -90,12 +91,12 @@ impl Client {
         endpoint: &Endpoint,
         credentials: Option<Credentials>,
         scheme: &str,
-        verify: Option<Verify>,
+        (verify, certificates): (Option<Verify>, Option<&Path>),
     ) -> Result<Self, ImageError> {
         let domain = endpoint.reference.domain();
         let host = if domain == DEFAULT_DOMAIN { "registry-1.docker.io" } else { domain };
         Ok(Client {
-            agent: agent(domain, verify)?,
+            agent: agent(domain, verify, certificates)?,
             base: format!("{scheme}://{host}"),
             reference: endpoint.reference.clone(),
             purpose: Purpose::Pull,
@@ -336,7 +337,7 @@ impl Client {
 }
 
 /// What speaks to a host: TLS, or plain http where no verification is named.
-pub(super) fn agent(domain: &str, verify: Option<Verify>) -> Result<Agent, ImageError> {
+pub(super) fn agent(domain: &str, verify: Option<Verify>, certificates: Option<&Path>) -> Result<Agent, ImageError> {
     let mut config = Agent::config_builder()
         .http_status_as_error(false)
         // No way down from https, also when a redirect says so.
@@ -349,7 +350,7 @@ pub(super) fn agent(domain: &str, verify: Option<Verify>) -> Result<Agent, Image
         config = config.proxy(None);
     }
     Ok(match verify {
-        Some(verify) => tls::agent(config.build(), tls::config(domain, verify)?),
+        Some(verify) => tls::agent(config.build(), tls::config(domain, verify, certificates)?),
         None => config.build().new_agent(),
     })
 }

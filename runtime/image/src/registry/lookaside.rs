@@ -173,7 +173,7 @@ fn base(url: &str) -> Option<Base> {
 fn web_agent(url: &str) -> Result<Agent, ImageError> {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let host = rest.split('/').next().unwrap_or(rest);
-    agent(host, url.starts_with("https").then_some(Verify::Yes))
+    agent(host, url.starts_with("https").then_some(Verify::Yes), None)
 }
 
 fn fetch(agent: &Agent, url: &str) -> Result<Option<Vec<u8>>, ImageError> {

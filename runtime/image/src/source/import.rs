@@ -8,20 +8,41 @@ use crate::manifest;
 use crate::reference::Reference;
 use crate::store::{BlobWriter, Ingest, NewImage, Stored, read_config};
 use crate::tarball::{TarError, TarReader};
+use serde_json::{Map, Value};
 use std::io::{self, BufReader, Read};
+
+/// What is said about a root file system that becomes an image.
+#[derive(Clone, Copy, Default)]
+pub struct Import<'a> {
+    /// Its name; without one it can be used by its id.
+    pub name: Option<&'a str>,
+    /// Instead of where it is from.
+    pub message: Option<&'a str>,
+    /// `linux/arm64`; this machine's when None.
+    pub platform: Option<&'a str>,
+    /// Changes what it says about containers made from it.
+    pub change: Option<&'a dyn Fn(&mut Map<String, Value>)>,
+}
+
+impl std::fmt::Debug for Import<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Import").field("name", &self.name).field("platform", &self.platform).finish_non_exhaustive()
+    }
+}
 
 pub(super) fn import(
     ingest: Ingest<'_>,
     rootfs: &mut (dyn Read + Send),
     object: &str,
-    name: Option<&str>,
+    how: &Import<'_>,
 ) -> Result<Stored, ImageError> {
+    let name = how.name;
     let names: Vec<Reference> = name.map(Reference::parse_local).transpose()?.into_iter().collect();
     if names.iter().any(|n| n.digest().is_some()) {
         return Err(ImageError::reference(name.unwrap_or_default(), "an image cannot be given a digest, it has one"));
     }
     let (digest, size, diff_id) = spool(&ingest, rootfs, object, Empty::Refused)?;
-    let config = config(&diff_id, object);
+    let config = config(&diff_id, object, how)?;
     let config_digest = ingest.add_blob(&config)?;
     let contents = read_config(&config, object, vec![(digest.clone(), size)], &ingest.work.limits)?;
     let media_type = layer_media_type(&ingest, &digest);
@@ -111,19 +132,29 @@ impl Read for Tee<'_> {
     }
 }
 
-fn config(diff_id: &Digest, object: &str) -> Vec<u8> {
+fn config(diff_id: &Digest, object: &str, how: &Import<'_>) -> Result<Vec<u8>, ImageError> {
     let created = now();
-    let platform = manifest::Platform::host();
-    serde_json::json!({
+    let platform = match how.platform {
+        None => manifest::Platform::host(),
+        Some(text) => text.parse().map_err(|why: String| ImageError::reference(text, why))?,
+    };
+    let mut inner = Map::new();
+    if let Some(change) = how.change {
+        change(&mut inner);
+    }
+    let comment = how.message.map_or_else(|| format!("imported from {object}"), str::to_owned);
+    let mut config = serde_json::json!({
         "created": created,
         "architecture": platform.architecture(),
-        "os": "linux",
-        "config": {},
+        "os": platform.os(),
+        "config": inner,
         "rootfs": {"type": "layers", "diff_ids": [diff_id.as_str()]},
-        "history": [{"created": created, "comment": format!("imported from {object}")}],
-    })
-    .to_string()
-    .into_bytes()
+        "history": [{"created": created, "comment": comment}],
+    });
+    if let Some(variant) = platform.variant().filter(|_| how.platform.is_some()) {
+        config["variant"] = variant.into();
+    }
+    Ok(config.to_string().into_bytes())
 }
 
 /// The time, as image configurations write it.

@@ -9,6 +9,7 @@ mod pull;
 mod spool;
 
 pub use commit::Commit;
+pub use import::Import;
 pub(crate) use pull::reach;
 pub(crate) use spool::read_blob;
 
@@ -108,7 +109,6 @@ impl Store {
     }
 
     /// Makes an image of one layer from the tar archive of a root file system, plain or compressed.
-    /// Without a name it can be used by its id.
     ///
     /// # Errors
     /// [`ImageError`] with what is wrong; the store is as it was.
@@ -116,10 +116,10 @@ impl Store {
         &self,
         rootfs: &mut (dyn Read + Send),
         object: &str,
-        name: Option<&str>,
+        how: &Import<'_>,
         work: &Work<'_>,
     ) -> Result<Stored, ImageError> {
-        self.adding(work, |ingest| import::import(ingest, rootfs, object, name))
+        self.adding(work, |ingest| import::import(ingest, rootfs, object, how))
     }
 
     /// Runs a command that adds; when it fails, nothing of it stays.

@@ -18,7 +18,7 @@ pub(super) use transfer::{import, load, pull, push, save, search};
 
 use super::{Outcome, Verb, place, read, verb, with};
 use crate::arguments::images::{
-    HistoryArgs, ImagesArgs, MountArgs, NameArgs, PruneArgs, RmiArgs, TagArgs, UnmountArgs, UntagArgs,
+    HistoryArgs, ImagesArgs, MountArgs, NameArgs, PruneArgs, RmiArgs, TagArgs, TreeArgs, UnmountArgs, UntagArgs,
 };
 use crate::arguments::list::InspectArgs;
 use crate::arguments::transfer::{ImportArgs, LoadArgs, PullArgs, PushArgs, SaveArgs, VerifyArgs};
@@ -28,7 +28,7 @@ use crate::table::now;
 use clap::ArgMatches;
 use rlrun_engine::images;
 use rlrun_engine::trace::Marks;
-use rlrun_spec::Failure;
+use rlrun_spec::{Failure, Kind, Stage};
 use std::process::ExitCode;
 
 /// The verbs of `rlrun image`; those with a name of their own beside it have it in podman too.
@@ -46,11 +46,16 @@ pub(super) const VERBS: [Verb; 17] = [
     verb("rm", "Remove images", with::<RmiArgs>, remove).known_as(&["remove"]),
     verb("save", "Write images to an archive or a directory", with::<SaveArgs>, save),
     verb("tag", "Give an image further names", with::<TagArgs>, tag),
-    verb("tree", "Print the layers of an image", with::<NameArgs>, tree),
+    verb("tree", "Print the layers of an image", with::<TreeArgs>, tree),
     verb("verify", "Verify the signatures that a registry has of an image", with::<VerifyArgs>, transfer::verify),
     verb("unmount", "Unmount images", with::<UnmountArgs>, mount::unmount).known_as(&["umount"]),
     verb("untag", "Take names from an image", with::<UntagArgs>, untag),
 ];
+
+/// For an option of podman's that cannot be honoured: why.
+fn refused(option: &str, why: &str) -> Failure {
+    Failure::new(Stage::Cli, Kind::Usage, "parse-arguments", "understand the command line", option).why(why)
+}
 
 /// The digest's first twelve digits.
 pub(super) fn short(digest: &str) -> &str {
@@ -80,6 +85,9 @@ pub(super) fn each(names: &[String], act: impl Fn(&String) -> Result<String, Fai
 
 pub(super) fn list(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: ImagesArgs = read(matches)?;
+    if args.history {
+        return Err(refused("--history", "rlrun keeps no names that an image had before"));
+    }
     report::print(&list::list(&place()?, &args, now())?)
 }
 
@@ -109,7 +117,10 @@ pub(super) fn history(matches: &mut ArgMatches, _: Marks) -> Outcome {
 }
 
 pub(super) fn tree(matches: &mut ArgMatches, _: Marks) -> Outcome {
-    let args: NameArgs = read(matches)?;
+    let args: TreeArgs = read(matches)?;
+    if args.whatrequires {
+        return Err(refused("--whatrequires", "the tree names what is built on each layer in any case"));
+    }
     let place = place()?;
     let image = images::details(&place, &args.name)?;
     let mut tops = Vec::new();

@@ -3,14 +3,15 @@
 use super::hex;
 use super::progress::progress;
 use crate::arguments::transfer::{
-    ImportArgs, LoadArgs, PullArgs, PushArgs, SaveArgs, SaveFormat, SearchArgs, VerifyArgs,
+    ImportArgs, LoadArgs, PullArgs, PushArgs, SaveArgs, SaveFormat, SearchArgs, VerifyArgs, combined,
 };
 use crate::format::{Format, Heading, Row};
 use crate::report;
 use crate::verbs::{Outcome, place, read};
 use clap::ArgMatches;
-use rlrun_engine::images::{self, Compression, Files, Signatures, Stored, Workshop};
+use rlrun_engine::images::{self, Compression, Files, ImportRequest, Signatures, Stored, Workshop};
 use rlrun_engine::request::Fetch;
+use rlrun_engine::request::change::{Change, change};
 use rlrun_engine::trace::Marks;
 use rlrun_spec::{Failure, Kind, Stage};
 use serde_json::json;
@@ -33,7 +34,16 @@ pub(crate) fn load(matches: &mut ArgMatches, _: Marks) -> Outcome {
 
 pub(crate) fn import(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: ImportArgs = read(matches)?;
-    let image = Workshop::open(place()?)?.import(&args.file, args.name.as_deref(), &progress(args.quiet))?;
+    let mut changes = Vec::new();
+    for word in &args.change {
+        changes.extend(change(word)?);
+    }
+    if changes.iter().any(|change| matches!(change, Change::OnBuild(_))) {
+        return Err(usage("--change", "ONBUILD has no place in an OCI image"));
+    }
+    let platform = combined(args.os, args.arch, args.variant);
+    let request = ImportRequest { name: args.name, changes, message: args.message, platform };
+    let image = Workshop::open(place()?)?.import(&args.file, &request, &progress(args.quiet))?;
     report::print(&format!("{}\n", image.identity.id))
 }
 
@@ -55,10 +65,12 @@ pub(crate) fn pull(matches: &mut ArgMatches, _: Marks) -> Outcome {
 
 pub(crate) fn push(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: PushArgs = read(matches)?;
+    check_push(&args)?;
     let options = args.registry.into();
     let signatures = if args.remove_signatures { Signatures::Removed } else { Signatures::Kept };
     let (destination, told) = (args.destination.as_deref(), progress(args.quiet));
-    let digest = images::push(&place()?, &args.image, destination, (&options, signatures), &told)?;
+    let compression = if args.compress { Compression::Gzip } else { Compression::Kept };
+    let digest = images::push(&place()?, &args.image, destination, (&options, compression, signatures), &told)?;
     if let Some(path) = &args.digestfile {
         let Some(digest) = digest else {
             return Err(usage("--digestfile", "a docker-archive has no manifest, and so no digest"));
@@ -69,6 +81,34 @@ pub(crate) fn push(matches: &mut ArgMatches, _: Marks) -> Outcome {
         })?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What podman's push does to an image on its way, and rlrun's does not.
+fn check_push(args: &PushArgs) -> Result<(), Failure> {
+    let is_dir = args.destination.as_deref().is_some_and(|to| to.starts_with("dir:"));
+    if args.compress && !is_dir {
+        return Err(usage("--compress", "it is for dir: alone"));
+    }
+    let kept = "an image goes as it came, so that its digest stays";
+    let convert = |option: &str, flag: &str| {
+        usage(option, kept).hint(format!("skopeo copy {flag} makes another image of it, with another digest"))
+    };
+    if args.compression_format.is_some() {
+        return Err(convert("--compression-format", "--dest-compress-format"));
+    }
+    if args.format.is_some() {
+        return Err(convert("--format", "--format"));
+    }
+    let signing = [
+        ("--sign-by", args.sign_by.is_some()),
+        ("--sign-by-sigstore-private-key", args.sign_by_sigstore_private_key.is_some()),
+        ("--sign-passphrase-file", args.sign_passphrase_file.is_some()),
+    ];
+    match signing.iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((option, _)) => Err(usage(option, "rlrun verifies signatures and makes none")
+            .hint("skopeo copy --sign-by, or cosign sign, signs what is in the registry")),
+    }
 }
 
 pub(crate) fn save(matches: &mut ArgMatches, _: Marks) -> Outcome {
@@ -110,6 +150,11 @@ pub(crate) fn verify(matches: &mut ArgMatches, _: Marks) -> Outcome {
 
 pub(crate) fn search(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: SearchArgs = read(matches)?;
+    for (option, given) in [("--compatible", args.compatible), ("--filter", !args.filter.is_empty())] {
+        if given {
+            return Err(usage(option, "registries tell names, and neither stars nor who is official"));
+        }
+    }
     place()?;
     let options = args.registry.into();
     let found = match args.list_tags {

@@ -32,9 +32,16 @@ pub(super) enum Verify {
     No,
 }
 
-/// How TLS is spoken to `host` (with its port, as the directories of certs.d are named).
-pub(super) fn config(host: &str, verify: Verify) -> Result<Arc<ClientConfig>, ImageError> {
-    let dirs = certs_dirs(host);
+/// How TLS is spoken to `host` (with its port, as the directories of certs.d are named); `given` is a directory in the
+/// place of those.
+pub(super) fn config(host: &str, verify: Verify, given: Option<&Path>) -> Result<Arc<ClientConfig>, ImageError> {
+    let dirs = match given {
+        Some(dir) if !dir.is_dir() => {
+            return Err(ImageError::configuration(dir, "it is no directory with certificates"));
+        }
+        Some(dir) => vec![dir.to_owned()],
+        None => certs_dirs(host),
+    };
     let bad = |e: rustls::Error| ImageError::configuration(Path::new("certs.d").join(host).as_path(), e.to_string());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
