@@ -197,6 +197,29 @@ fn errors_and_nonsense_of_a_registry_are_told() {
 }
 
 #[test]
+fn memory_does_not_grow_with_a_layer() {
+    let case = case!(Userns, Registry);
+    let registry = Registry::http(case.directory());
+    let (layer, limit) = (200 << 20, 96 << 20);
+    let image = Image::new("localhost/long:1", Rootfs::new().file("zeroes", 0o644, vec![0; layer]));
+    registry.add("long", "1", &image);
+    let name = format!("localhost:{}/long:1", registry.address.port());
+    // All that rlrun and the process that unpacks may allocate, each (setrlimit(2), RLIMIT_DATA): less than half of it.
+    let limited = |words: &[&str]| {
+        let data = format!("--data={limit}");
+        let program = case.program().to_owned();
+        let words = [&[data.as_str(), program.to_str().unwrap()], words].concat();
+        case.invoke("/usr/bin/prlimit".as_ref()).args(words).run()
+    };
+    limited(&["pull", "-q", &name]).ok();
+    let archive = case.make_dir("out").join("long.tar");
+    limited(&["save", "-o", archive.to_str().unwrap(), &name]).ok();
+    case.run(["rmi", &name]).ok();
+    limited(&["load", "-q", "-i", archive.to_str().unwrap()]).ok();
+    case.run(["system", "check", "-q"]).ok().prints("");
+}
+
+#[test]
 fn a_redirect_to_the_hosts_files_is_not_followed() {
     let case = case!(Userns);
     let mut replies = FakeRegistry::replies(&image("x"));

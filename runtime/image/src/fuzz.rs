@@ -207,8 +207,14 @@ fn fuzz_what_users_and_administrators_write() {
     let policy = r#"{"default":[{"type":"reject"}],"transports":{"docker":{"a.io":[{"type":"sigstoreSigned","keyData":"eA==",
         "signedIdentity":{"type":"remapIdentity","prefix":"a","signedPrefix":"b"}}]}}}"#;
     let challenge = r#"Bearer realm="https://a.io/token",service="a",scope="repository:a:pull""#;
+    let signed = r#"{"default":[{"type":"signedBy","keyType":"GPGKeys","keyPaths":["/a","/b"],
+        "signedIdentity":{"type":"exactReference","dockerReference":"a/b:1"}}]}"#;
+    let lookaside =
+        "default-docker:\n  sigstore: file:///a\ndocker:\n  'a.io/b': &x {lookaside: 'https://a/b'}\n  c: *x\n";
+    let attached = r#"{"manifests":[{"artifactType":"application/spdx+json","digest":"sha256:00",
+        "annotations":{"predicateType":"https://slsa.dev/provenance/v1"}}],"layers":[{"mediaType":"a"}]}"#;
     let mut samples = texts(&names);
-    samples.extend(texts(&[registries, auth, policy, challenge]));
+    samples.extend(texts(&[registries, auth, policy, challenge, signed, lookaside, attached]));
     fuzz(&samples, |input| {
         let text = text(input);
         drop(Reference::parse(&text));
@@ -224,5 +230,9 @@ fn fuzz_signed_statements() {
     let statement = format!(
         r#"{{"critical":{{"identity":{{"docker-reference":"a/b"}},"image":{{"docker-manifest-digest":"{digest}"}},"type":"cosign container image signature"}}}}"#
     );
-    fuzz(&texts(&[&statement, include_str!("trust/testdata/p256.pub")]), trust::statement);
+    let status =
+        "[GNUPG:] PLAINTEXT 62 1 m\n[GNUPG:] NEWSIG\n[GNUPG:] GOODSIG 01 N\n[GNUPG:] VALIDSIG A b 1 0 4 0 1 10 00 C\n";
+    let armoured =
+        "-----BEGIN PGP PUBLIC KEY BLOCK-----\nComment: x\n\nmQEN\n=ab12\n-----END PGP PUBLIC KEY BLOCK-----\n";
+    fuzz(&texts(&[&statement, include_str!("trust/testdata/p256.pub"), status, armoured]), trust::statement);
 }

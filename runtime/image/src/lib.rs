@@ -61,7 +61,7 @@ pub use options::PullOptions;
 pub use provenance::{Provenance, Statement};
 pub use reference::Reference;
 pub use registry::{Credentials, Kept, logged_in, login, logout};
-pub use source::{Commit, Import};
+pub use source::{ChangeConfig, Commit, Import};
 pub use store::{
     Checked, Damage, ImageDetails, ImageSummary, ImageUser, InUse, LayerDetails, Pin, RemoveMode, Removed, ResetLock,
     ResolvedImage, Store, Stored, Usage,

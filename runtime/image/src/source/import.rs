@@ -11,6 +11,9 @@ use crate::tarball::{TarError, TarReader};
 use serde_json::{Map, Value};
 use std::io::{self, BufReader, Read};
 
+/// Changes the `config` object of an image configuration.
+pub type ChangeConfig<'a> = &'a dyn Fn(&mut Map<String, Value>);
+
 /// What is said about a root file system that becomes an image.
 #[derive(Clone, Copy, Default)]
 pub struct Import<'a> {
@@ -21,7 +24,7 @@ pub struct Import<'a> {
     /// `linux/arm64`; this machine's when None.
     pub platform: Option<&'a str>,
     /// Changes what it says about containers made from it.
-    pub change: Option<&'a dyn Fn(&mut Map<String, Value>)>,
+    pub change: Option<ChangeConfig<'a>>,
 }
 
 impl std::fmt::Debug for Import<'_> {

@@ -9,7 +9,7 @@ mod pull;
 mod spool;
 
 pub use commit::Commit;
-pub use import::Import;
+pub use import::{ChangeConfig, Import};
 pub(crate) use pull::reach;
 pub(crate) use spool::read_blob;
 
