@@ -33,7 +33,11 @@ pub(super) fn list(place: &Place, args: &ImagesArgs, now: u64) -> Result<String,
     let rows: Vec<Row> = match format {
         // One document an image, and one row a name.
         Format::Json => all.iter().map(|i| Row { document: document(i), fields: Value::Null }).collect(),
-        Format::Lines(_) | Format::Table(_) => all.iter().flat_map(|i| rows(i, args.list.no_trunc, now)).collect(),
+        Format::Lines(_) | Format::Table(_) => {
+            // The columns of the table need no more than is put there in any case.
+            let base = |i: &ImageSummary| if args.list.format.is_none() { json!({}) } else { document(i) };
+            all.iter().flat_map(|i| rows(i, &base, args.list.no_trunc, now)).collect()
+        }
     };
     format.list(&rows, HEADINGS, Heading::from(args.list.noheading))
 }
@@ -143,14 +147,15 @@ fn names(image: &ImageSummary) -> Vec<(String, String)> {
     all
 }
 
-fn rows(image: &ImageSummary, whole: bool, now: u64) -> Vec<Row> {
+fn rows(image: &ImageSummary, base: &dyn Fn(&ImageSummary) -> Value, whole: bool, now: u64) -> Vec<Row> {
     let since = ago(created(image), now);
     let row = |(repository, tag): (String, String)| {
-        let mut fields = document(image);
+        let mut fields = base(image);
         let texts = [
             ("Repository", json!(repository)),
             ("Tag", json!(tag)),
             ("Id", json!(id(image, whole))),
+            ("Digest", json!(image.digest)),
             ("Created", json!(since)),
             ("CreatedSince", json!(since)),
             ("CreatedTime", json!(image.created)),
@@ -245,7 +250,7 @@ mod tests {
             image(&[], &["quay.io/c@sha256:1"]),
             image(&[], &[]),
         ];
-        let rows: Vec<Row> = all.iter().flat_map(|i| rows(i, false, 3 * 86_400)).collect();
+        let rows: Vec<Row> = all.iter().flat_map(|i| rows(i, &document, false, 3 * 86_400)).collect();
         let format = Format::parse(None, "{{.Repository}}\t{{.Tag}}\t{{.Id}}\t{{.CreatedSince}}\t{{.Size}}").unwrap();
         let want = "\
 REPOSITORY           TAG         IMAGE ID      CREATED     SIZE
