@@ -130,3 +130,39 @@ fn only_the_administrator_names_a_second_sink() {
     let broken = prepare.replace("sink =", "sinq =");
     case.on_changed_host(&broken, &["volume", "create", "unseen"]).run().ok().complains("audit.toml");
 }
+
+#[test]
+fn everything_that_changes_a_container_is_written_down_with_its_image() {
+    let case = case!(Userns).keeping_containers();
+    let file = case.make_file("file", "x");
+    let archive = case.make_dir("out").join("archive");
+    let (file, archive) = (file.to_str().unwrap(), archive.to_str().unwrap());
+    case.run(["create", "--name", "box", "--network", "none", BASE, "probe", "wait"]).ok();
+    case.rlrun(["start", "box"]).leaving_processes().run().ok();
+    let verbs: [(&str, &[&str]); 12] = [
+        ("exec", &["exec", "box", "true"]),
+        ("pause", &["pause", "box"]),
+        ("unpause", &["unpause", "box"]),
+        ("update", &["update", "--pids-limit", "100", "box"]),
+        ("cp", &["cp", file, "box:/x"]),
+        ("commit", &["commit", "box", "localhost/box:1"]),
+        ("export", &["export", "-o", archive, "box"]),
+        ("kill", &["kill", "-s", "URG", "box"]),
+        ("restart", &["restart", "-t", "0", "box"]),
+        ("rename", &["rename", "box", "other"]),
+        ("stop", &["stop", "-t", "0", "other"]),
+        ("rm", &["rm", "other"]),
+    ];
+    for (operation, words) in verbs {
+        case.rlrun(words).leaving_processes().run().ok();
+        let line = last(&case, operation);
+        assert_eq!((&line["outcome"], &line["argv"][1]), (&json!("done"), &json!(operation)), "{line}");
+        assert_eq!(line["who"]["uid"], json!(case.user().uid.as_raw()), "{line}");
+        let has_image =
+            line["image"]["digest"].is_string() || line["events"][0]["attributes"]["imageDigest"].is_string();
+        assert!(has_image || ["cp", "export", "rename", "rm", "update"].contains(&operation), "{line}");
+        let decided = ["exec", "restart"].contains(&operation);
+        assert!(!decided || (line["security"].is_object() && line["verdicts"].is_array()), "{line}");
+    }
+    case.run(["audit", "verify"]).ok();
+}

@@ -291,14 +291,12 @@ pub(crate) fn dispatch(words: impl Iterator<Item = OsString>, mut marks: Marks) 
 /// Verbs that change nothing of rlrun's; whatever is not one of them is in the audit log.
 const LOOKING: &[&str] = &[
     "audit",
-    "attach",
     "completion",
     "df",
     "diff",
     "doctor",
     "events",
     "exists",
-    "export",
     "generate",
     "healthcheck",
     "history",

@@ -116,6 +116,7 @@ fn decide(
         .why(why)
     };
     let spec = ContainerSpec::new(details.spec).map_err(|e| broken(e.to_string()))?;
+    journal::within(&spec);
     let parts = spec.parts();
     let (Some(process), Some(linux)) = (parts.oci.process(), parts.oci.linux()) else {
         return Err(broken("it has no process".to_owned()));

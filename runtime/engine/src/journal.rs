@@ -73,6 +73,14 @@ pub fn admitted(admitted: &Admitted) {
     note("verdicts", || Value::Array(admitted.answers().iter().map(verdict).collect()));
 }
 
+/// It is about a container that was admitted before: its image, and what confines it.
+pub fn within(container: &ContainerSpec) {
+    if let Some(identity) = &container.parts().image {
+        image(identity);
+    }
+    note("security", || security(container));
+}
+
 /// Policies let something pass that has no configuration of its own.
 pub fn permitted(permit: &Permit) {
     note("verdicts", || Value::Array(permit.answers().iter().map(verdict).collect()));

@@ -8,7 +8,7 @@ use crate::record::{self, OwnVolumes, Summary, failed, lock};
 use crate::supervisor::{self, Supervisor};
 use rlrun_spec::supervision::Request;
 use rlrun_spec::{Failure, Kind, Stage, protocol};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -31,7 +31,13 @@ pub fn about(operation: &str, name: &str) -> Failure {
 
 /// Something happened to a container by a command.
 pub fn event(action: &str, container: &Container) {
-    journal::event("container", action, &container.summary.id, &container.summary.name, json!({}));
+    journal::event("container", action, &container.summary.id, &container.summary.name, of_image(container));
+}
+
+/// The image of a container, as events tell it.
+fn of_image(container: &Container) -> Value {
+    let image = container.summary.image.as_ref();
+    image.map_or_else(|| json!({}), |image| json!({"image": image.reference, "imageDigest": image.digest}))
 }
 
 /// A stop that is on its way; several can be at once.
@@ -100,7 +106,9 @@ pub fn signal(container: &Container, signal: i32) -> Result<(), Failure> {
     let resting = || about("signal", name).why(format!("it is {}", container.status.word())).hint(wake(container));
     let supervisor = Supervisor::of(container)?.ok_or_else(resting)?;
     supervisor.ask(&Request::Signal(signal), &[])?;
-    journal::event("container", "kill", &container.summary.id, name, json!({"signal": signal}));
+    let mut about = of_image(container);
+    about["signal"] = json!(signal);
+    journal::event("container", "kill", &container.summary.id, name, about);
     Ok(())
 }
 

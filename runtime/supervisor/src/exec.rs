@@ -18,8 +18,8 @@ use rlrun_spec::exec::Exec;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// How long the host's pid 1 may take to reap a command that was left.
-const REAPED: Duration = Duration::from_secs(1);
+/// How long the host's pid 1 may take to reap a command that was left; some look for orphans only now and then.
+const REAPED: Duration = Duration::from_secs(10);
 
 /// Runs the command and returns its exit code.
 pub(crate) fn run(exec: &Exec) -> Result<u8, Failure> {

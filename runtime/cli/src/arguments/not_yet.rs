@@ -57,6 +57,7 @@ const OPTIONS: &[Missing] = &[
     ("--retry-delay", ASKED_AGAIN, ""),
     ("--rmi", "what is there when a container ends is its supervisor, which cannot change the store of images", "rlrun run --rm IMAGE; rlrun rmi IMAGE"),
     ("--rootfs", "a directory that is no image has no digest that policies and the audit log could name", "make an image of it: tar -C DIRECTORY -c . | rlrun import - NAME"),
+    ("--seccomp-policy", "an image never selects its own filter: its words are hostile input", "--security-opt seccomp=FILE takes a profile of yours"),
     ("--subgidname", ONE_MAP, MAP_HINT),
     ("--subuidname", ONE_MAP, MAP_HINT),
     ("--uidmap", ONE_MAP, MAP_HINT),

@@ -6,6 +6,7 @@ use crate::report;
 use clap::{ArgMatches, Args as _, Command};
 use rlrun_engine::exec::{Started, find, take_preserved};
 use rlrun_engine::trace::Marks;
+use rlrun_engine::{journal, life};
 
 /// The usage is written out, because clap would show the words after the container as a list of containers.
 pub(super) fn define(command: Command) -> Command {
@@ -25,6 +26,12 @@ pub(super) fn exec(matches: &mut ArgMatches, _: Marks) -> Outcome {
 /// Becomes a process that is attached, and comes back only when that cannot be done.
 pub(super) fn attach(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let (which, attaching) = read::<AttachArgs>(matches)?.request()?;
-    let container = find(&place()?, &which)?;
+    let place = place()?;
+    let container = find(&place, &which)?;
+    if container.status.is_alive() {
+        // Before: there is nobody left to tell it afterwards.
+        life::event("attach", &container);
+        journal::finish(&place, journal::Outcome::Done);
+    }
     Err(rlrun_engine::attach::attach(&container, attaching))
 }

@@ -102,7 +102,11 @@ fn start_detached(place: &Place, chosen: &Chosen) -> Result<String, Failure> {
 fn attached(place: &Place, container: &Container, attaching: Attaching, marks: Marks) -> Outcome {
     let name = &container.summary.name;
     match container.status {
-        Status::Running => return Err(rlrun_engine::attach::attach(container, attaching)),
+        Status::Running => {
+            life::event("attach", container);
+            journal::finish(place, journal::Outcome::Done);
+            return Err(rlrun_engine::attach::attach(container, attaching));
+        }
         Status::Paused | Status::Stopping => {
             let failure = life::about("start", name).why(format!("it is {} already", container.status.word()));
             return Err(failure.hint(format!("rlrun attach {name}")));
