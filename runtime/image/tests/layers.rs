@@ -6,6 +6,7 @@ mod common;
 
 use common::{Enter, Layer, Scratch, archive, namespaced, tree};
 use rlrun_image::{InIdMap, copy_rootfs_job};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Every path with kind, mode, owner and time, and of all but directories, whose size is the file system's, the size.
@@ -184,5 +185,69 @@ namespaced! {
         let large = Layer::new().file("etc/passwd", &vec![b'x'; (1 << 20) + 1]).entry(b'6', b"etc/group", b"", b"");
         scratch.load(&large.archive("large")).unwrap();
         assert_eq!((resolved("large").passwd, resolved("large").group), (None, None));
+    }
+}
+
+/// xorshift64: the same stacks on every machine, one for each seed.
+struct Random(u64);
+
+impl Random {
+    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        from[usize::try_from(self.0 % from.len() as u64).unwrap()]
+    }
+}
+
+fn joined(dir: &str, name: &str) -> String {
+    if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }
+}
+
+/// A layer of a few entries in any order, and what it makes of what is below (OCI image specification, "Layer").
+fn layer_over(random: &mut Random, state: &mut BTreeSet<String>) -> Vec<u8> {
+    const DIRS: &[&str] = &["", "a", "a/b", "c"];
+    let (mut layer, mut hidden, mut made) = (Layer::new(), Vec::new(), Vec::new());
+    for _ in 0..6 {
+        let dir = random.pick(DIRS);
+        made.extend(Path::new(dir).ancestors().map(|d| d.to_str().unwrap().to_owned()).filter(|d| !d.is_empty()));
+        match random.pick(&["file", "file", "directory", "whiteout", "whiteout", "opaque"]) {
+            "file" => {
+                let path = joined(dir, random.pick(&["x", "y"]));
+                layer = layer.file(&path, b"1");
+                made.push(path);
+            }
+            "whiteout" => {
+                let name = random.pick(if dir.is_empty() { &["x", "y", "a", "c"] } else { &["x", "y", "b"] });
+                layer = layer.file(&joined(dir, &format!(".wh.{name}")), b"");
+                hidden.push(joined(dir, name));
+            }
+            "opaque" if !dir.is_empty() => {
+                layer = layer.dir(dir).file(&joined(dir, ".wh..wh..opq"), b"");
+                hidden.push(format!("{dir}/"));
+            }
+            _ if !dir.is_empty() => layer = layer.dir(dir),
+            _ => {}
+        }
+    }
+    // Hiding is about what is below alone, wherever in the layer it stands.
+    for path in &hidden {
+        let inside = format!("{}/", path.trim_end_matches('/'));
+        state.retain(|there| there != path && !there.starts_with(&inside));
+    }
+    state.extend(made);
+    layer.build()
+}
+
+namespaced! {
+    fn any_stack_of_layers_looks_as_the_specification_says(scratch) {
+        for seed in 1..=24 {
+            let mut random = Random(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
+            let mut state = BTreeSet::new();
+            let layers: Vec<Vec<u8>> = (0..4).map(|_| layer_over(&mut random, &mut state)).collect();
+            let name = format!("stack{seed}");
+            scratch.load(&archive(&layers, &name)).unwrap();
+            assert_eq!(shown(&scratch, &name), state.into_iter().collect::<Vec<_>>(), "seed {seed}");
+        }
     }
 }
