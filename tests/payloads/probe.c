@@ -526,6 +526,34 @@ static int stays_stopped(double duration)
     return 0;
 }
 
+/* Traces a child, as a debugger does one that it has let go on, beside one that makes the container run into its limit,
+ * and counts what the child was sent that the debugger would tell its user. The child rests but for moments, or burns. */
+static int traced(const char *how, double duration)
+{
+    double end = seconds(CLOCK_MONOTONIC) + duration;
+    int status, sent = 0, burns = !strcmp(how, "burn");
+    pid_t child = fork();
+    if (child == 0) {
+        ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+        raise(SIGUSR1);
+        if (burns)
+            burn_until(CLOCK_MONOTONIC, end);
+        while (seconds(CLOCK_MONOTONIC) < end)
+            usleep(20000);
+        _exit(7);
+    }
+    if (!burns && fork() == 0) {
+        burn_until(CLOCK_MONOTONIC, end);
+        _exit(0);
+    }
+    if (waitpid(child, &status, 0) != child || !WIFSTOPPED(status) || WSTOPSIG(status) != SIGUSR1)
+        return 2;
+    while (ptrace(PTRACE_CONT, child, NULL, NULL) == 0 && waitpid(child, &status, 0) == child && WIFSTOPPED(status))
+        sent++;
+    printf("ended %d, signals %d\n", WIFEXITED(status) ? WEXITSTATUS(status) : -1, sent);
+    return 0;
+}
+
 /* Whether a process that this one could reach still runs rlrun's own program: its maps tell, and so does its link. */
 static int runs_rlrun(int pid)
 {
@@ -638,6 +666,8 @@ int main(int argc, char **argv)
         return storm(atoi(a), atof(b));
     if (!strcmp(what, "watch"))
         return watch(atof(a));
+    if (!strcmp(what, "traced"))
+        return traced(a, atof(b));
     if (!strcmp(what, "stays-stopped"))
         return stays_stopped(atof(a));
     if (!strcmp(what, "forks"))

@@ -4,7 +4,7 @@ use crate::census::Census;
 use crate::guard::{Guard, Look, Rough};
 use crate::memory::{self, Memory, MemoryFiles};
 use crate::oom;
-use crate::signals::Freezer;
+use crate::signals::{Freezer, Traced};
 use crate::throttle::{Order, Throttle};
 use rlrun_spec::limits::Limits;
 use rlrun_spec::protocol::OutOfMemory;
@@ -21,6 +21,11 @@ const FILES: u64 = 20 * MS;
 const OPEN_FILES: u64 = 1000 * MS;
 /// What stands still because of its memory is looked at this often.
 const HELD: u64 = 250 * MS;
+
+/// For so long what a debugger has is stopped like the rest once it used what it was spared.
+const STRICT: u64 = 10_000 * MS;
+/// A look at processor time may be so much too early.
+const EARLY: u64 = 30 * MS;
 
 /// What the agent needs to know beside the limits.
 #[derive(Debug)]
@@ -44,6 +49,10 @@ pub struct Agent {
     freezer: Freezer,
     throttle: Option<Throttle>,
     order: Order,
+    /// When it was stopped last, and what it had used by then.
+    stopped_at: (u64, u64),
+    /// Until then what a debugger has is stopped with the rest.
+    strict_until: u64,
     guard: Option<Guard>,
     /// Nothing is killed for memory.
     waits: bool,
@@ -80,6 +89,18 @@ pub(crate) fn clock() -> u64 {
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
+/// Whether what was left running in a stop used what the stop was to save.
+fn is_evasion((stopped, then): (u64, u64), now: u64, used: u64) -> bool {
+    let (elapsed, spent) = (now.saturating_sub(stopped), used.saturating_sub(then));
+    spent > 5 * MS && spent > elapsed / 8
+}
+
+/// Nanoseconds of processor time that this process has used.
+fn own_time() -> u64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
 impl Agent {
     /// Whether any limit needs an agent.
     #[must_use]
@@ -99,6 +120,8 @@ impl Agent {
             around,
             throttle: None,
             order: Order::Run,
+            stopped_at: (0, 0),
+            strict_until: 0,
             guard: None,
             waits: false,
             held: false,
@@ -149,15 +172,26 @@ impl Agent {
     /// # Errors
     /// When /proc cannot be read or the container not be signalled.
     pub fn wake(&mut self) -> Result<Vec<OutOfMemory>> {
-        let throttle = self.throttle.is_some() && !self.paused && !self.held && clock() >= self.throttle_due;
-        let guard = self.guard.is_some() && !self.paused && clock() >= self.guard_due;
+        let now = clock();
+        let throttle = self.throttle.is_some() && !self.paused && !self.held;
+        let guard = self.guard.is_some() && !self.paused && now >= self.guard_due;
+        // Who is up already for memory need not get up again soon for time.
+        let throttle = throttle && (now >= self.throttle_due || guard && self.throttle_due - now < EARLY);
         if !throttle && !guard {
             return self.settle().map(|()| Vec::new());
         }
         self.census.take()?;
         if throttle && let Some(controller) = &mut self.throttle {
             let now = clock();
-            let (order, wait) = controller.step(now, self.census.used());
+            controller.pay(own_time());
+            let used = self.census.used();
+            if self.freezer.spares() && is_evasion(self.stopped_at, now, used) {
+                self.strict_until = now + STRICT;
+            }
+            let (order, wait) = controller.step(now, used);
+            if order == Order::Stop && self.order == Order::Run {
+                self.stopped_at = (now, used);
+            }
             (self.order, self.throttle_due) = (order, now + wait);
         }
         // Stopped before memory is looked at: that takes longer.
@@ -169,8 +203,11 @@ impl Agent {
 
     /// Stops or continues the container as it should be.
     fn settle(&mut self) -> Result<()> {
-        if self.paused || self.held || self.order == Order::Stop {
-            self.freezer.stop(&mut self.census)
+        if self.paused || self.held {
+            self.freezer.stop(&mut self.census, Traced::Stop)
+        } else if self.order == Order::Stop {
+            let traced = if clock() < self.strict_until { Traced::Stop } else { Traced::Spare };
+            self.freezer.stop(&mut self.census, traced)
         } else {
             self.freezer.go_on(&mut self.census)
         }
@@ -204,7 +241,7 @@ impl Agent {
     /// As [`Agent::pause`], and what `act` says.
     pub fn on_every_thread(&mut self, act: &mut dyn FnMut(i32) -> Result<()>) -> Result<()> {
         self.census.take()?;
-        self.freezer.stop(&mut self.census)?;
+        self.freezer.stop(&mut self.census, Traced::Stop)?;
         self.census.take()?;
         let pids: Vec<i32> = self.census.entries.keys().copied().filter(|pid| !self.is_helper(*pid)).collect();
         let threads = pids.iter().flat_map(|pid| self.census.threads(*pid));
@@ -219,6 +256,7 @@ impl Agent {
     /// When /proc cannot be read.
     pub fn count(&mut self) -> Result<Usage> {
         self.census.take()?;
+        self.census.refresh_all();
         self.files.mounts = MemoryFiles::find(&self.census, self.around.init);
         let memory = self.exact().0;
         let (block_read, block_written) = self.census.block_io();
@@ -268,7 +306,10 @@ impl Agent {
     /// Never too little: the files at the last scan and all that the machine's grew by since.
     fn rough_files(&mut self, now: u64, moved: bool) -> u64 {
         let files = &mut self.files;
-        if moved && now >= files.looked + FILES {
+        if !moved {
+            return files.last;
+        }
+        if now >= files.looked + FILES {
             files.looked = now;
             files.mounted = files.mounts.used(&self.census, &self.around);
         }
@@ -326,7 +367,7 @@ impl Agent {
 
     /// The limit is reached: everything stops, is measured again, and as many are killed as have to be.
     fn out_of_memory(&mut self) -> Result<Vec<OutOfMemory>> {
-        self.freezer.stop(&mut self.census)?;
+        self.freezer.stop(&mut self.census, Traced::Stop)?;
         let mut told = Vec::new();
         for _ in 0..oom::ROUNDS {
             self.census.take()?;

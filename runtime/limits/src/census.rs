@@ -1,15 +1,16 @@
 //! Every process of the container and the processor time of all of them together, reaped children included.
 //!
 //! Cheap because little is read: the clock of each process is one system call, the list of processes is read again
-//! only when the kernel has given out a new pid, and the line in /proc only of a process whose clock has moved: one
-//! that did not run cannot have stopped, waited for a child or grown.
+//! only when the kernel has given out a new pid, and lines in /proc only where they can have changed and matter: one
+//! that did not run cannot have stopped, waited for a child or grown, and nobody has waited for a child where no pid
+//! was given out and none has gone.
 
 use crate::memory::Memory;
 use crate::stat::Stat;
 use nix::time::{ClockId, clock_gettime};
 use rustix::fs::{Dir, Mode, OFlags, openat};
 use rustix::io::Result;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Nanoseconds of a clock tick (USER_HZ is 100 in every ABI that rlrun is built for).
@@ -29,14 +30,21 @@ pub(crate) struct Entry {
     pub(crate) clock: u64,
     /// Nanoseconds of ended children that its parent should have been charged with and, so far, was not.
     owed: u64,
-    /// Nanoseconds of ended children that its parent was charged with in this census.
+    /// Nanoseconds of ended children that it was charged with since the last census, and in the one before beyond what
+    /// was owed: a child may be waited for between a look at it and one at its parent.
     charged: u64,
+    surplus: u64,
     /// Its memory, pages that others share included, as of the last [`Census::weigh`].
     pub(crate) memory: Memory,
     /// It has run since.
     stale: bool,
     /// Its page faults by then.
     faults: u64,
+    /// Its clock when its line was read, and when it was continued last: what it did before that is of no interest.
+    read_at: u64,
+    continued_at: u64,
+    /// Whether a debugger has it, and whether that is known.
+    traced: Option<bool>,
 }
 
 impl Entry {
@@ -47,7 +55,24 @@ impl Entry {
             self.charged += stat.waited.saturating_sub(self.stat.waited).saturating_mul(TICK);
         }
         self.stat = stat;
-        self.stale = true;
+        self.read_at = self.clock;
+    }
+
+    /// A debugger has it, whether it holds it at this moment or lets it run.
+    pub(crate) fn is_traced(&self) -> bool {
+        self.stat.is_traced() || self.traced == Some(true)
+    }
+
+    /// What it was charged with counts against what it owes.
+    fn settle(&mut self) {
+        let (older, newer) = (std::mem::take(&mut self.surplus), std::mem::take(&mut self.charged));
+        self.surplus = newer.saturating_sub(self.owed.saturating_sub(older));
+        self.owed = self.owed.saturating_sub(older.saturating_add(newer));
+    }
+
+    /// It may have stopped, or have made or left a group, since anybody looked.
+    fn is_unread(&self) -> bool {
+        self.clock != self.read_at && self.clock != self.continued_at
     }
 }
 
@@ -55,6 +80,8 @@ impl Entry {
 pub(crate) struct Census {
     proc: OwnedFd,
     pub(crate) entries: BTreeMap<i32, Entry>,
+    /// Its last field is the pid that was given out last.
+    loadavg: Option<OwnedFd>,
     newest: Vec<u8>,
     /// Time of processes that ended without anybody waiting for them.
     lost: u64,
@@ -62,6 +89,8 @@ pub(crate) struct Census {
     /// Bytes that processes ever grew by.
     grown: u64,
     own: i32,
+    /// Whose debugger was looked for last.
+    turn: i32,
     buffer: Vec<u8>,
 }
 
@@ -70,7 +99,18 @@ impl Census {
     pub(crate) fn new(proc: OwnedFd) -> Self {
         let own = rustix::process::getpid().as_raw_nonzero().get();
         let entries = BTreeMap::new();
-        Census { proc, entries, newest: Vec::new(), lost: 0, used: 0, grown: 0, own, buffer: Vec::new() }
+        Census {
+            proc,
+            entries,
+            loadavg: None,
+            newest: Vec::new(),
+            lost: 0,
+            used: 0,
+            grown: 0,
+            own,
+            turn: 0,
+            buffer: Vec::new(),
+        }
     }
 
     /// Nanoseconds of processor time that the container has used, as of the last [`Census::take`].
@@ -104,6 +144,7 @@ impl Census {
         for (pid, entry) in &mut entries {
             if std::mem::take(&mut entry.stale) {
                 moved = true;
+                self.read_line(*pid, entry, &mut line);
                 let memory = crate::memory::rough(self, *pid, &mut line);
                 let unshared = entry.stat.faults.saturating_sub(entry.faults).saturating_mul(PAGE);
                 let grown = memory.total().saturating_sub(entry.memory.total()).saturating_add(unshared);
@@ -131,10 +172,13 @@ impl Census {
     /// # Errors
     /// When /proc cannot be read.
     pub(crate) fn take(&mut self) -> Result<()> {
-        let mut gone = self.read_clocks()?;
+        let mut gone = self.read_clocks();
         if self.has_new()? {
             self.list()?;
-            gone.extend(self.read_clocks()?);
+            gone.extend(self.read_clocks());
+            gone.extend(self.read_lines(|entry| entry.clock != entry.read_at));
+        } else if !gone.is_empty() {
+            gone.extend(self.read_lines(|entry| entry.clock != entry.read_at));
         }
         self.bury(gone);
         let (clocks, waited) = self.entries.values().fold((0_u64, 0_u64), |(clocks, waited), entry| {
@@ -144,16 +188,20 @@ impl Census {
         Ok(())
     }
 
-    /// Whether a pid was given out since the last time, by the last field of /proc/loadavg.
+    /// Whether a pid was given out since the last time.
     fn has_new(&mut self) -> Result<bool> {
-        let mut line = std::mem::take(&mut self.buffer);
-        self.read("loadavg", &mut line)?;
-        let newest = line.split(|b| *b == b' ').next_back().unwrap_or_default();
+        let file = match self.loadavg.take() {
+            Some(file) => file,
+            None => openat(&self.proc, "loadavg", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?,
+        };
+        let mut line = [0; 128];
+        let length = rustix::io::pread(&file, &mut line, 0)?;
+        self.loadavg = Some(file);
+        let newest = line[..length].split(|b| *b == b' ').next_back().unwrap_or_default();
         let new = newest != self.newest;
         if new {
             self.newest = newest.to_vec();
         }
-        self.buffer = line;
         Ok(new)
     }
 
@@ -179,29 +227,80 @@ impl Census {
         Ok(found)
     }
 
-    /// Reads what moved; returns what has ended.
-    fn read_clocks(&mut self) -> Result<Vec<i32>> {
+    /// Reads all clocks; returns what has ended.
+    fn read_clocks(&mut self) -> Vec<i32> {
+        let mut gone = Vec::new();
+        for (pid, entry) in &mut self.entries {
+            match process_clock(*pid) {
+                Some(clock) if clock != entry.clock || entry.stat.state == 0 => {
+                    (entry.clock, entry.stale) = (clock, true);
+                }
+                Some(_) => {}
+                None => gone.push(*pid),
+            }
+        }
+        gone
+    }
+
+    /// Reads the lines of some; returns what has ended.
+    fn read_lines(&mut self, which: impl Fn(&Entry) -> bool) -> Vec<i32> {
         let mut gone = Vec::new();
         let mut entries = std::mem::take(&mut self.entries);
         let mut line = std::mem::take(&mut self.buffer);
-        for (pid, entry) in &mut entries {
-            let Some(clock) = process_clock(*pid) else {
+        for (pid, entry) in entries.iter_mut().filter(|(_, entry)| entry.stat.state == 0 || which(entry)) {
+            if !self.read_line(*pid, entry, &mut line) {
                 gone.push(*pid);
-                continue;
-            };
-            if clock == entry.clock && entry.stat.state != 0 {
-                continue;
             }
-            let stat = self.read(&format!("{pid}/stat"), &mut line).ok().and_then(|()| Stat::parse(&line));
-            let Some(stat) = stat else {
-                gone.push(*pid);
-                continue;
-            };
-            entry.charge(stat);
-            entry.clock = clock;
         }
         (self.entries, self.buffer) = (entries, line);
-        Ok(gone)
+        gone
+    }
+
+    /// False when it has ended.
+    fn read_line(&self, pid: i32, entry: &mut Entry, line: &mut Vec<u8>) -> bool {
+        let stat = self.read(&format!("{pid}/stat"), line).ok().and_then(|()| Stat::parse(line));
+        stat.map(|stat| entry.charge(stat)).is_some()
+    }
+
+    /// Who is stopped or traced, and who belongs to whom, as of now.
+    pub(crate) fn refresh(&mut self) {
+        // What has ended is found by the next census.
+        self.read_lines(Entry::is_unread);
+    }
+
+    /// Looks who has a debugger: some of the new ones, and of the others a few in turn, for only a long file tells it.
+    pub(crate) fn find_traced(&mut self) {
+        const NEW: usize = 16;
+        const OLD: usize = 4;
+        let unknown = self.entries.iter().filter(|(_, entry)| entry.traced.is_none());
+        let mut chosen: Vec<i32> = unknown.map(|(pid, _)| *pid).take(NEW).collect();
+        let in_turn = self.entries.range(self.turn + 1..).chain(self.entries.range(..=self.turn));
+        chosen.extend(in_turn.map(|(pid, _)| *pid).take(OLD));
+        self.turn = chosen.last().copied().unwrap_or(0);
+        let mut text = std::mem::take(&mut self.buffer);
+        for pid in chosen {
+            let read = self.read(&format!("{pid}/status"), &mut text);
+            let traced = read.is_ok() && crate::stat::has_tracer(&text);
+            if let Some(entry) = self.entries.get_mut(&pid) {
+                entry.traced = Some(traced);
+            }
+        }
+        self.buffer = text;
+    }
+
+    /// Everything that a line tells, as of now.
+    pub(crate) fn refresh_all(&mut self) {
+        self.read_lines(|entry| entry.clock != entry.read_at);
+    }
+
+    /// What a process did until now, which includes being stopped by us, is of no interest any more.
+    pub(crate) fn forget_stop(&mut self, held: &BTreeSet<i32>) {
+        for (_, entry) in self.entries.iter_mut().filter(|(pid, _)| !held.contains(*pid)) {
+            entry.continued_at = entry.clock;
+            if entry.stat.is_stopped() {
+                entry.stat.state = b'S';
+            }
+        }
     }
 
     /// Charges the nearest ancestor that is left with the time of those that ended: it, or nobody, has waited for
@@ -242,13 +341,10 @@ impl Census {
     fn settle(&mut self) {
         let mut line = std::mem::take(&mut self.buffer);
         let mut entries = std::mem::take(&mut self.entries);
-        for entry in entries.values_mut() {
-            entry.owed = entry.owed.saturating_sub(std::mem::take(&mut entry.charged));
-        }
+        entries.values_mut().for_each(Entry::settle);
         for (pid, entry) in entries.iter_mut().filter(|(_, entry)| entry.owed > ROUNDING) {
-            if let Some(stat) = self.read(&format!("{pid}/stat"), &mut line).ok().and_then(|()| Stat::parse(&line)) {
-                entry.charge(stat);
-                entry.owed = entry.owed.saturating_sub(std::mem::take(&mut entry.charged));
+            if self.read_line(*pid, entry, &mut line) {
+                entry.settle();
             }
             if entry.owed > ROUNDING {
                 self.lost += entry.owed;

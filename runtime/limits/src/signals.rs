@@ -6,13 +6,17 @@
 
 use crate::agent::clock;
 use crate::census::{Census, Entry};
+use crate::stat::Stat;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustix::io::Result;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How long a watcher may take to stop before the rest is stopped all the same: it must get a CPU for that first.
-const PATIENCE: u64 = 50_000_000;
+/// How long a watcher may take to stop before the rest is stopped all the same. It must get a CPU for that first, and
+/// on a busy machine that takes long; one that sleeps on (vfork(2), a disk) does not stop for as long as it does.
+const PATIENCE: u64 = 20_000_000;
+const WITHOUT_CPU: u64 = 1_000_000_000;
+const PAUSE: std::time::Duration = std::time::Duration::from_micros(100);
 
 /// Whether the container runs.
 #[derive(Debug)]
@@ -21,11 +25,25 @@ pub(crate) struct Freezer {
     stopped: bool,
     /// Stopped by themselves, with what they had run by then.
     held: BTreeSet<i32>,
+    /// Left running, because a debugger would be told.
+    spared: BTreeSet<i32>,
 }
+
+/// Whether what a debugger has is stopped, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Traced {
+    /// A debugger would show the signal to its user: not as long as it uses next to nothing.
+    Spare,
+    /// All the same.
+    Stop,
+}
+
+/// How often to look for what was born while processes were stopped one by one.
+const ROUNDS: usize = 8;
 
 impl Freezer {
     pub(crate) fn new(init: i32) -> Self {
-        Freezer { init, stopped: false, held: BTreeSet::new() }
+        Freezer { init, stopped: false, held: BTreeSet::new(), spared: BTreeSet::new() }
     }
 
     /// A child of this process's own that is not the container's first: it serves the root file system. Whoever reads
@@ -34,29 +52,58 @@ impl Freezer {
         pid != self.init && census.entries.get(&pid).is_some_and(|entry| entry.stat.parent == census.own())
     }
 
+    /// Something runs on because a debugger has it.
+    pub(crate) fn spares(&self) -> bool {
+        !self.spared.is_empty()
+    }
+
     /// Stops everything that runs; the census was taken a moment ago.
-    pub(crate) fn stop(&mut self, census: &mut Census) -> Result<()> {
+    pub(crate) fn stop(&mut self, census: &mut Census, traced: Traced) -> Result<()> {
         if self.stopped {
+            if traced == Traced::Stop && self.spares() {
+                self.spared.clear();
+                return self.stop_all(census);
+            }
             return Ok(());
         }
+        census.refresh();
+        census.find_traced();
         self.held = census.entries.iter().filter(|(_, e)| e.stat.is_stopped()).map(|(pid, _)| *pid).collect();
         for pid in self.watchers(census) {
             stop_watcher(census, pid)?;
         }
         self.stopped = true;
-        if is_traced(census) {
+        if traced == Traced::Spare && census.entries.values().any(Entry::is_traced) {
             return self.stop_each(census);
         }
+        self.stop_all(census)
+    }
+
+    fn stop_all(&self, census: &Census) -> Result<()> {
         signal(-1, Signal::SIGSTOP)?;
         let helpers = census.entries.keys().filter(|pid| self.is_helper(census, **pid));
         helpers.copied().try_for_each(|pid| signal(pid, Signal::SIGCONT))
     }
 
-    /// A debugger would be told of the signal, so what it traces is left alone.
-    fn stop_each(&self, census: &Census) -> Result<()> {
-        let ours = |pid: i32, entry: &Entry| !entry.stat.is_traced() && !self.is_helper(census, pid);
-        let tracees = census.entries.iter().filter(|(pid, entry)| ours(**pid, entry));
-        tracees.map(|(pid, _)| *pid).try_for_each(|pid| signal(pid, Signal::SIGSTOP))
+    /// All but what a debugger has. What is born meanwhile is found by looking again.
+    fn stop_each(&mut self, census: &mut Census) -> Result<()> {
+        let mut stopped = BTreeSet::new();
+        for _ in 0..ROUNDS {
+            let mut new = Vec::new();
+            for (pid, entry) in &census.entries {
+                if entry.is_traced() {
+                    self.spared.insert(*pid);
+                } else if !self.is_helper(census, *pid) && stopped.insert(*pid) {
+                    new.push(*pid);
+                }
+            }
+            if new.is_empty() {
+                break;
+            }
+            new.into_iter().try_for_each(|pid| signal(pid, Signal::SIGSTOP))?;
+            census.take()?;
+        }
+        Ok(())
     }
 
     /// Those with a child in another process group, parents first: shells with job control.
@@ -80,32 +127,20 @@ impl Freezer {
             return Ok(());
         }
         self.stopped = false;
-        if self.held.is_empty() && self.watchers(census).is_empty() && !is_traced(census) {
+        let spared = std::mem::take(&mut self.spared);
+        if self.held.is_empty() && spared.is_empty() && self.watchers(census).is_empty() {
             signal(-1, Signal::SIGCONT)?;
-            self.forget_stop(census);
+            census.forget_stop(&self.held);
             return Ok(());
         }
         let depths = depths(census);
-        let mut order: Vec<i32> = depths.keys().copied().filter(|pid| !self.held.contains(pid)).collect();
+        let ours = |pid: &i32| !self.held.contains(pid) && !spared.contains(pid);
+        let mut order: Vec<i32> = depths.keys().copied().filter(ours).collect();
         order.sort_by_key(|pid| std::cmp::Reverse(depths.get(pid)));
         order.into_iter().try_for_each(|pid| signal(pid, Signal::SIGCONT))?;
-        self.forget_stop(census);
+        census.forget_stop(&self.held);
         Ok(())
     }
-
-    /// What the census saw during the stop was our doing; whoever does not run until the next one is not looked at
-    /// again, and must not be taken for one that stopped itself.
-    fn forget_stop(&self, census: &mut Census) {
-        for (pid, entry) in &mut census.entries {
-            if entry.stat.is_stopped() && !self.held.contains(pid) {
-                entry.stat.state = b'S';
-            }
-        }
-    }
-}
-
-fn is_traced(census: &Census) -> bool {
-    census.entries.values().any(|entry| entry.stat.is_traced())
 }
 
 /// How far each process is from the top.
@@ -121,17 +156,18 @@ fn depths(census: &Census) -> BTreeMap<i32, usize> {
 
 fn stop_watcher(census: &Census, pid: i32) -> Result<()> {
     signal(pid, Signal::SIGSTOP)?;
-    let until = clock() + PATIENCE;
+    let began = clock();
     let mut line = Vec::new();
-    while clock() < until {
-        let stat = census.read(&format!("{pid}/stat"), &mut line).ok();
-        let stopped = stat.and_then(|()| crate::stat::Stat::parse(&line)).is_none_or(|stat| stat.is_stopped());
-        if stopped {
-            break;
+    loop {
+        let stat = census.read(&format!("{pid}/stat"), &mut line).ok().and_then(|()| Stat::parse(&line));
+        let Some(stat) = stat.filter(|stat| !stat.is_stopped()) else { return Ok(()) };
+        let patience = if stat.is_runnable() { WITHOUT_CPU } else { PATIENCE };
+        if clock() - began > patience {
+            return Ok(());
         }
-        std::thread::yield_now();
+        // Nothing tells when a process that is no child of this one has stopped.
+        std::thread::sleep(PAUSE);
     }
-    Ok(())
 }
 
 /// A process that is gone already needs no signal.

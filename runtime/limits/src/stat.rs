@@ -44,10 +44,21 @@ impl Stat {
         self.state == b'T'
     }
 
+    /// It has, or waits for, a CPU.
+    pub(crate) fn is_runnable(&self) -> bool {
+        self.state == b'R'
+    }
+
     /// Held by a debugger at this moment.
     pub(crate) fn is_traced(&self) -> bool {
         self.state == b't'
     }
+}
+
+/// Whether /proc/PID/status names a debugger (`TracerPid` in proc_pid_status(5)).
+pub(crate) fn has_tracer(text: &[u8]) -> bool {
+    let line = text.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(b"TracerPid:"));
+    line.is_some_and(|pid| pid.trim_ascii() != b"0")
 }
 
 /// `read_bytes` and `write_bytes` of /proc/PID/io.
@@ -95,6 +106,13 @@ mod tests {
             b"Inter-|   Receive | Transmit\n face |bytes packets\n    lo: 9 9 0 0 0 0 0 0 9 9 0 0 0 0 0 0\n  tap0: 70 \
                      1 0 0 0 0 0 0 80 2 0 0 0 0 0 0\n";
         assert_eq!(traffic(text), Traffic { received: 70, sent: 80 });
+    }
+
+    #[test]
+    fn a_debugger_is_seen() {
+        assert!(has_tracer(b"Name:\tx\nTracerPid:\t12\nUid:\t0\n"));
+        assert!(!has_tracer(b"Name:\tx\nTracerPid:\t0\nUid:\t0\n"));
+        assert!(!has_tracer(&std::fs::read("/proc/self/status").unwrap()) && !has_tracer(b""));
     }
 
     #[test]

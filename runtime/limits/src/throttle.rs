@@ -4,6 +4,10 @@
 //! A bucket of credit fills at the allowed rate and is drained by use. At zero the container stops, and it runs again
 //! when there is enough for one more turn of the period. What was used too much is owed and waited for, so the mean is
 //! exact whatever the latency of the measurement; what was not used is lost after one quota, as with a cgroup.
+//!
+//! Whoever carries this out uses the processor too: when that becomes too much, because there are very many processes,
+//! turns become longer. A container that rests is looked at the less often the longer it does, as far as what it left
+//! unused pays for what it may use before the next look.
 
 use rlrun_spec::limits::Cpu;
 
@@ -11,8 +15,13 @@ use rlrun_spec::limits::Cpu;
 const CPU: i64 = 1_000_000;
 /// Shorter turns cost more than they smooth.
 const SHORTEST: i64 = 500_000;
-/// A container that rests is looked at this often: a burst in between is owed afterwards.
+/// A container that rests is looked at this often at first, and this often later.
 const IDLE: i64 = 100_000_000;
+const LONG_IDLE: i64 = 500_000_000;
+/// What carrying out may cost, in millionths of a CPU, before turns become longer, and how long at most, in sixteenths.
+const COST: i64 = 3_500;
+const UNSTRETCHED: i64 = 16;
+const STRETCHED: i64 = 5 * UNSTRETCHED;
 /// Nobody looked for so long (a suspended machine, a stopped agent): what happened then is nobody's debt.
 const FORGET: i64 = 3_000_000_000;
 
@@ -47,6 +56,14 @@ pub struct Throttle {
     speed: i64,
     parallel: i64,
     credit: i64,
+    // Credit that was lost unused while it rested.
+    spare: i64,
+    // It is looked at as one that rests.
+    rests: bool,
+    // Sixteenths of a period in a turn; nanoseconds paid by then, when, and millionths of a CPU since.
+    stretch: i64,
+    paid: Option<(i64, i64)>,
+    cost: i64,
     seen: Option<(i64, i64)>,
     order: Order,
     throttled: Throttled,
@@ -77,6 +94,11 @@ impl Throttle {
             speed: parallel,
             parallel,
             credit: (quota / 8).max(SHORTEST),
+            spare: 0,
+            rests: false,
+            stretch: UNSTRETCHED,
+            paid: None,
+            cost: 0,
             seen: None,
             order: Order::Run,
             throttled,
@@ -102,7 +124,7 @@ impl Throttle {
     pub fn step(&mut self, now: u64, used: u64) -> (Order, u64) {
         let (now, used) = (signed(now), signed(used));
         let (last_now, last_used) = self.seen.unwrap_or((now, used));
-        let elapsed = (now - last_now).max(0);
+        let elapsed = now.saturating_sub(last_now).max(0);
         // A child that was reaped unseen may make a measurement fall behind the one before; it catches up.
         let spent = (used - last_used).max(0);
         self.seen = Some((now.max(last_now), used.max(last_used)));
@@ -111,7 +133,34 @@ impl Throttle {
         } else {
             self.account(elapsed, spent);
         }
+        self.stretch(elapsed);
         self.decide()
+    }
+
+    /// Nanoseconds of processor time that whoever carries this out has used so far, told before each step.
+    pub fn pay(&mut self, own: u64) {
+        let own = signed(own);
+        let before = self.paid.map_or(own, |(before, _)| before);
+        let unsettled = self.paid.map_or(0, |(_, unsettled)| unsettled);
+        self.paid = Some((own, unsettled.saturating_add(own.saturating_sub(before).max(0))));
+    }
+
+    /// Makes turns longer or shorter again, by what was paid for the last one.
+    fn stretch(&mut self, elapsed: i64) {
+        let Some((_, unsettled)) = &mut self.paid else { return };
+        let paid = scaled(std::mem::take(unsettled), CPU, elapsed.max(SHORTEST));
+        // A mean over about the last half of a second.
+        let weight = elapsed.clamp(0, 5 * IDLE);
+        self.cost = self.cost.saturating_add(scaled(paid.saturating_sub(self.cost), weight, 5 * IDLE));
+        let step = (i64::from(self.cost > COST) - i64::from(self.cost < COST / 2)) * (self.stretch / UNSTRETCHED);
+        if self.order == Order::Stop {
+            self.stretch = (self.stretch + step).clamp(UNSTRETCHED, STRETCHED);
+        }
+    }
+
+    /// What may be saved up.
+    fn most(&self) -> i64 {
+        scaled(self.quota, self.stretch, UNSTRETCHED)
     }
 
     fn account(&mut self, elapsed: i64, spent: i64) {
@@ -119,12 +168,23 @@ impl Throttle {
             Order::Stop => self.throttled.ns += elapsed.unsigned_abs(),
             Order::Run if elapsed >= SHORTEST / 2 => {
                 let speed = scaled(spent, CPU, elapsed).min(self.parallel);
-                self.speed = i64::midpoint(self.speed, speed);
+                // What one that rested does now, it did only for a part of the time.
+                self.speed = if self.rests { speed.max(self.speed) } else { i64::midpoint(self.speed, speed) };
             }
             Order::Run => {}
         }
         let earned = scaled(elapsed, self.rate, CPU);
-        self.credit = self.credit.saturating_add(earned).saturating_sub(spent).clamp(-DEBT, self.quota);
+        let credit = self.credit.saturating_add(earned).saturating_sub(spent);
+        if self.rests && credit < 0 {
+            // It rested before and was not looked at for long: what it left then pays.
+            let used = self.spare.min(credit.saturating_neg());
+            self.spare -= used;
+            self.credit = (credit + used).max(-DEBT);
+        } else {
+            let most = scaled(self.parallel, LONG_IDLE, CPU);
+            self.spare = self.spare.saturating_add(credit.saturating_sub(self.most()).max(0)).min(most);
+            self.credit = credit.clamp(-DEBT, self.most());
+        }
     }
 
     fn decide(&mut self) -> (Order, u64) {
@@ -132,6 +192,7 @@ impl Throttle {
         let wait = match self.order {
             Order::Run if self.credit <= 0 => {
                 self.order = Order::Stop;
+                (self.rests, self.spare) = (false, 0);
                 self.throttled.periods += 1;
                 self.refill(turn)
             }
@@ -147,8 +208,8 @@ impl Throttle {
     /// The credit for one turn: with it, running at the last speed and refilling take one period together.
     fn turn(&self) -> i64 {
         let speed = self.speed.max(self.rate.saturating_add(self.rate / 16 + 1));
-        let share = scaled(self.quota, speed - self.rate, speed);
-        share.clamp(SHORTEST.min(self.quota), self.quota)
+        let share = scaled(self.most(), speed - self.rate, speed);
+        share.clamp(SHORTEST.min(self.quota), self.most())
     }
 
     fn refill(&self, turn: i64) -> i64 {
@@ -157,11 +218,15 @@ impl Throttle {
 
     /// Until the credit is used up at the last speed; a payload that rests may start at any time, and is then looked
     /// at before it can owe much.
-    fn drain(&self) -> i64 {
+    fn drain(&mut self) -> i64 {
         let surplus = self.speed - self.rate;
-        if surplus <= 0 {
-            return self.period.min(IDLE);
+        self.rests = self.speed < self.rate / 8;
+        if !self.rests {
+            self.spare = 0;
         }
-        scaled(self.credit, CPU, surplus).min(IDLE)
+        if surplus > 0 {
+            return scaled(self.credit, CPU, surplus).min(IDLE);
+        }
+        scaled(self.spare, CPU, self.parallel.max(1)).clamp(self.period.min(IDLE), LONG_IDLE)
     }
 }

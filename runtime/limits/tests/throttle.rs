@@ -124,7 +124,56 @@ fn a_payload_below_its_limit_is_never_stopped() {
 fn a_resting_payload_is_hardly_looked_at() {
     let idle = world(250, 2, Demand::Bursts { on: 0, off: MS });
     let wakes = simulate(idle, 10_000 * MS).wakes;
-    assert!(wakes <= 110, "{wakes} wakes in ten seconds");
+    assert!(wakes <= 40, "{wakes} wakes in ten seconds");
+}
+
+#[test]
+fn what_carries_out_much_stops_less_often() {
+    // Two takes of two hundred processes a turn, and two signals to each.
+    let wake = |cost: u64| {
+        let mut throttle = Throttle::new(Cpu { quota_us: 50_000, period_us: 100_000 }, 1);
+        let (mut now, mut used, mut own, mut stops) = (0, 0, 0, 0);
+        let mut order = Order::Run;
+        while now < 60_000 * MS {
+            throttle.pay(own);
+            let (next, wait) = throttle.step(now, used);
+            stops += u64::from(next == Order::Stop && order == Order::Run);
+            order = next;
+            own += cost;
+            now += wait;
+            used += if order == Order::Run { wait } else { 0 };
+        }
+        // Billionths of a CPU over the last half, when it has settled.
+        (own * 1_000 / (now / MS), stops, used * 100 / now)
+    };
+    let (cheap, often, share) = wake(MS / 100);
+    assert!(cheap < 4_000_000 && often >= 540 && share == 50, "{cheap} {often} {share}");
+    let (dear, seldom, share) = wake(MS / 2);
+    assert!(dear < 4_500_000 && seldom < often / 2 && (49..=50).contains(&share), "{dear} {seldom} {share}");
+}
+
+#[test]
+fn a_burst_after_a_long_rest_is_paid_by_the_rest() {
+    // Ten seconds of rest, then one process that never rests, at 50 %: it runs freely for no longer than half a second.
+    let mut throttle = Throttle::new(Cpu { quota_us: 50_000, period_us: 100_000 }, 1);
+    let (mut now, mut used) = (0, 0);
+    while now < 10_000 * MS {
+        now += throttle.step(now, used).1;
+    }
+    let began = now;
+    used += 500 * MS;
+    now += 500 * MS;
+    let mut free = 500 * MS;
+    while now < began + 2_000 * MS {
+        let (order, wait) = throttle.step(now, used);
+        now += wait;
+        if order == Order::Run {
+            used += wait;
+            free += wait;
+        }
+        assert!(wait <= 110 * MS, "it does not stand still for long for what it had left before: {wait}");
+    }
+    assert!(free <= (500 + 850) * MS, "{}", free / MS);
 }
 
 #[test]

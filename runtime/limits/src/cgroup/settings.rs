@@ -131,6 +131,9 @@ fn memory_1(memory: &LinuxMemory) -> Vec<Setting> {
     if memory.disable_oom_killer() == Some(true) {
         all.push(set("memory", "memory.oom_control", 1));
     }
+    if let Some(percent) = memory.swappiness() {
+        all.push(set("memory", "memory.swappiness", percent));
+    }
     all
 }
 
@@ -148,6 +151,7 @@ pub(super) fn is_kept(setting: &Setting, read: &str) -> bool {
     }
     match setting.file {
         "cpuset.cpus" => rlrun_spec::limits::cpu_list(read) == rlrun_spec::limits::cpu_list(&setting.value),
+        "memory.swappiness" => read == setting.value,
         "memory.oom_control" => read.lines().any(|line| line == "oom_kill_disable 1"),
         file if file.starts_with("memory.") => match (read.parse::<u64>(), setting.value.parse::<u64>()) {
             (Ok(read), Ok(written)) => read.abs_diff(written) < PAGE,
