@@ -102,7 +102,7 @@ make_work() {
         printf 'export RLRUN_STAGE=/mnt/work/stage RLRUN_USER=%s\ncd /mnt/work && exec ./program\n' "$USER_NAME" >"$work/run"
     else
         install -m 0755 "$(test_program)" "$work/e2e"
-        [ $# -gt 0 ] || set -- limits:: cgroups::
+        [ $# -gt 0 ] || set -- cgroups:: limits:: memory::
         cat >"$work/run" <<RUN
 export RLRUN_STAGE=/mnt/work/stage RLRUN_TEST_ROOT=/var/tmp/rlrun RLRUN_MUST_HAVE=userns,subid,overlay,cgroup
 mkdir -m 0755 /var/tmp/rlrun
@@ -117,7 +117,11 @@ if [ ! -f /sys/fs/cgroup/cgroup.controllers ]; then
         echo \$\$ >"/sys/fs/cgroup/\$name/$USER_NAME/cgroup.procs"
     done
 fi
-exec /mnt/work/e2e --test-threads 1 $*
+# What hangs is ended, and who is left is told.
+timeout 900 /mnt/work/e2e --test-threads 1 $* && exit
+code=\$?
+if [ \$code = 124 ]; then ps axfo pid,ppid,user,stat,wchan:20,etimes,args | grep -v ']$'; fi
+exit \$code
 RUN
     fi
     mke2fs -q -t ext4 -d "$work" "$work.disk" 512M >/dev/null

@@ -78,12 +78,76 @@ static int sharing(size_t count, size_t mib)
         pause();
 }
 
+/* COUNT processes fill MIB each as fast as they can, and note how far they are in a file on disk, page by page: what
+ * they had when they were stopped stays there. */
+#define PAGE 4096
+#define SLOTS 64
+
+static volatile long *slots(const char *path)
+{
+    int fd = open(path, O_RDWR);
+    void *memory = mmap(NULL, SLOTS * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+static void flood_one(const char *how, size_t mib, volatile long *slot)
+{
+    size_t all = mib * MIB;
+    int fd = -1, flags = MAP_SHARED | MAP_ANONYMOUS;
+    if (!strcmp(how, "anon"))
+        flags = MAP_PRIVATE | MAP_ANONYMOUS;
+    if (!strcmp(how, "memfd"))
+        fd = memfd_create("x", 0);
+    if (!strcmp(how, "file"))
+        fd = open("/t", O_TMPFILE | O_RDWR, 0600);
+    if (fd >= 0) {
+        for (size_t at = 0; at < all && write(fd, block, 16 * PAGE) == 16 * PAGE; at += 16 * PAGE)
+            *slot += 16 * PAGE;
+        return;
+    }
+    char *memory = mmap(NULL, all, PROT_READ | PROT_WRITE, flags, -1, 0);
+    for (size_t at = 0; memory != MAP_FAILED && at < all; at += PAGE) {
+        memory[at] = 1;
+        *slot += PAGE;
+    }
+}
+
+static int flood(const char *how, size_t count, size_t mib, const char *path)
+{
+    volatile long *all = slots(path);
+    if (!all || count > SLOTS)
+        return 2;
+    for (size_t i = 0; i < count; i++)
+        if (count == 1 || fork() == 0) {
+            flood_one(how, mib, all + i * PAGE / sizeof *all);
+            for (;;)
+                pause();
+        }
+    for (;;)
+        pause();
+}
+
+/* Prints how many MiB were filled. */
+static int told(const char *path)
+{
+    volatile long *all = slots(path);
+    long sum = 0;
+    for (size_t i = 0; all && i < SLOTS; i++)
+        sum += all[i * PAGE / sizeof *all];
+    printf("%ld\n", sum / MIB);
+    return all ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 4)
         return 2;
     size_t count = strtoul(argv[2], NULL, 10), mib = strtoul(argv[3], NULL, 10);
     const char *path = argc > 4 ? argv[4] : "";
+    if (!strncmp(argv[1], "flood-", 6))
+        return flood(argv[1] + 6, count, mib, path);
+    if (!strcmp(argv[1], "told"))
+        return told(path);
     if (!strcmp(argv[1], "sharing"))
         return sharing(count, mib);
     int full[2], bad = 0;

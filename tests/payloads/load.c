@@ -99,6 +99,8 @@ static int ask(int port, int count) {
 int main(int argc, char **argv) {
     const char *kind = argc > 1 ? argv[1] : "";
     int number = argc > 2 ? atoi(argv[2]) : 1;
+    if (!strcmp(kind, "rest"))
+        for (;;) pause();
     if (!strcmp(kind, "serve")) return serve(number);
     if (!strcmp(kind, "ask")) return ask(number, argc > 3 ? atoi(argv[3]) : 1000);
     if (!strcmp(kind, "storm")) storm(number);
