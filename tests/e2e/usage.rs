@@ -216,17 +216,22 @@ fn a_full_store_is_told_before_anything_is_started() {
 #[test]
 fn fork_bombs_of_any_style_leave_others_responsive_and_go_at_once() {
     let case = case!(Userns).keeping_containers();
+    // A machine that is busy already takes its time without any bomb.
+    let began = std::time::Instant::now();
+    case.in_base(["true"]).ok();
+    let usual = began.elapsed();
     for style in
         ["bomb() { bomb | bomb & }; bomb; wait; sleep 100", "while :; do setsid sh -c 'sh -c \"sleep 100 &\" &' & done"]
     {
         case.detached(&["--name", "bomb", "--pids-limit", "200", "-m", "256m", "--cpus", "0.5"], ["sh", "-c", style]);
-        let full = until(30, || (stats(&case, "bomb")["pids"].as_str()?.parse::<u32>().ok()? > 100).then_some(()));
+        let full = until(90, || (stats(&case, "bomb")["pids"].as_str()?.parse::<u32>().ok()? > 100).then_some(()));
         assert!(full.is_some(), "{}", stats(&case, "bomb"));
         let began = std::time::Instant::now();
         case.in_base(["true"]).ok();
-        assert!(began.elapsed().as_secs() < 10, "another container starts: {:?}", began.elapsed());
+        let patience = usual * 10 + std::time::Duration::from_secs(5);
+        assert!(began.elapsed() < patience, "another container starts: {:?}, usually {usual:?}", began.elapsed());
         case.run(["kill", "bomb"]).ok();
-        let gone = until(10, || {
+        let gone = until(30, || {
             (case.run(["inspect", "--format", "{{.State.Status}}", "bomb"]).out().trim() == "exited").then_some(())
         });
         assert!(gone.is_some());

@@ -97,6 +97,7 @@ fn spec() -> Result<ContainerSpec, Box<dyn Error>> {
         seccomp_profile: "default".into(),
         resolved_sources: (0..10).map(|i| (format!("/data/{i}"), format!("/srv/data/{i}"))).collect(),
         controls: Vec::new(),
+        imposable: Vec::new(),
         beside: rlrun_spec::container::Beside::default(),
         oci: serde_json::from_value(oci)?,
     })?)

@@ -91,6 +91,7 @@ pub fn build(inputs: Inputs<'_>) -> Result<Built, Failure> {
     let paths = paths::plan(&request.security, request.privileged);
     let seccomp = seccomp::choose(request, &caps)?;
     let names: Vec<String> = caps.iter().map(|n| capability::name_of(*n)).collect();
+    let bounding = caps.iter().fold(0, |mask, number| mask | 1 << *number);
     let controls = controls::decide(controls::Effective {
         request,
         host: inputs.host,
@@ -99,7 +100,7 @@ pub fn build(inputs: Inputs<'_>) -> Result<Built, Failure> {
         storage: inputs.storage,
         seccomp_profile: &seccomp.name,
         capabilities: &names.join(","),
-        bounding: caps.iter().fold(0, |mask, number| mask | 1 << *number),
+        bounding,
         masked: paths.masked.len(),
     })?;
     let hostname = hostname(inputs);
@@ -127,6 +128,7 @@ pub fn build(inputs: Inputs<'_>) -> Result<Built, Failure> {
         seccomp_overlay: SeccompOverlay::default(),
         resolved_sources: mounts.resolved,
         controls: controls.all,
+        imposable: limits::imposable(&request.limits, inputs.host, bounding),
         beside: beside(inputs)?,
         oci,
     })

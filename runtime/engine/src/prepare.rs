@@ -103,8 +103,10 @@ pub fn prepare(
         denied.failure(&image.identity.reference)
     };
     let asking = caller(&host);
+    let shown = spec.parts().controls.clone();
     let admitted = policies.evaluate(spec, &asking).map_err(refused)?;
     crate::journal::admitted(&admitted);
+    warnings.extend(config::limits::check_imposed(request.limits.level, &shown, &admitted.spec().parts().controls)?);
     let health = health(request, &image.config)?;
     for check in health.iter().flat_map(checks) {
         policies.on_exec(&check_request(check, admitted.spec()), admitted.spec(), &asking).map_err(refused)?;

@@ -93,6 +93,8 @@ fn admit(place: &Place, details: &mut Details, host: &HostFacts) -> Result<(Admi
         details.spec.oci.set_linux(Some(linux));
     }
     replace(&mut details.spec.controls, controls.all);
+    details.spec.imposable = limits::imposable(&details.request.limits, host, bounding);
+    let shown = details.spec.controls.clone();
     let name = details.spec.name.clone();
     let spec = ContainerSpec::new(details.spec.clone()).map_err(|invalid| {
         Failure::new(Stage::Cli, Kind::Internal, "update", "change the limits of the container", &*name)
@@ -105,6 +107,11 @@ fn admit(place: &Place, details: &mut Details, host: &HostFacts) -> Result<(Admi
     };
     let admitted = policies.evaluate(spec, &caller(host)).map_err(refused)?;
     crate::journal::admitted(&admitted);
+    controls.warnings.extend(limits::check_imposed(
+        details.request.limits.level,
+        &shown,
+        &admitted.spec().parts().controls,
+    )?);
     Ok((admitted, controls.warnings))
 }
 

@@ -347,6 +347,7 @@ fn spec(container: &sdk::Container) -> ContainerSpec {
         seccomp_profile: container.seccomp.profile.clone(),
         resolved_sources: resolved.collect(),
         controls: container.controls.iter().map(control).collect(),
+        imposable: Vec::new(),
         beside: beside(&container.facts),
         oci: oci(container),
     })

@@ -194,6 +194,9 @@ pub struct SpecParts {
     pub resolved_sources: Vec<(String, String)>,
     /// Every control, decided against the host facts.
     pub controls: Vec<Control>,
+    /// How limits would hold that nobody has asked for so far, for policies that impose them.
+    #[serde(skip)]
+    pub imposable: Vec<Control>,
     /// What policies are told beside all that.
     #[serde(default)]
     pub beside: Beside,

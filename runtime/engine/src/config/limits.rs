@@ -27,6 +27,8 @@ const LEAST_CPU_MILLIS: u32 = 10;
 pub fn check(request: &LimitRequest, init: bool) -> Result<(), Failure> {
     check_cpu(request)?;
     check_memory(request)?;
+    check_score(request)?;
+    request.block_io.iter().try_for_each(|(option, value)| check_device(option, value))?;
     let Some(Pids::AtMost(wanted)) = request.pids else { return Ok(()) };
     if init && wanted < 2 {
         return Err(refused("--pids-limit", wanted, "with --init the container starts with two processes"));
@@ -107,7 +109,36 @@ fn own_cpus() -> Vec<u32> {
     all.filter(|(_, n)| set.is_set(*n).unwrap_or(false)).map(|(cpu, _)| cpu).collect()
 }
 
+/// Who is more likely to be ended than others cannot make itself less so without privilege.
+fn check_score(request: &LimitRequest) -> Result<(), Failure> {
+    let Some(wanted) = request.oom_score_adj else { return Ok(()) };
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj").ok().and_then(|text| text.trim().parse().ok());
+    match own {
+        Some(own) if wanted < own => Err(refused("--oom-score-adj", wanted, &format!("your own score is {own}"))
+            .hint(format!("a score can only be raised without privilege: ask for {own} or more"))),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether what is to be slowed down is there. The weight is no device's.
+fn check_device(option: &str, value: &str) -> Result<(), Failure> {
+    use std::os::unix::fs::FileTypeExt;
+    let Some((path, _)) = value.rsplit_once(':').filter(|(path, _)| path.starts_with('/')) else { return Ok(()) };
+    match std::fs::metadata(path) {
+        Ok(found) if found.file_type().is_block_device() => Ok(()),
+        Ok(_) => Err(refused(option, value, "it is no block device")),
+        Err(e) => Err(refused(option, value, &e.to_string())),
+    }
+}
+
 fn check_memory(request: &LimitRequest) -> Result<(), Failure> {
+    let total = total_memory().unwrap_or(u64::MAX);
+    let whole = [("--shm-size", request.shm), ("--memory-reservation", request.memory_reservation)];
+    for (option, wanted) in whole {
+        if let Some(wanted) = wanted.filter(|wanted| *wanted > total) {
+            return Err(refused(option, wanted, &format!("the machine has {total} bytes of memory")));
+        }
+    }
     let Some(memory) = request.memory else {
         let orphan =
             [(request.memory_swap.is_some(), "--memory-swap"), (request.oom_kill_disable, "--oom-kill-disable")];
@@ -233,9 +264,14 @@ pub(crate) fn decide(
         let file = by.name("memory.low", "memory.soft_limit_in_bytes");
         (Some("--memory-reservation"), by.or(held.memory, file, reservation(*n)))
     });
-    let swappiness = request.memory_swappiness.iter().map(|n| (Some("--memory-swappiness"), swappiness(*n)));
+    let older = held.memory && !by.newer;
+    let swappiness = request
+        .memory_swappiness
+        .iter()
+        .map(|n| (Some("--memory-swappiness"), by.or(older, "memory.swappiness", swappiness(*n))));
     let disk = request.disk.iter().map(|n| (Some("--storage-opt"), limit("disk-limit", n.to_string(), SIZED)));
-    let block_io = request.block_io.iter().map(|(option, value)| (Some(option.as_str()), block_io(option, value)));
+    let block_io =
+        request.block_io.iter().map(|(option, value)| (Some(option.as_str()), block_io(option, value, host)));
     all.extend(cpuset.chain(shares).chain(reservation).chain(swappiness).chain(disk).chain(block_io));
     for (asked, control) in all {
         if control.enforced != Enforced::Yes
@@ -252,6 +288,56 @@ pub(crate) fn decide(
         controls.all.push(control);
     }
     Ok(())
+}
+
+/// By what limits would hold that a policy imposes beside those of `request`.
+#[must_use]
+pub(crate) fn imposable(request: &LimitRequest, host: &HostFacts, bounding: u64) -> Vec<Control> {
+    let mut all = LimitRequest { level: LimitsLevel::Prefer, ..request.clone() };
+    if all.memory.is_none() {
+        // A policy bounds memory and says nothing of swap.
+        (all.memory, all.memory_swap) = (Some(LEAST_MEMORY), Some(Swap::Unlimited));
+    }
+    if all.cpu_quota.is_none() {
+        all.cpu_millis = all.cpu_millis.or(Some(1000));
+    }
+    if !matches!(all.pids, Some(Pids::AtMost(_))) {
+        all.pids = Some(Pids::AtMost(DEFAULT_PIDS));
+    }
+    let mut controls = Controls::default();
+    // Nothing is required of it, so nothing can be refused.
+    if decide(&mut controls, &all, host, bounding).is_err() {
+        controls.all.clear();
+    }
+    controls.all.retain(|control| ["cpu-limit", "memory-limit", "pids-limit"].contains(&control.name.as_str()));
+    controls.all
+}
+
+/// What policies imposed and does not hold as they ask, in words. `before`: the controls that they were shown.
+///
+/// # Errors
+/// When there is such and the user said `--limits=require`.
+pub(crate) fn check_imposed(level: LimitsLevel, before: &[Control], after: &[Control]) -> Result<Vec<String>, Failure> {
+    let imposed = after.iter().filter(|control| {
+        control.enforced != Enforced::Yes && NAMES.contains(&control.name.as_str()) && !before.contains(control)
+    });
+    let mut told = Vec::new();
+    for control in imposed {
+        if level == LimitsLevel::Require {
+            return Err(Failure::new(
+                Stage::Cli,
+                Kind::Host,
+                "limits",
+                "enforce what a policy imposes",
+                &*control.name,
+            )
+            .why(&*control.why)
+            .hint("leave out --limits=require to start with what there is"));
+        }
+        let holds = if control.enforced == Enforced::No { "is not enforced" } else { "holds only in part" };
+        told.push(format!("{} {} of a policy {holds}: {}", control.name, control.requested, control.why));
+    }
+    Ok(told)
 }
 
 /// By what each limit would hold on this host, for a container that asks for all of them.
@@ -334,7 +420,7 @@ fn cpu(request: &LimitRequest) -> Control {
     let requested = match (request.cpu_millis, request.cpu_quota) {
         (Some(millis), _) => millis_text(millis),
         (None, Some(quota)) => format!("{quota}/{} us", request.cpu_period.unwrap_or(DEFAULT_PERIOD_US)),
-        (None, None) => "unlimited".to_owned(),
+        (None, None) => return limit("cpu-limit", "unlimited", "none"),
     };
     limit("cpu-limit", requested, "affinity; SIGSTOP and SIGCONT of all processes by measured time")
 }
@@ -380,12 +466,16 @@ fn reservation(bytes: u64) -> Control {
 const SIZED: &str = "upper layer in a file system in memory of that size";
 
 fn swappiness(percent: u64) -> Control {
-    let why = "only a cgroup of version 1 can set it for a container";
+    let why = "only a cgroup of version 1 that limits memory can set it for a container";
     weak(limit("memory-swappiness", percent.to_string(), "none"), Enforced::No, why)
 }
 
-fn block_io(option: &str, value: &str) -> Control {
-    let why = "only a cgroup with the io controller can limit it";
+fn block_io(option: &str, value: &str, host: &HostFacts) -> Control {
+    let why = if host.cgroup.has("io") {
+        "this version of rlrun does not use the io controller"
+    } else {
+        "only a cgroup with the io controller can limit it, and none is the caller's"
+    };
     weak(limit(option.trim_start_matches('-'), value, "none"), Enforced::No, why)
 }
 

@@ -108,6 +108,7 @@ pub fn spec() -> ContainerSpec {
         seccomp_profile: "default".into(),
         resolved_sources: vec![("/data".into(), "/srv/data".into())],
         controls: vec![],
+        imposable: vec![],
         beside: rlrun_spec::container::Beside::default(),
         oci: serde_json::from_value(oci).unwrap(),
     })

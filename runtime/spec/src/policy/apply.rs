@@ -260,7 +260,8 @@ fn lower(current: Option<i64>, bound: i64) -> i64 {
     current.filter(|c| *c > 0).map_or(bound, |c| c.min(bound))
 }
 
-/// A limit that nobody had planned for is not enforced, and says so instead of pretending.
+/// A limit that a policy imposes is held by what the engine has said it would be; one of which it said nothing is not
+/// enforced, and says so instead of pretending.
 fn apply_controls(t: &Tightening, parts: &mut SpecParts) {
     let resources = parts.oci.linux().as_ref().and_then(|l| l.resources().clone()).unwrap_or_default();
     let mut wanted: Vec<(&str, String)> = Vec::new();
@@ -277,21 +278,32 @@ fn apply_controls(t: &Tightening, parts: &mut SpecParts) {
     }
     let planned = parts.controls.len();
     for (name, requested) in wanted {
+        let by = parts.imposable.iter().find(|control| control.name == name).cloned();
+        let known = by.is_some();
+        let imposed = Control { requested, ..by.unwrap_or_else(|| unplanned(name)) };
         match parts.controls.iter_mut().find(|c| c.name == name) {
-            Some(control) => control.requested = requested,
-            None => parts.controls.push(Control {
-                name: name.to_owned(),
-                requested,
-                mechanism: "none".to_owned(),
-                enforced: Enforced::No,
-                level: Level::Prefer,
-                why: "a policy asked for it after the mechanisms were chosen".to_owned(),
-            }),
+            Some(control) if known || control.requested == UNLIMITED => *control = imposed,
+            Some(control) => control.requested = imposed.requested,
+            None => parts.controls.push(imposed),
         }
     }
     if parts.controls.len() > planned {
         // One order, whichever policy asked first.
         parts.controls.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+}
+
+/// What a control of a limit says where there is none.
+const UNLIMITED: &str = "unlimited";
+
+fn unplanned(name: &str) -> Control {
+    Control {
+        name: name.to_owned(),
+        requested: String::new(),
+        mechanism: "none".to_owned(),
+        enforced: Enforced::No,
+        level: Level::Prefer,
+        why: "a policy asked for it after the mechanisms were chosen".to_owned(),
     }
 }
 

@@ -68,6 +68,7 @@ pub(super) fn parts() -> SpecParts {
         seccomp_profile: "default".into(),
         resolved_sources: vec![("/data".into(), "/srv/data".into()), ("/work".into(), "/srv/work".into())],
         controls: vec![],
+        imposable: vec![],
         beside: crate::container::Beside::default(),
         oci: serde_json::from_value(oci).unwrap(),
     }

@@ -301,6 +301,26 @@ fn limits_are_lowered_never_raised_and_say_when_nobody_enforces_them() {
 }
 
 #[test]
+fn a_limit_that_is_imposed_says_by_what_it_holds() {
+    let control = |mechanism: &str, requested: &str, enforced| crate::Control {
+        name: "memory-limit".to_owned(),
+        requested: requested.to_owned(),
+        mechanism: mechanism.to_owned(),
+        enforced,
+        level: crate::Level::Prefer,
+        why: String::new(),
+    };
+    let t =
+        Tightening::parse(&[Restriction::Limit(Limits { memory_bytes: Some(500_000), ..Limits::default() })]).unwrap();
+    let mut parts = fixture::parts();
+    parts.controls = vec![control("none", "unlimited", crate::Enforced::Yes)];
+    let imposed = applied(&t, parts.clone()).controls;
+    assert_eq!((imposed[0].enforced, imposed[0].requested.as_str()), (crate::Enforced::No, "500000"));
+    parts.imposable = vec![control("memory.max", "", crate::Enforced::Partly)];
+    assert_eq!(applied(&t, parts).controls, [control("memory.max", "500000", crate::Enforced::Partly)]);
+}
+
+#[test]
 fn the_last_of_contradicting_mount_options_counts() {
     let t = Tightening::parse(&[Restriction::TightenMount {
         destination: "/work/".into(),

@@ -1,11 +1,38 @@
 //! Checks: the login, its directories, its limits, and what belongs to rlrun itself.
 
 use super::{Check, Directory, Linger, MandatoryDir, Survey};
-use rlrun_spec::hint;
 use rlrun_spec::host::{Cgroup, CgroupAccess};
+use rlrun_spec::{Enforced, hint};
 
 pub(super) fn checks(survey: &Survey) -> Vec<Check> {
-    vec![home(survey), runtime_dir(survey), linger(survey), cgroup(survey), programs(survey), mandatory(survey)]
+    let mut all = vec![home(survey), runtime_dir(survey), linger(survey), cgroup(survey)];
+    all.extend(limits(survey));
+    all.extend([programs(survey), mandatory(survey)]);
+    all
+}
+
+/// By what each limit holds here. What holds only in part is no fault of the host that somebody could mend.
+fn limits(survey: &Survey) -> Vec<Check> {
+    const NAMES: [(&str, &str); 7] = [
+        ("blkio-weight", "limit: io"),
+        ("cpu-limit", "limit: cpus"),
+        ("cpu-shares", "limit: cpu shares"),
+        ("cpuset", "limit: cpuset"),
+        ("memory-limit", "limit: memory"),
+        ("memory-reservation", "limit: reserve"),
+        ("pids-limit", "limit: pids"),
+    ];
+    let by = crate::config::limits::overview(&survey.host);
+    let line = |(control, name): (&str, &'static str)| {
+        let control = by.iter().find(|c| c.name == control)?;
+        let finding = match control.enforced {
+            Enforced::Yes => control.mechanism.clone(),
+            Enforced::Partly => format!("{}; in part: {}", control.mechanism, control.why),
+            Enforced::No => format!("not enforced: {}", control.why),
+        };
+        Some(Check::ok(name, finding))
+    };
+    NAMES.into_iter().filter_map(line).collect()
 }
 
 fn home(survey: &Survey) -> Check {
@@ -61,7 +88,7 @@ fn cgroup(survey: &Survey) -> Check {
     }
 }
 
-const NO_CGROUP: &str = "limits are kept without the kernel's cgroups: `rlrun info` tells by what";
+const NO_CGROUP: &str = "limits are kept without the kernel's cgroups";
 
 fn programs(survey: &Survey) -> Check {
     let missing = survey.lost_programs.join(" and ");
