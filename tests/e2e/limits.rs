@@ -8,9 +8,6 @@ use serde_json::Value;
 /// What is tested here is what holds without a cgroup, wherever it is tested.
 const WITHOUT: &str = "--cgroups=disabled";
 
-/// What is tested here is what holds without a cgroup, wherever it is tested.
-const WITHOUT: &str = "--cgroups=disabled";
-
 fn control(plan: &Value, name: &str) -> Value {
     let all = plan["controls"].as_array().expect("the plan lists controls");
     all.iter().find(|control| control["name"] == name).unwrap_or_else(|| panic!("no control {name}: {all:?}")).clone()
@@ -203,7 +200,7 @@ fn an_interactive_shell_never_speaks_of_stopped_jobs_for_a_minute() {
     }
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
     let shell: &[&str] = if bash { &["/bin/bash", "--norc", "-i"] } else { &["sh", "-i"] };
-    let mut terminal = Terminal::start(case.base(&options, shell), 24, 80);
+    let mut terminal = Terminal::start(case.base(&options, shell).within(180), 24, 80);
     // Told at once what becomes of a job; two that never rest, and one that waits.
     terminal.type_text("set -b; PS1='$ '; echo go-$((40 + 2))\r");
     terminal.wait_for("go-42");
