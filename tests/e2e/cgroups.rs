@@ -88,6 +88,7 @@ fn too_much_memory_ends_the_payload_and_is_told() {
     let options = ["run", "--name", "eater", "--network", "none", "-m", "32m", "--memory-swap", "32m", BASE];
     case.rlrun(options).args(["sh", "-c", eater]).run().code(137);
     case.run(["inspect", "eater", "-f", "{{.State.OOMKilled}}"]).ok().prints("true");
+    case.run(["inspect", "eater", "-f", "{{.State.Error}}"]).ok().says("the kernel killed");
     case.run(["run", "--name", "sated", "--network", "none", "-m", "64m", BASE, "true"]).ok();
     case.run(["inspect", "sated", "-f", "{{.State.OOMKilled}}"]).ok().prints("false");
 }

@@ -27,7 +27,7 @@ fn kernel_seconds(case: &Case, name: &str) -> f64 {
 fn processor_time_and_tasks_are_the_kernels() {
     let case = case!(Userns).keeping_containers();
     // Children that were waited for, then rest.
-    case.detached(&["--name", "a"], ["sh", "-c", "probe burn 2 1; exec sleep 100"]);
+    case.detached(&["--name", "a"], ["sh", "-c", "probe burn 2 1 >&2; exec sleep 100"]);
     let settled = until(20, || {
         let before = kernel_seconds(&case, "a");
         let seen = stats(&case, "a");

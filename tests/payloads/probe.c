@@ -20,6 +20,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -457,6 +458,19 @@ static void burn_until(clockid_t clock, double end)
         ;
 }
 
+/* What this process and its children that it has waited for have used, by the kernel. */
+static double used_so_far(void)
+{
+    double all = 0;
+    struct rusage usage;
+    for (int who = RUSAGE_CHILDREN; who <= RUSAGE_SELF; who++) {
+        getrusage(who, &usage);
+        all += (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+               (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+    }
+    return all;
+}
+
 /* So many processes that never rest. */
 static int burn(int count, double duration)
 {
@@ -469,6 +483,7 @@ static int burn(int count, double duration)
     burn_until(CLOCK_MONOTONIC, end);
     while (wait(NULL) > 0)
         ;
+    printf("used %.3f\n", used_so_far());
     return 0;
 }
 
@@ -486,6 +501,7 @@ static int storm(int count, double duration)
     }
     while (wait(NULL) > 0)
         ;
+    printf("used %.3f\n", used_so_far());
     return 0;
 }
 
@@ -550,7 +566,7 @@ static int traced(const char *how, double duration)
         return 2;
     while (ptrace(PTRACE_CONT, child, NULL, NULL) == 0 && waitpid(child, &status, 0) == child && WIFSTOPPED(status))
         sent++;
-    printf("ended %d, signals %d\n", WIFEXITED(status) ? WEXITSTATUS(status) : -1, sent);
+    printf("ended %d, signals %d, used %.3f\n", WIFEXITED(status) ? WEXITSTATUS(status) : -1, sent, used_so_far());
     return 0;
 }
 

@@ -296,8 +296,11 @@ fn once(plan: OwnedFd, signals: &Signals, log: Option<&mut Log>, watch: &mut Wat
         start(&mut tended.container, watch)?;
         tended.tend(network.as_deref_mut(), signals, log, watch)
     });
-    if oom_kills() > killed_before {
+    let killed = oom_kills().saturating_sub(killed_before);
+    if killed > 0 {
         watch.book.state.oom_killed = true;
+        watch.book.state.error =
+            format!("memory: the cgroup reached its limit, and the kernel killed {killed} of its processes");
         watch.book.tell("oom", None);
     }
     let end = |n: Box<dyn Driver>| if code.is_ok() { n.release() } else { n.stop() };
