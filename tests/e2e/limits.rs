@@ -260,7 +260,7 @@ fn a_flood_of_memory_stands_still_a_bounded_amount_beyond_the_limit() {
         assert!(still.is_some(), "{how} {count}: {}", flood.stderr_so_far());
         let filled = told(&file);
         // The bench says how little it is on a quiet machine; on a busy one whoever looks may wait for a processor.
-        assert!((100..128 + 256).contains(&filled), "{how} {count}: {filled} MiB at 128");
+        assert!((100..128 + 512).contains(&filled), "{how} {count}: {filled} MiB at 128");
         flood.signal(Signal::SIGKILL);
         flood.finish();
     }

@@ -18,8 +18,13 @@ const LONGEST: u64 = 50 * MS;
 const IDLE_SHORTEST: u64 = 10 * MS;
 /// And this often at least.
 const IDLE_LONGEST: u64 = 100 * MS;
-/// The exact measurement may take one part in so many of the time.
+/// The exact measurement may take one part in so many of the time, and of a payload that has grown by a part of its limit
+/// since the last one.
 const PART: u64 = 10;
+const PART_OF_FAST: u64 = 2;
+const FAST_GROWTH: u64 = 8;
+/// So often it is looked whether it has.
+const NEAR: u64 = 4 * MS;
 
 /// A measurement, in bytes as far as they count against the limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,8 +53,9 @@ pub enum Look {
 struct Exact {
     bytes: u64,
     grown: u64,
-    /// When the next one may be taken.
+    /// When the next one may be taken, and when of one that grows fast.
     next: u64,
+    soon: u64,
 }
 
 /// The controller.
@@ -98,14 +104,18 @@ impl Guard {
         }
         match self.exact {
             // What an exact look costs must not become the payload's main work.
-            Some(exact) if now < exact.next => Look::Rest((exact.next - now).clamp(SHORTEST, LONGEST)),
+            Some(exact) if now < exact.soon => Look::Rest((exact.soon - now).clamp(SHORTEST, LONGEST)),
+            Some(exact) if now < exact.next && rough.grown.saturating_sub(exact.grown) < self.limit / FAST_GROWTH => {
+                Look::Rest((exact.next - now).clamp(SHORTEST, NEAR))
+            }
             Some(_) | None => Look::Closer,
         }
     }
 
     /// Takes an exact measurement, made directly after the rough one, that took `cost` nanoseconds.
     pub fn exact(&mut self, now: u64, bytes: u64, rough: Rough, cost: u64) -> Look {
-        self.exact = Some(Exact { bytes, grown: rough.grown, next: now.saturating_add(cost.saturating_mul(PART)) });
+        let after = |part| now.saturating_add(cost.saturating_mul(part));
+        self.exact = Some(Exact { bytes, grown: rough.grown, next: after(PART), soon: after(PART_OF_FAST) });
         if bytes > self.limit { Look::Over } else { Look::Rest(self.rest(now, bytes, rough.moved)) }
     }
 
@@ -179,7 +189,9 @@ mod tests {
         assert!(matches!(guard.exact(0, 50 * MIB, rough(500, 500), MS), Look::Rest(_)));
         assert!(matches!(guard.rough(MS, rough(500, 500)), Look::Rest(_)), "nothing has changed");
         assert!(matches!(guard.rough(2 * MS, rough(540, 540)), Look::Rest(_)), "40 more fit");
-        assert!(matches!(guard.rough(3 * MS, rough(560, 560)), Look::Rest(_)), "too soon for what it costs");
+        assert!(matches!(guard.rough(MS, rough(560, 560)), Look::Rest(_)), "too soon for what it costs");
+        assert_eq!(guard.clone().rough(3 * MS, rough(570, 570)), Look::Closer, "it grows fast");
+        assert!(matches!(guard.clone().rough(3 * MS, rough(510, 510)), Look::Rest(_)), "it does not");
         assert_eq!(guard.rough(11 * MS, rough(560, 560)), Look::Closer);
         assert_eq!(guard.rough(11 * MS, rough(500, 560)), Look::Closer, "one grew while another ended");
         assert!(matches!(guard.rough(11 * MS, rough(90, 560)), Look::Rest(_)), "it cannot be more than that");
