@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// How long a helper may take to end once its pipe is closed.
 const GRACE: Duration = Duration::from_millis(500);
+/// How many of init's children are looked at.
+const CHILDREN: usize = 64;
 /// How much of its log is told.
 const LOG_BYTES: usize = 4096;
 
@@ -134,8 +136,14 @@ impl Helper {
         if matches!(self.life, Life::Ours) && !hung_up(self.log.as_fd(), Duration::ZERO)? {
             self.kill()?;
         }
-        self.life = Life::Released;
-        Ok(())
+        let name = self.binary.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if init_reaps(&name) {
+            self.life = Life::Released;
+            return Ok(());
+        }
+        // As in a container whose first process is `sleep infinity`: what is left to that stays for ever. Waiting for
+        // the first one too would cost every start on hosts whose init does reap.
+        self.reap().map(drop)
     }
 
     /// Waits a moment for the end, then kills; `None` when somebody else has reaped it.
@@ -175,6 +183,36 @@ impl Drop for Helper {
         // Errors were reported by `stop`, or an earlier error is on its way already.
         self.stop().ok();
     }
+}
+
+/// Whether pid 1 waits for what is left to it. One that neither catches, blocks nor ignores SIGCHLD may all the same; the
+/// proof that it does not is a helper that is there as a zombie.
+fn init_reaps(helper: &str) -> bool {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    // Unreadable with hidepid: an ordinary host's, with an ordinary init.
+    let status = read("/proc/1/status");
+    if status.is_empty() || heeds_children(&status) {
+        return true;
+    }
+    let children = read("/proc/1/task/1/children");
+    let mut newest = children.split_whitespace().rev().take(CHILDREN);
+    !newest.any(|pid| is_zombie(&read(&format!("/proc/{pid}/stat")), helper))
+}
+
+/// From `/proc/PID/stat`; the kernel cuts names to 15 bytes.
+fn is_zombie(stat: &str, name: &str) -> bool {
+    let named = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(") "));
+    named.is_some_and(|(comm, state)| state.starts_with('Z') && !comm.is_empty() && name.starts_with(comm))
+}
+
+/// From the lines `SigBlk`, `SigIgn` and `SigCgt` of `/proc/PID/status` (proc_pid_status(5)).
+fn heeds_children(status: &str) -> bool {
+    const SIGCHLD: u64 = 1 << (nix::libc::SIGCHLD - 1);
+    let masks = status.lines().filter_map(|line| {
+        let (name, mask) = line.split_once(':')?;
+        ["SigBlk", "SigIgn", "SigCgt"].contains(&name).then(|| u64::from_str_radix(mask.trim(), 16).ok())?
+    });
+    masks.fold(0, |all, mask| all | mask) & SIGCHLD != 0
 }
 
 /// Waits until the last writer of a pipe is gone.
@@ -226,6 +264,25 @@ fn printable(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_init_that_has_thought_of_its_children_shows_it() {
+        let status = |blocked: &str, caught: &str| {
+            format!(
+                "Name:\tinit\nSigPnd:\tffffffffffffffff\nSigBlk:\t{blocked}\nSigIgn:\t0000000000001000\nSigCgt:\t{caught}\n"
+            )
+        };
+        // `sleep infinity`, a shell, systemd with its signalfd.
+        assert!(!heeds_children(&status("0000000000000000", "0000000000000000")));
+        assert!(heeds_children(&status("0000000000000000", "0000000000010002")));
+        assert!(heeds_children(&status("7be3c0fe28014a03", "0000000000000000")));
+        assert!(!heeds_children(""));
+        assert!(is_zombie("7 (slirp4netns) Z 1 7 7 0 -1", "slirp4netns"));
+        assert!(is_zombie("7 (very-long-helpe) Z 1 7 7", "very-long-helper-name"));
+        assert!(!is_zombie("7 (slirp4netns) S 1 7 7 0 -1", "slirp4netns"));
+        assert!(!is_zombie("7 (other) Z 1 7 7 0 -1", "slirp4netns"));
+        assert!(!is_zombie("", "slirp4netns"));
+    }
 
     #[test]
     fn a_log_becomes_one_harmless_line() {

@@ -65,7 +65,7 @@ pub trait Driver {
     fn pid(&self) -> Pid;
 
     /// Ends the helper without waiting for its last breath: its ports are free and its socket is removed on return, its
-    /// end is certain, and init reaps it.
+    /// end is certain, and init reaps it. Where init has shown that it does not, the end is waited for.
     ///
     /// # Errors
     /// When something is left behind.

@@ -104,6 +104,70 @@ fn metadata_stays_out_of_reach_for_root_with_every_capability_it_can_have() {
 }
 
 #[test]
+fn a_policy_can_confine_a_container_to_some_addresses() {
+    let case = case!(Userns, Slirp);
+    let address = host_address().expect("this host has an address");
+    let serve = || serve(address, |_, _| Reply::ok("text/plain", "x"));
+    let (open, closed) = (serve(), serve());
+    let shipped = case.program().ancestors().nth(2).unwrap().join("share/rlrun/policies/guardrails.wasm");
+    let policy = std::fs::read(shipped).unwrap();
+    let policy = case.make_file("confine.wasm", policy);
+    let port = open.address.port();
+    case.make_file(
+        "confine.toml",
+        format!("[[egress]]\ncidr = \"{address}/32\"\nports = [{port}]\nprotocol = \"tcp\"\n"),
+    );
+    let connect = |server: SocketAddr| {
+        let (ip, port) = (server.ip().to_string(), server.port().to_string());
+        let run =
+            case.rlrun(["run", "--rm", "--policy", policy.to_str().unwrap(), BASE, "probe", "connect", &ip, &port]);
+        run.run().ok().out()
+    };
+    assert_eq!(connect(open.address), "connect ok\n");
+    assert!(!connect(closed.address).contains("ok"), "a port that no rule names is reached");
+    case.run(["run", "--rm", BASE, "probe", "connect", &address.to_string(), &closed.address.port().to_string()])
+        .ok()
+        .prints("connect ok");
+}
+
+#[test]
+fn who_may_change_the_network_can_lift_its_rules_and_that_is_said() {
+    let case = case!(Userns, Slirp);
+    let enforced = |options: &[&str]| {
+        let out = case.rlrun(["plan", "--policy-baseline=off"]).args(options).args([BASE, "true"]).run();
+        let plan: serde_json::Value = serde_json::from_str(&out.ok().out()).unwrap();
+        let controls = plan["controls"].as_array().unwrap();
+        let rules = controls.iter().find(|control| control["name"] == "network-rules").unwrap();
+        (rules["enforced"].as_str().unwrap().to_owned(), rules["why"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(enforced(&[]), ("yes".to_owned(), String::new()));
+    for capability in ["NET_ADMIN", "NET_RAW"] {
+        let (held, why) = enforced(&["--cap-add", capability]);
+        assert!(held == "partly" && why.contains(&format!("CAP_{capability}")), "{held}: {why}");
+    }
+    // The proof that `yes` would be a lie with it: the route goes. Without it the route stays.
+    let script = "ip route del unreachable 169.254.169.254 2>/dev/null; ip route";
+    let run = |options: &[&str], script: &str| {
+        let command = case.rlrun(["run", "--rm", "--policy-baseline=off"]).args(options);
+        command.args([BASE, "sh", "-c", script]).run()
+    };
+    let given = run(&["--cap-add", "NET_ADMIN"], script);
+    assert!(!given.ok().out().contains("169.254.169.254"), "{}", given.out());
+    given.complains("CAP_NET_ADMIN");
+    run(&[], script).ok().says("unreachable 169.254.169.254");
+    // What slirp4netns itself refuses is out of the container's hands.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let attack = format!(
+        "ip addr add 10.0.2.7/24 dev tap0; ip route flush type unreachable 2>/dev/null; ip link set lo down; \
+         probe connect 10.0.2.2 {port}; ip route add 127.0.0.0/8 via 10.0.2.2 2>/dev/null; probe connect 127.0.0.1 {port}"
+    );
+    run(&["--cap-add", "NET_ADMIN", "--cap-add", "NET_RAW"], &attack);
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "the host's loopback was reached");
+}
+
+#[test]
 fn names_are_resolved() {
     let case = case!(Userns, Slirp);
     case.run(["run", "--rm", BASE, "wget", "-q", "-O", "-", "http://localhost:1/"])
@@ -256,6 +320,36 @@ fn slirp_is_sandboxed_and_ends_with_the_container() {
     container.finish().ok();
     let gone = format!("/proc/{slirp}");
     eventually("slirp4netns ends", || !std::path::Path::new(&gone).exists());
+}
+
+#[test]
+fn helpers_do_not_pile_up_where_pid_1_reaps_nothing() {
+    let case = case!(Userns, Slirp, Root);
+    // As in a container whose command is `sleep infinity`.
+    let mut outer = std::process::Command::new("unshare")
+        .args(["--pid", "--fork", "--kill-child", "--mount-proc", "sleep", "600"])
+        .spawn()
+        .unwrap();
+    let outer_pid = nix::unistd::Pid::from_raw(i32::try_from(outer.id()).unwrap());
+    let init = rlrun_tests::payload_of(outer_pid, "sleep");
+    let user = case.user();
+    for _ in 0..4 {
+        let run = case.invoke_as_root("/usr/bin/nsenter".as_ref()).args([
+            &format!("--target={init}"),
+            "--pid",
+            "--mount",
+            "setpriv",
+            &format!("--reuid={}", user.uid),
+            &format!("--regid={}", user.gid),
+            "--clear-groups",
+        ]);
+        run.args([case.program()]).args(["run", "--rm", BASE, "true"]).leaving_processes().run().ok();
+        // The last one may take a moment to die.
+        let zombies = || rlrun_tests::descendants(init).len();
+        eventually("at most one helper is left", || zombies() <= 1);
+    }
+    outer.kill().unwrap();
+    outer.wait().unwrap();
 }
 
 #[test]

@@ -73,7 +73,10 @@ pub fn mode(word: &str) -> Result<NetworkMode, Invalid> {
         "private" => Err(invalid("leaves the choice open").hint("use --network slirp4netns")),
         "bridge" => Err(invalid("networks between containers are not supported yet")
             .hint("use --network slirp4netns, which reaches outside and takes -p")),
-        "pasta" | "ns" | "container" => Err(invalid("is not supported yet").hint("use --network slirp4netns")),
+        // Seen with Debian's of 2023: it runs on when its namespace and whoever started it are gone.
+        "pasta" => Err(invalid("pasta has nothing that ends it when rlrun is killed, and would outlive its container")
+            .hint("use --network slirp4netns")),
+        "ns" | "container" => Err(invalid("is not supported yet").hint("use --network slirp4netns")),
         _ => Err(invalid("no such network").hint("use slirp4netns, none or host")),
     }
 }
