@@ -38,8 +38,11 @@ export RLRUN_POLICY_OUT = $(POLICY_OUT)
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
+# A goal's own needs are asked for at once, before anything is built: an administrator is bothered one time only.
+NEEDS = build run
+
 provision:
-	@scripts/provision.sh build run
+	@scripts/provision.sh $(NEEDS)
 
 policies: provision ## Build the first-party policies (WebAssembly components)
 	@policies/build.sh
@@ -60,15 +63,15 @@ hostile-policy: policies
 	. "$$(policies/toolchain.sh)" && $(CARGO) build --quiet --release --target wasm32-unknown-unknown \
 		--manifest-path tests/hostile-policy/Cargo.toml --target-dir "$(CARGO_TARGET_DIR)/hostile"
 
+test: NEEDS += test
 test: build hostile-policy ## Run every test, as an ordinary user on the real kernel
-	@scripts/provision.sh build run test
 	@scripts/test.sh "$(STAGE)"
 
 test-vm: build ## Run the tests of limits in an emulated Debian 12, with cgroup v2 of a user session and with v1 (as root)
 	@scripts/test-vm.sh "$(STAGE)"
 
+check: NEEDS += check
 check: policies ## fmt, clippy, docs, dependency rules, licences, spelling
-	@scripts/provision.sh build check
 	@scripts/check.sh
 
 fuzz: policies ## Give every parser and the layer extractor changed samples, FUZZ_SECONDS each

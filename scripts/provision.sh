@@ -157,7 +157,7 @@ tell_administrator() {
     user=$(target_user)
     packages=$(missing_packages "$@" | tr '\n' ' ')
     say 'something is missing and this user may not install it; as root:'
-    [ -z "$packages" ] || printf '    apt-get install -y --no-install-recommends %s\n' "$packages" >&2
+    [ -z "$packages" ] || printf '    apt-get update && apt-get install -y --no-install-recommends %s\n' "$packages" >&2
     [ -z "$(closed_devices)" ] || printf '    chmod 0666 /dev/fuse /dev/net/tun\n' >&2
     [ -c /dev/net/tun ] || printf '    modprobe tun\n' >&2
     [ -c /dev/fuse ] || printf '    modprobe fuse\n' >&2
