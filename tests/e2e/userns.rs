@@ -179,3 +179,26 @@ fn a_helper_without_its_privilege_is_named() {
     run(&["-u", "app"]).refused(125, "1000").complains("chmod u+s");
     run(&[]).ok().complains("newuidmap");
 }
+
+#[test]
+fn a_sysctl_that_forbids_user_namespaces_is_named() {
+    let case = case!(Userns, Root);
+    let zero = case.make_file("zero", b"0\n");
+    let setting = "/proc/sys/user/max_user_namespaces";
+    let prepare = format!("mount --bind {} {setting}", zero.display());
+    let args = ["run", "--rm", "--network", "none", rlrun_tests::BASE, "true"];
+    let out = case.on_changed_host(&prepare, &args).run();
+    out.refused(125, "user.max_user_namespaces is 0").complains("/etc/sysctl.d/");
+    // Not installed at all is another cause than not privileged.
+    let out = case.on_changed_host("mount --bind /dev/null /usr/bin/newuidmap", &args).run();
+    out.ok().complains("newuidmap is not installed").complains("uidmap");
+    let no_new_privileges = |options: &[&str]| {
+        let mut command = case.invoke_as_root("/usr/bin/setpriv".as_ref());
+        let user = case.user();
+        command = command.args(["--no-new-privs", "--clear-groups"]);
+        command = command.args([format!("--reuid={}", user.uid), format!("--regid={}", user.gid)]);
+        command.args([case.program()]).args(&args[..4]).args(options).args(&args[4..]).run()
+    };
+    no_new_privileges(&[]).ok().complains("no_new_privs");
+    no_new_privileges(&["-u", "app"]).refused(125, "no_new_privs").complains("NoNewPrivileges=no");
+}
