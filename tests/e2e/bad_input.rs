@@ -1,5 +1,6 @@
 //! What users and hosts get wrong. Each gives one error with its hint and the right code, and leaves the store as it was.
-//! Archives and registries are in `images` and `pull`, volumes and ports with their features.
+//! Archives and registries are also in `images` and `pull`, full disks in `faults`, policies in `policy`, volumes and ports
+//! with their features.
 
 use rlrun_tests::{BASE, Case, Output, case};
 
@@ -15,6 +16,55 @@ fn with_run<'a>(options: &[&'a str], command: &[&'a str]) -> Vec<&'a str> {
 
 fn store_is_as_it_was(case: &Case) {
     case.in_base(["cat", "/etc/base-image"]).ok().prints("base");
+}
+
+/// What is wrong is named in one error with its hint, gives this code, and changes nothing in the store.
+#[test]
+fn whatever_is_refused_leaves_the_store_as_it_was() {
+    let case = case!(Userns, Slirp);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let _listening = std::net::TcpListener::bind(taken).unwrap();
+    let published = format!("{taken}:80");
+    let junk = case.make_file("junk", [0x5a; 5000]);
+    let archive = rlrun_tests::template_archive();
+    let cut = case.make_file("cut.tar", &archive[..archive.len() / 2]);
+    let policy = case.make_file("no-policy.wasm", b"no policy");
+    let [junk, cut, policy] = [&junk, &cut, &policy].map(|path| path.to_str().unwrap());
+    let no_digest = format!("localhost:1/app@sha256:{}", "0".repeat(64));
+    let before = case.store();
+    let refused: [(&[&str], &[&str], i32, &str); 14] = [
+        (&["--pull=never"], &["localhost/no-such-image:1", "true"], 125, "localhost/no-such-image:1"),
+        (&[], &["localhost:1/app:1", "true"], 125, "localhost:1"),
+        (&[], &[&no_digest, "true"], 125, "localhost:1"),
+        (&["-u", "no-such-user"], &[BASE, "true"], 125, "no-such-user"),
+        (&["-v", "/no/such/path:/x"], &[BASE, "true"], 125, "/no/such/path"),
+        (&["--mount", "type=bind,src=/no/such/path,dst=/x"], &[BASE, "true"], 125, "/no/such/path"),
+        (&[], &[BASE, "no-such-command"], 127, "no-such-command"),
+        (&[], &[BASE, "/etc/not-executable"], 126, "/etc/not-executable"),
+        (&[], &[BASE, "/bin/foreign"], 126, "architecture"),
+        (&["-w", "/etc/passwd"], &[BASE, "true"], 125, "/etc/passwd"),
+        (&["--network=slirp4netns", "-p", &published], &[BASE, "true"], 125, &published),
+        (&["--network=pasta"], &[BASE, "true"], 125, "outlive"),
+        (&["--policy", policy], &[BASE, "true"], 125, policy),
+        (&["--security-opt", "seccomp=/no/such/profile"], &[BASE, "true"], 125, "/no/such/profile"),
+    ];
+    for (options, image, code, words) in refused {
+        let network: &[&str] =
+            if options.iter().any(|o| o.starts_with("--network")) { &[] } else { &["--network", "none"] };
+        case.rlrun(["run", "--rm"]).args(network).args(options).args(image).run().refused(code, words);
+        assert_eq!(case.store(), before, "after run {options:?} {image:?}");
+    }
+    let commands: [(&[&str], &str); 5] = [
+        (&["load", "-i", junk], junk),
+        (&["load", "-i", cut], "truncated"),
+        (&["load", "-i", "/no/such/archive"], "/no/such/archive"),
+        (&["import", cut, "localhost/cut:1"], "truncated"),
+        (&["pull", "localhost:1/app:1"], "localhost:1"),
+    ];
+    for (command, words) in commands {
+        case.run(command).refused(125, words);
+        assert_eq!(case.store(), before, "after {command:?}");
+    }
 }
 
 #[test]
@@ -93,14 +143,27 @@ fn a_fallback_directory_that_was_planted_is_not_used() {
 }
 
 #[test]
-fn a_home_that_cannot_be_written_is_named() {
+fn a_home_that_cannot_be_written_is_one_error() {
     let case = case!(Userns, Root);
-    let home = case.directory().join("closed");
-    std::fs::create_dir(&home).unwrap();
+    let closed = case.directory().join("closed");
+    std::fs::create_dir(&closed).unwrap();
     let archive = case.make_file("base.tar", rlrun_tests::template_archive());
-    let out = case.rlrun(["load", "-i", archive.to_str().unwrap()]).env("HOME", &home).run();
-    out.refused(125, home.to_str().unwrap());
-    case.rlrun(RUN).args(["true"]).env("HOME", &home).run().code(125);
+    let archive = archive.to_str().unwrap();
+    let run = with_run(&[], &["true"]);
+    let commands: [&[&str]; 4] = [&["load", "-i", archive], &["import", archive, "x:1"], &["pull", BASE], &run];
+    for home in [closed.as_path(), "/no/such/home".as_ref()] {
+        for command in commands {
+            let out = case.rlrun(command).env("HOME", home).run();
+            out.refused(125, home.to_str().unwrap()).complains("RLRUN_DATA_HOME");
+            assert_eq!(out.err().lines().count(), 2, "{command:?}: {}", out.err());
+        }
+    }
+    assert_eq!(std::fs::read_dir(&closed).unwrap().count(), 0);
+    // A store that was there, on a file system that has become read-only.
+    let prepare = format!("mount --bind {0} {0}; mount -o remount,bind,ro {0}", case.home().display());
+    let out = case.on_changed_host(&prepare, &run).run();
+    out.refused(125, "read-only").complains("RLRUN_DATA_HOME");
+    store_is_as_it_was(&case);
 }
 
 #[test]

@@ -15,23 +15,6 @@ fn which(case: &Case, name: &str) -> Output {
     case.run(["run", "--rm", "--network", "none", name, "cat", "/etc/which"])
 }
 
-/// Everything below the data directory but the journal, which tells failures too, as a list to compare.
-fn store(case: &Case) -> Vec<String> {
-    let find = std::process::Command::new("find")
-        .arg(case.data())
-        .args(["-not", "-name", "*.lock", "-not", "-name", "journal*", "-printf", "%P %y %s\n"])
-        .output()
-        .unwrap();
-    let mut list: Vec<String> = String::from_utf8(find.stdout)
-        .unwrap()
-        .lines()
-        .filter(|line| !line.contains(" d "))
-        .map(str::to_owned)
-        .collect();
-    list.sort();
-    list
-}
-
 #[test]
 fn every_form_of_archive_is_loaded() {
     let case = case!(Userns);
@@ -115,20 +98,20 @@ fn images_are_listed_and_removed() {
 #[test]
 fn removing_an_image_frees_its_layers_and_keeps_shared_ones() {
     let case = case!(Userns);
-    let before = store(&case);
+    let before = case.store();
     load(&case, &small("localhost/one:1", "one").docker_archive().bytes()).ok();
-    assert!(store(&case).len() > before.len());
+    assert!(case.store().len() > before.len());
     case.run(["rmi", "localhost/one:1"]).ok();
-    assert_eq!(store(&case), before);
+    assert_eq!(case.store(), before);
     case.in_base(["true"]).ok();
 }
 
 #[test]
 fn a_layer_that_is_there_is_not_stored_twice() {
     let case = case!(Userns);
-    let before = store(&case).iter().filter(|line| line.contains("busybox")).count();
+    let before = case.store().iter().filter(|line| line.contains("busybox")).count();
     load(&case, &small("localhost/shared:1", "x").docker_archive().bytes()).ok();
-    assert_eq!(store(&case).iter().filter(|line| line.contains("busybox")).count(), before);
+    assert_eq!(case.store().iter().filter(|line| line.contains("busybox")).count(), before);
 }
 
 #[test]
@@ -174,31 +157,31 @@ fn an_image_for_another_machine_is_refused_or_warned_about() {
 #[test]
 fn what_is_not_an_archive_is_refused_and_changes_nothing() {
     let case = case!(Userns);
-    let before = store(&case);
+    let before = case.store();
     for bytes in [&b"not an archive"[..], b"", &[0; 10240], &gzip(b"not a tar")] {
         load(&case, bytes).refused(125, "");
     }
     load(&case, &Archive::new().file("hello", b"x").bytes()).refused(125, "");
     case.run(["load", "-i", "/no/such/archive.tar"]).refused(125, "/no/such/archive.tar");
-    assert_eq!(store(&case), before);
+    assert_eq!(case.store(), before);
 }
 
 #[test]
 fn a_truncated_archive_is_refused_and_changes_nothing() {
     let case = case!(Userns);
-    let before = store(&case);
+    let before = case.store();
     let whole = small("localhost/cut:1", "x").docker_archive().bytes();
     let oci = small("localhost/cut:1", "x").oci_archive("+gzip", gzip).bytes();
     for bytes in [&whole[..whole.len() / 2], &whole[..700], &oci[..oci.len() / 2], &gzip(&whole)[..100_000]] {
         load(&case, bytes).refused(125, "");
     }
-    assert_eq!(store(&case), before);
+    assert_eq!(case.store(), before);
 }
 
 #[test]
 fn a_wrong_digest_is_refused_and_changes_nothing() {
     let case = case!(Userns);
-    let before = store(&case);
+    let before = case.store();
     let flip = |data: &[u8]| {
         let mut data = data.to_vec();
         data[600] ^= 1;
@@ -217,13 +200,13 @@ fn a_wrong_digest_is_refused_and_changes_nothing() {
     lying.diff_ids = Some(vec![rlrun_tests::digest(b"a"), rlrun_tests::digest(b"b")]);
     load(&case, &lying.docker_archive().bytes()).refused(125, "sha256:");
     load(&case, &lying.oci_archive("+gzip", gzip).bytes()).refused(125, "sha256:");
-    assert_eq!(store(&case), before);
+    assert_eq!(case.store(), before);
 }
 
 #[test]
 fn an_archive_with_a_missing_part_is_refused() {
     let case = case!(Userns);
-    let before = store(&case);
+    let before = case.store();
     let docker = small("localhost/hole:1", "x").docker_archive();
     load(&case, &docker.clone().without(|name| name.ends_with("layer.tar")).bytes()).refused(125, "");
     load(&case, &docker.clone().without(|name| name == "manifest.json").bytes()).refused(125, "");
@@ -231,7 +214,7 @@ fn an_archive_with_a_missing_part_is_refused() {
     let oci = small("localhost/hole:1", "x").oci_archive("+gzip", gzip);
     load(&case, &oci.clone().change(|name| name == "index.json", |_| b"[]".to_vec()).bytes()).refused(125, "");
     load(&case, &oci.without(|name| name.starts_with("blobs/")).bytes()).refused(125, "");
-    assert_eq!(store(&case), before);
+    assert_eq!(case.store(), before);
 }
 
 #[test]

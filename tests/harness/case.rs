@@ -94,6 +94,17 @@ impl Case {
         self.home.join(".local/share/rlrun")
     }
 
+    /// Every file of the store but the journal, which tells of failures too, as a list to compare.
+    pub fn store(&self) -> Vec<String> {
+        let mut find = Command::new("find");
+        find.arg(self.data()).args(["-not", "-type", "d", "-not", "-name", "*.lock", "-not", "-name", "journal*"]);
+        let found = find.args(["-printf", "%P %y %s %l\n"]).output().unwrap();
+        assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
+        let mut list: Vec<String> = String::from_utf8(found.stdout).unwrap().lines().map(str::to_owned).collect();
+        list.sort();
+        list
+    }
+
     /// $XDG_RUNTIME_DIR.
     pub fn runtime(&self) -> &Path {
         &self.runtime

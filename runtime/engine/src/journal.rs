@@ -158,6 +158,8 @@ pub fn finish(place: &Place, outcome: Outcome<'_>) {
         Outcome::Nonzero => ("nonzero exit", None),
         Outcome::Failed(failure) if failure.kind == Kind::Denied => ("denied", Some(failure.to_string())),
         Outcome::Failed(failure) if failure.kind == Kind::Usage && !changed => return,
+        // There is no place for a log, and nothing was done; that one error says it all.
+        Outcome::Failed(failure) if failure.step == crate::place::DATA_DIR && !changed => return,
         Outcome::Failed(failure) => ("failed", Some(failure.to_string())),
     };
     notes.insert("outcome".to_owned(), json!(word));

@@ -67,18 +67,36 @@ impl Place {
     }
 }
 
+/// What `data-dir` failures are about, so that whoever tells of one need not tell of its consequences too.
+pub const DATA_DIR: &str = "data-dir";
+
 /// Less than this, and the first thing to fail would be a record of rlrun's own.
 const LEAST_ROOM: u64 = 32 << 20;
 
 impl Place {
+    /// Makes the store's directory where it is missing.
+    ///
+    /// # Errors
+    /// When it cannot be made or written: told before anything else complains of it in its own words.
+    pub fn can_write(&self) -> Result<(), Failure> {
+        match rustix::fs::access(&self.data, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK) {
+            Ok(()) => Ok(()),
+            Err(rustix::io::Errno::NOENT) => make_private(&self.data),
+            Err(errno) => {
+                let path = self.data.display().to_string();
+                let failure = Failure::new(Stage::Cli, Kind::Host, DATA_DIR, "write to rlrun's directory", path);
+                Err(failure.errno(errno.raw_os_error()))
+            }
+        }
+    }
+
     /// Whether there is room for another container or image. What only removes does not ask.
     ///
     /// # Errors
-    /// When the file system of the store is full, or nearly so.
+    /// As [`Place::can_write`], and when the file system of the store is full, or nearly so.
     pub fn has_room(&self) -> Result<(), Failure> {
-        // Before the first container the directory is not there, and its parent tells.
-        let there = self.data.ancestors().find_map(|path| rustix::fs::statvfs(path).ok());
-        let Some(left) = there else { return Ok(()) };
+        self.can_write()?;
+        let Ok(left) = rustix::fs::statvfs(&self.data) else { return Ok(()) };
         let bytes = left.f_bavail.saturating_mul(left.f_frsize);
         // Some file systems have no fixed number of files, and say 0 of 0.
         let files = if left.f_files == 0 { u64::MAX } else { left.f_favail };
@@ -99,7 +117,7 @@ impl Place {
 fn make_private(path: &Path) -> Result<(), Failure> {
     let failed = |e: &std::io::Error| {
         let failure =
-            Failure::new(Stage::Cli, Kind::Host, "data-dir", "make rlrun's directory", path.display().to_string());
+            Failure::new(Stage::Cli, Kind::Host, DATA_DIR, "make rlrun's directory", path.display().to_string());
         match e.raw_os_error() {
             Some(errno) => failure.errno(errno),
             None => failure.why(e.to_string()),

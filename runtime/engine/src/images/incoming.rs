@@ -212,7 +212,9 @@ impl Workshop {
         Ok(stored)
     }
 
+    /// For what comes into the store, so there has to be one.
     pub(super) fn policies(&self) -> Result<PolicySet, Failure> {
+        self.place.can_write()?;
         policies::load(&self.place, Choice::default())
     }
 

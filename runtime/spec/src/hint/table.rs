@@ -238,6 +238,16 @@ pub const ROWS: &[Row] = &[
         advice: "check the registry's name and port, and that it runs; a proxy is taken from https_proxy",
     },
     Row { step: "pull-connect", errnos: &[], advice: "check the registry's name and this host's DNS and network" },
+    Row {
+        step: "open-archive",
+        errnos: &[],
+        advice: "name an archive that this user may read; without a name it is read from standard input",
+    },
+    Row {
+        step: "seccomp",
+        errnos: &[ENOENT, EACCES],
+        advice: "--security-opt seccomp=FILE takes a profile that this user may read; without it rlrun has its own",
+    },
     // Where things are kept.
     Row { step: "store-space", errnos: &[], advice: SPACE },
     Row { step: "data-dir", errnos: &[ENOSPC, EDQUOT], advice: SPACE },
