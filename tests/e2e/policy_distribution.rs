@@ -47,6 +47,24 @@ fn a_policy_goes_to_a_registry_and_comes_back_the_same() {
     case.run_base(&["--policy", &reference], ["true", "sshd"]).refused(125, "CIS-5.7");
     let pinned = format!("{}@{}", reference.trim_end_matches(":1"), pushed.trim());
     case.run_base(&["--policy", &pinned], ["true", "sshd"]).refused(125, "CIS-5.7");
+    // What was pulled is looked at each time that it is used.
+    let directory = Path::new(path).parent().unwrap();
+    let manifest = directory.join("manifest.json");
+    let spoil = |file: &Path, bytes: &[u8], told: &str| {
+        let old = std::fs::read(file).ok();
+        write(&case, file, bytes);
+        case.run_base(&["--policy", &reference], ["true"]).refused(125, told);
+        case.run_base(&["--policy", path], ["true"]).refused(125, told);
+        old.map_or_else(|| std::fs::remove_file(file).unwrap(), |old| write(&case, file, old));
+        case.run_base(&["--policy", &reference], ["true"]).ok();
+    };
+    spoil(Path::new(path), &std::fs::read(shipped(&case, "guardrails")).unwrap(), "cis");
+    spoil(&manifest, b"{}", "its manifest was changed");
+    spoil(&directory.join("cis.toml"), b"skip = ['5.7']\n", "its settings are others");
+    std::fs::remove_file(&manifest).unwrap();
+    case.run_base(&["--policy", &reference], ["true"]).refused(125, "its manifest is missing");
+    case.run(["policy", "pull", &reference]).ok();
+    case.run_base(&["--policy", &reference], ["true"]).ok();
     // An image is no policy, and a policy is no image.
     case.run(["pull", &reference]).code(125);
     let image = registry.add("app", "1", &rlrun_tests::Image::new("unused:1", rlrun_tests::base_rootfs().clone()));

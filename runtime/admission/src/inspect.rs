@@ -76,7 +76,7 @@ fn listed(loader: &mut Loader, found: Found) -> Listed {
 /// When it is not a policy that can be asked.
 pub fn check(file: &Path, settings: Option<&Path>, sources: &Sources) -> Result<Inspection, LoadError> {
     let mut loader = Loader::new(sources)?;
-    let mut found = sources::named(file)?;
+    let mut found = sources::named(file, &sources.data_dir)?;
     // Only looked at: what it would have to be granted is told.
     found.grants.insert("clock".to_owned());
     if let Some(path) = settings {

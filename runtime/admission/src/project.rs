@@ -7,7 +7,8 @@ use crate::answer::printable;
 use crate::error::LoadError;
 use crate::file::{self, Trust};
 use crate::limits;
-use crate::sources::{Found, Origin, Settings, Sources, pulled};
+use crate::pulled::{self, pulled};
+use crate::sources::{Found, Origin, Settings, Sources};
 use rlrun_spec::policy::{Mode, Tier};
 use rustix::fs::{Mode as FileMode, OFlags};
 use serde::Deserialize;
@@ -94,13 +95,17 @@ fn read(sources: &Sources, place: &Path, path: &Path, text: &str) -> Result<Vec<
                 None => LoadError::Unreadable { path: file, source: rustix::io::Errno::NOENT.into() },
             });
         };
+        let beside = match entry.reference {
+            Some(_) => Settings::read(file.with_extension("toml"), Trust::User)?.unwrap_or_default(),
+            None => Settings::default(),
+        };
         Ok(Found {
             name,
             tier: Tier::Project,
-            pinned: None,
+            pinned: pulled::pin(&file, &beside, &sources.data_dir)?,
             wasm: Origin::File { path: file.clone(), checked },
             settings: if entry.reference.is_some() && entry.settings.is_empty() {
-                Settings::read(file.with_extension("toml"), Trust::User)?.unwrap_or_default()
+                beside
             } else {
                 Settings::within(path, &entry.settings)
             },

@@ -8,7 +8,7 @@ use crate::evaluate_parts::Shown;
 use crate::host::HostSide;
 use crate::mode::bounded;
 use crate::policy::{Hook, Policy, needs_a_grant};
-use crate::sources::{Discovered, Found, LogLine, Origin, Sources};
+use crate::sources::{self, Discovered, Found, LogLine, Origin, Sources};
 use crate::{engine, file, limits, request, request_facts};
 use rlrun_spec::policy::{
     Admitted, Answer, CopyOut, Denied, ExecRequest, ExitEvent, ImageFacts, Mode, Permit, PolicyId, PullRequest,
@@ -59,20 +59,43 @@ impl PolicySet {
                 Err(error) => loader.notices.push(format!("a policy on trial is not asked: {error}")),
             }
         }
+        Ok(PolicySet::of(loader, policies, told, sources))
+    }
+
+    /// One policy alone, with the settings beside it or others, and with every capability that it wants: for asking
+    /// again about the past. A verdict of it starts nothing.
+    ///
+    /// # Errors
+    /// When it is not a policy that can be asked.
+    pub fn only(file: &Path, settings: Option<&Path>, sources: &Sources) -> Result<Self, LoadError> {
+        let mut loader = Loader::new(sources)?;
+        let mut found = sources::named(file, &sources.data_dir)?;
+        if let Some(settings) = settings {
+            found.settings = sources::named_settings(settings)?;
+        }
+        found.grants.insert("clock".to_owned());
+        let policies = vec![loader.load(found)?];
+        Ok(PolicySet::of(loader, policies, Vec::new(), sources))
+    }
+
+    fn of(mut loader: Loader, policies: Vec<Policy>, told: Vec<String>, sources: &Sources) -> Self {
         let notices = loader.finish();
         let ids = policies.iter().map(|p| p.id.clone());
         let roster = Roster::new(ids).unwrap_or_else(Roster::no_policy_installed);
         let host = if policies.is_empty() { HostSide::default() } else { HostSide::look(sources) };
-        Ok(PolicySet {
-            engine: loader.engine,
-            policies,
-            roster,
-            host,
-            notices,
-            told,
-            log: sources.log,
-            spent: RefCell::default(),
-        })
+        let (engine, log, spent) = (loader.engine, sources.log, RefCell::default());
+        PolicySet { engine, policies, roster, host, notices, told, log, spent }
+    }
+
+    /// Asks from now on as if it were then: milliseconds since 1970, for those that may look at the clock.
+    pub fn turn_back(&mut self, moment: u64) {
+        self.policies.iter_mut().filter_map(|policy| policy.moment.as_mut()).for_each(|m| *m = moment);
+    }
+
+    /// What any of them is asked.
+    #[must_use]
+    pub fn hooks(&self) -> Vec<Hook> {
+        Hook::ALL.into_iter().filter(|hook| *hook != Hook::Lifecycle && self.asks(*hook)).collect()
     }
 
     /// What the user should know although everything works: a cache that cannot be used.

@@ -5,8 +5,8 @@ use crate::error::LoadError;
 use crate::file::{self, Checked, Trust};
 use crate::limits;
 use crate::lock::{LOCK, Lock};
-use crate::project;
 use crate::tier_config::{TIER_CONFIG, TierConfig};
+use crate::{project, pulled};
 use rlrun_spec::policy::{Mode, PolicyId, Tier};
 use rustix::fs::{Mode as FileMode, OFlags};
 use std::collections::BTreeSet;
@@ -97,7 +97,7 @@ impl Sources {
         }
         found.extend(user.policies(Tier::User)?);
         for path in &self.files {
-            found.push(named(path)?);
+            found.push(named(path, &self.data_dir)?);
         }
         if let Some(directory) = &self.project {
             found.extend(project::policies(self, directory, &mut told)?);
@@ -116,13 +116,6 @@ impl Sources {
         user.refuse_missing(self.builtins)?;
         Ok(Discovered { found, told })
     }
-}
-
-/// Where what was pulled is kept, by the digest of its manifest: a directory of `NAME.wasm`, with `NAME.toml` where
-/// settings came along.
-#[must_use]
-pub fn pulled(data_dir: &Path, digest: &str) -> PathBuf {
-    data_dir.join("policies").join(digest.trim_start_matches("sha256:"))
 }
 
 /// A policy that has to be asked, not yet loaded.
@@ -309,7 +302,7 @@ impl Directory {
 }
 
 /// `--policy FILE`, with FILE.toml and FILE.data beside it.
-pub(crate) fn named(path: &Path) -> Result<Found, LoadError> {
+pub(crate) fn named(path: &Path, data_dir: &Path) -> Result<Found, LoadError> {
     let gone = || LoadError::Unreadable { path: path.to_owned(), source: rustix::io::Errno::NOENT.into() };
     let checked = file::open(path, Trust::Named)?.ok_or_else(gone)?;
     let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
@@ -317,7 +310,8 @@ pub(crate) fn named(path: &Path) -> Result<Found, LoadError> {
     let settings = Settings::read(path.with_extension("toml"), Trust::Named)?.unwrap_or_default();
     let wasm = Origin::File { path: path.to_owned(), checked };
     let (mode, grants) = (Mode::Enforce, BTreeSet::new());
-    Ok(Found { name, tier: Tier::User, wasm, settings, data, mode, grants, pinned: None })
+    let pinned = pulled::pin(path, &settings, data_dir)?;
+    Ok(Found { name, tier: Tier::User, wasm, settings, data, mode, grants, pinned })
 }
 
 /// A settings file that the user named; it has to exist.

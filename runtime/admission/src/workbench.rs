@@ -83,7 +83,7 @@ impl Workbench {
     /// When it is not a policy that can be asked.
     pub fn open(file: &Path, given: Given<'_>, sources: &Sources) -> Result<Self, LoadError> {
         let mut loader = Loader::new(sources)?;
-        let found = sources::named(file)?;
+        let found = sources::named(file, &sources.data_dir)?;
         let policy = match given {
             Given::Beside => loader.load(found)?,
             Given::Anew(settings) => loader.load_plain(found, settings)?,

@@ -52,6 +52,8 @@ pub struct Artifact {
     pub reference: String,
     /// Of the manifest.
     pub digest: String,
+    /// The manifest as it came.
+    pub manifest: Vec<u8>,
     /// At least one.
     pub members: Vec<Member>,
     /// Signatures that hold.
@@ -188,7 +190,8 @@ pub fn pull_artifact(name: &str, key: Option<&[u8]>, options: &PullOptions) -> R
         signatures.push(trust::check_key(pem, &reference, &client, &[&fetched.digest])?);
     }
     let members = members(&client, &reference, &manifest)?;
-    Ok(Artifact { reference: reference.to_string(), digest: fetched.digest.to_string(), members, signatures })
+    let (reference, digest) = (reference.to_string(), fetched.digest.to_string());
+    Ok(Artifact { reference, digest, manifest: fetched.bytes, members, signatures })
 }
 
 fn parse(bytes: &[u8], content_type: Option<&str>, reference: &Reference) -> Result<Manifest, ImageError> {

@@ -7,10 +7,11 @@ mod guest;
 
 use common::{Place, caller, spec, told, write};
 use guest::{PRELUDE, REALLOC, create_with, module, verdict};
-use rlrun_admission::{Hook, LoadError, PolicySet, Sources, check, pulled};
+use rlrun_admission::{Hook, LoadError, MANIFEST, PolicySet, Sources, check, pulled};
 use rlrun_spec::container::{PortMapping, Protocol};
 use rlrun_spec::policy::{CopyOut, ExitEvent, Outward, PolicyId, Subject, Tier, code};
 use rlrun_spec::{ContainerSpec, SpecParts};
+use sha2::{Digest as _, Sha256};
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -282,13 +283,58 @@ fn a_project_that_others_can_write_is_passed_over() {
 #[test]
 fn a_project_uses_what_was_pulled_by_its_digest() {
     let place = Place::new();
-    let digest = format!("sha256:{}", "ab".repeat(32));
+    let denying = denying();
+    let hex = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let layer = format!(r#"{{"mediaType":"application/wasm","digest":"sha256:{}"}}"#, hex(&denying));
+    let manifest = format!(r#"{{"schemaVersion":2,"layers":[{layer}]}}"#);
+    let digest = format!("sha256:{}", hex(manifest.as_bytes()));
     let (_, sources) = project(&place, &format!("[[policy]]\nref = \"r.io/team/no@{digest}\"\n"));
     let Err(LoadError::NotAPolicy { hint, .. }) = PolicySet::load(&sources) else { panic!() };
-    assert!(hint.unwrap().contains("rlrun policy pull r.io/team/no@sha256:abab"));
+    assert!(hint.unwrap().contains(&format!("rlrun policy pull r.io/team/no@{digest}")));
     let directory = pulled(&place.path("data"), &digest);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).unwrap();
-    write(&directory.join("no.wasm"), &denying());
+    let refused = |why: &str| {
+        let Err(LoadError::NotAPolicy { why: told, .. }) = PolicySet::load(&sources) else { panic!("{why}") };
+        assert!(told.contains(why), "{told}");
+    };
+    write(&directory.join("no.wasm"), &denying);
+    refused("its manifest is missing");
+    write(&directory.join(MANIFEST), manifest.as_bytes());
     let denied = PolicySet::load(&sources).unwrap().evaluate(spec(), &caller()).unwrap_err();
     assert_eq!(told(&denied)[0].0, "no");
+    write(&directory.join("no.wasm"), &guest::allowing());
+    refused("its digest is");
+    write(&directory.join("no.wasm"), &denying);
+    write(&directory.join("no.toml"), b"a = 1\n");
+    refused("its settings are others");
+    fs::remove_file(directory.join("no.toml")).unwrap();
+    write(&directory.join(MANIFEST), format!("{manifest} ").as_bytes());
+    refused("its manifest was changed");
+}
+
+/// What later versions will ask has its place in the interface. A module that is early with it is loaded, is asked what
+/// there is, and `inspect` says what is never asked; one with nothing else is no policy yet.
+#[test]
+fn hooks_that_are_reserved_are_known_and_not_asked() {
+    let pointer = r#"(param i32) (result i32) (i32.const 1024)"#;
+    let reserved = [
+        ("build", "0.1.0", "on-step", pointer),
+        ("runtime", "0.1.0", "on-syscall", &*format!("(param {}) (result i32) (i32.const 1024)", "i32 ".repeat(15))),
+        ("connect", "0.2.0", "on-connect", pointer),
+        ("syscall", "0.2.0", "on-syscall", pointer),
+        ("events", "0.2.0", "on-event", "(param i32 i32 i64 i32 i32 i32 i32)"),
+    ];
+    for (hook, version, function, body) in reserved {
+        let interface = format!("rlrun:policy/{hook}@{version}");
+        let early = format!(r#"(func (export "{interface}#{function}") {body})"#);
+        let alone = module(&[hook], &format!("(module {PRELUDE} {REALLOC} {early})"));
+        let place = Place::new();
+        let file = place.install("early.wasm", &alone);
+        let Err(LoadError::NotAPolicy { why, .. }) = PolicySet::load(&place.sources()) else { panic!("{hook}") };
+        assert!(why.contains("no hook that this version asks"), "{why}");
+        let create = format!(r#"(func (export "rlrun:policy/create@0.1.0#on-create") {pointer})"#);
+        write(&file, &module(&[hook, "create"], &format!("(module {PRELUDE} {REALLOC} {early} {create})")));
+        assert!(place.load().evaluate(spec(), &caller()).is_ok());
+        assert_eq!(check(&file, None, &place.sources()).unwrap().unasked, [interface]);
+    }
 }

@@ -1,12 +1,12 @@
 //! Policies from registries, kept by the digest of their manifest: `policies/<hex>/NAME.wasm`, with `NAME.toml` where
-//! settings come with them. `policies/refs/` has what a reference meant when it was pulled. Everything appears by rename.
+//! settings come with them, and the manifest. `policies/refs/` has what a reference meant when it was pulled. Everything appears by rename.
 
 use super::{Choice, Source, check_with, sources};
 use crate::place::Place;
 use crate::record::failed;
 use crate::request::{Baseline, PullOptions};
-use rlrun_admission::Inspection;
-use rlrun_image::{Member, Reference, pull_artifact, push_artifact};
+use rlrun_admission::{Inspection, MANIFEST};
+use rlrun_image::{Artifact, Member, Reference, pull_artifact, push_artifact};
 use rlrun_spec::{Failure, Kind, Stage};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ pub struct Pushed {
 pub fn pull(place: &Place, reference: &str, key: Option<&[u8]>, options: &PullOptions) -> Result<Kept, Failure> {
     let artifact = pull_artifact(reference, key, options).map_err(|e| said_of_policy(e.into()))?;
     let directory = place.own(DIRECTORY)?.join(hex(&artifact.digest));
-    keep(place, &directory, &artifact.members)?;
+    keep(place, &directory, &artifact)?;
     remember(place, &artifact.reference, &artifact.digest)?;
     Ok(Kept {
         files: artifact.members.iter().map(|m| directory.join(format!("{}.wasm", m.name))).collect(),
@@ -67,12 +67,16 @@ fn said_of_policy(mut failure: Failure) -> Failure {
     failure
 }
 
-/// The same manifest is the same files, so that one that is there is left as it is.
-fn keep(place: &Place, directory: &Path, members: &[Member]) -> Result<(), Failure> {
-    if directory.is_dir() {
-        return Ok(());
-    }
+/// The same manifest is the same files, so that those that are there and whole are left as they are.
+fn keep(place: &Place, directory: &Path, artifact: &Artifact) -> Result<(), Failure> {
+    let files = files(artifact);
     let failed = |error| failed("keep-policy", "keep the policy", directory, &error);
+    if directory.is_dir() {
+        if files.iter().all(|(name, bytes)| fs::read(directory.join(name)).is_ok_and(|there| there == **bytes)) {
+            return Ok(());
+        }
+        fs::remove_dir_all(directory).map_err(failed)?;
+    }
     let incoming = place.own(DIRECTORY)?.join(format!(".incoming-{}", std::process::id()));
     match fs::remove_dir_all(&incoming) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
@@ -80,17 +84,24 @@ fn keep(place: &Place, directory: &Path, members: &[Member]) -> Result<(), Failu
         Ok(()) | Err(_) => {}
     }
     place.own(&format!("{DIRECTORY}/.incoming-{}", std::process::id()))?;
-    for member in members {
-        write(&incoming.join(format!("{}.wasm", member.name)), &member.wasm)?;
-        if let Some(settings) = &member.settings {
-            write(&incoming.join(format!("{}.toml", member.name)), settings)?;
-        }
+    for (name, bytes) in &files {
+        write(&incoming.join(name), bytes)?;
     }
     match fs::rename(&incoming, directory) {
         // Another command was faster.
         Err(_) if directory.is_dir() => fs::remove_dir_all(&incoming).map_err(failed),
         other => other.map_err(failed),
     }
+}
+
+/// The manifest too: its digest is the directory's name, and it has those of the others.
+fn files(artifact: &Artifact) -> Vec<(String, &[u8])> {
+    let mut files: Vec<(String, &[u8])> = vec![(MANIFEST.to_owned(), &artifact.manifest)];
+    for member in &artifact.members {
+        files.push((format!("{}.wasm", member.name), &member.wasm));
+        files.extend(member.settings.as_deref().map(|settings| (format!("{}.toml", member.name), settings)));
+    }
+    files
 }
 
 /// A file of the user's alone, on disk before it has its name.

@@ -8,7 +8,7 @@ use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
 /// Hooks that only 0.2 has; all others are those of 0.1.
-const NEW: [&str; 5] = ["publish", "mount", "secret", "copy-out", "exit"];
+const NEW: [&str; 8] = ["publish", "mount", "secret", "copy-out", "exit", "connect", "syscall", "events"];
 
 /// A module that exports these hooks (`create`, `validate`, ...).
 pub fn module(hooks: &[&str], wat: &str) -> Vec<u8> {
