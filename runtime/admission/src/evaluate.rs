@@ -144,7 +144,10 @@ fn data_keys(dir: &Path) -> Vec<String> {
 
 impl oci::Host for State {
     fn config(&mut self) -> Option<String> {
-        self.subject.as_deref().and_then(|spec| serde_json::to_string(&spec.parts().oci).ok())
+        // By way of a value, whose maps are in order: the same request is the same bytes.
+        let mut config = serde_json::to_value(&self.subject.as_deref()?.parts().oci).ok()?;
+        rlrun_spec::container::sort_sets(&mut config);
+        Some(config.to_string())
     }
 }
 

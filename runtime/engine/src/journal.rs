@@ -4,9 +4,11 @@
 
 mod read;
 mod redact;
+mod request;
 mod sink;
 
 pub use read::{Lines, verify};
+pub use request::{Asked, asked, asked_of};
 pub use rlrun_journal::Verified;
 
 use crate::place::Place;
@@ -44,6 +46,10 @@ pub fn begin(operation: &str, words: &[OsString]) {
     notes.insert("operation".to_owned(), json!(operation));
     notes.insert("argv".to_owned(), json!(redact::words(words, MAX_ARGV)));
     *NOTES.lock().unwrap_or_else(PoisonError::into_inner) = Some(notes);
+}
+
+fn is_begun() -> bool {
+    NOTES.lock().unwrap_or_else(PoisonError::into_inner).is_some()
 }
 
 fn note(key: &str, value: impl FnOnce() -> Value) {

@@ -28,7 +28,7 @@ pub fn plan(place: &Place, request: &RunRequest) -> Result<Value, Failure> {
     let slirp = serde_json::to_value(&facts.slirp).map_err(|e| internal(e.to_string()))?;
     let sealed = SealedPlan::seal(&prepared.admitted, facts).map_err(|e| internal(e.to_string()))?;
     let mut value = serde_json::to_value(prepared.admitted.spec()).map_err(|e| internal(e.to_string()))?;
-    sort_sets(&mut value);
+    rlrun_spec::container::sort_sets(&mut value["oci"]);
     if let Some(fields) = value.as_object_mut() {
         let verdicts = serde_json::to_value(prepared.admitted.answers()).map_err(|e| internal(e.to_string()))?;
         fields.insert("verdicts".to_owned(), verdicts);
@@ -50,12 +50,4 @@ pub fn plan(place: &Place, request: &RunRequest) -> Result<Value, Failure> {
 
 fn text(contents: &[u8]) -> String {
     String::from_utf8_lossy(contents).into_owned()
-}
-
-/// Puts the sets of a configuration, which come in any order, into one order, so that two plans can be compared.
-pub fn sort_sets(value: &mut Value) {
-    let Some(sets) = value.pointer_mut("/oci/process/capabilities").and_then(Value::as_object_mut) else { return };
-    for set in sets.values_mut().filter_map(Value::as_array_mut) {
-        set.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
-    }
 }

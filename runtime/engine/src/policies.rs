@@ -14,6 +14,7 @@ pub use rlrun_admission::is_capability;
 
 pub mod case;
 pub mod project;
+pub mod replay;
 pub mod schema;
 
 use crate::host::probe;

@@ -103,6 +103,7 @@ pub fn prepare(
         denied.failure(&image.identity.reference)
     };
     let asking = caller(&host);
+    crate::journal::asked(place, &spec, &asking);
     let shown = spec.parts().controls.clone();
     let admitted = asked.evaluate(spec, &asking).map_err(refused)?;
     crate::journal::admitted(&admitted);

@@ -105,7 +105,9 @@ fn admit(place: &Place, details: &mut Details, host: &HostFacts) -> Result<(Admi
         crate::journal::denied(&denied);
         denied.failure(&name)
     };
-    let admitted = policies.evaluate(spec, &caller(host)).map_err(refused)?;
+    let asking = caller(host);
+    crate::journal::asked(place, &spec, &asking);
+    let admitted = policies.evaluate(spec, &asking).map_err(refused)?;
     crate::journal::admitted(&admitted);
     controls.warnings.extend(limits::check_imposed(
         details.request.limits.level,

@@ -211,6 +211,15 @@ pub struct ContainerSpec {
     parts: SpecParts,
 }
 
+/// Puts the sets of an OCI configuration, which come in any order, into one order: the same configuration is then the
+/// same bytes.
+pub fn sort_sets(oci: &mut serde_json::Value) {
+    let sets = oci.pointer_mut("/process/capabilities").and_then(serde_json::Value::as_object_mut);
+    for set in sets.into_iter().flatten().filter_map(|(_, set)| set.as_array_mut()) {
+        set.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
+    }
+}
+
 /// Why parts do not make a container.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidSpec {

@@ -9,6 +9,7 @@ mod list;
 mod measure;
 mod project;
 mod registry;
+mod replay;
 mod test;
 
 use super::{Verb, verb, with};
@@ -47,6 +48,12 @@ pub(super) const VERBS: &[Verb] = &[
     verb("fmt", "Check settings against their policy, and tidy them", with::<inspect::FmtArgs>, inspect::fmt),
     verb("trace", "Print what a policy is asked and answers", with::<measure::TraceArgs>, measure::trace),
     verb("explain", "Tell why something was refused", with::<explain::ExplainArgs>, explain::explain),
+    verb(
+        "replay",
+        "Ask policies about what was started, out of the audit log",
+        with::<replay::ReplayArgs>,
+        replay::replay,
+    ),
     verb("bench", "Measure a policy", with::<measure::BenchArgs>, measure::bench),
 ];
 

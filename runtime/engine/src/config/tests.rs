@@ -109,7 +109,7 @@ fn built(request: &RunRequest) -> Built {
 /// As JSON with sets in one order, so that it can be compared.
 fn json(built: &Built) -> String {
     let mut value = serde_json::to_value(&built.spec).unwrap();
-    crate::plan::sort_sets(&mut value);
+    rlrun_spec::container::sort_sets(&mut value["oci"]);
     // The profile has tests of its own, and hundreds of lines.
     if let Some(seccomp) = value.pointer_mut("/oci/linux/seccomp").filter(|s| !s.is_null()) {
         *seccomp = "the default profile".into();

@@ -8,7 +8,7 @@ const VARIABLES: [&str; 4] = ["-e", "--env", "--build-arg", "--health-cmd"];
 const SECRETS: [&str; 4] = ["--creds", "--password", "--decryption-key", "--passwd-entry"];
 /// What names a secret, whoever reads it: options and variables of programs inside.
 const TELLING: [&str; 6] = ["password", "passwd", "secret", "token", "apikey", "api_key"];
-const HIDDEN: &str = "***";
+pub(super) const HIDDEN: &str = "***";
 
 /// The words, secrets hidden, up to `max` bytes altogether.
 pub(super) fn words(words: &[OsString], max: usize) -> Vec<String> {
@@ -51,8 +51,14 @@ fn hide(before: &str, word: &str) -> String {
     }
 }
 
-fn variable(word: &str) -> String {
+/// A variable's name.
+pub(super) fn variable(word: &str) -> String {
     word.split_once('=').map_or_else(|| word.to_owned(), |(name, _)| format!("{name}={HIDDEN}"))
+}
+
+/// A value whose name does not tell of a secret.
+pub(super) fn named(name: &str, value: &str) -> String {
+    if tells(name) { HIDDEN.to_owned() } else { value.to_owned() }
 }
 
 fn tells(name: &str) -> bool {
