@@ -32,6 +32,7 @@ test  clang                       clang
 test  wasm-ld                     lld
 test  /usr/include/wasm32-wasi    wasi-libc
 test  /usr/lib/llvm-14/lib/clang/14.0.6/lib/wasi libclang-rt-dev-wasm32
+test  /usr/share/doc/python3-venv python3-venv
 check codespell                   codespell
 check shellcheck                  shellcheck
 bench podman                      podman
@@ -130,6 +131,19 @@ prepare_user() {
     fi
 }
 
+# Python for policies has no Debian package. Without it the tests that need it are skipped, and say so.
+readonly COMPONENTIZE=componentize-py==0.25.1
+prepare_python() {
+    local home=/opt/componentize-py
+    exists componentize-py && return 0
+    say "installing $COMPONENTIZE into $home"
+    if /usr/bin/python3 -m venv "$home" && "$home/bin/pip" -q install "$COMPONENTIZE"; then
+        ln -sf "$home/bin/componentize-py" /usr/local/bin/
+    else
+        say 'it could not be installed: the tests of policies in Python will be skipped'
+    fi
+}
+
 # Runs as root only; `user` is the one who will run containers.
 mend() {
     local user=$1 dev
@@ -145,6 +159,7 @@ mend() {
         modprobe fuse 2>/dev/null || mknod -m 0666 /dev/fuse c 10 229
     fi
     for dev in $(closed_devices); do chmod 0666 "$dev"; done
+    case " $* " in *" test "*) prepare_python ;; esac
     prepare_user "$user"
 }
 

@@ -22,14 +22,18 @@ pub use crate::bindings::validate::exports::rlrun::policy0_2_0::validate::Guest 
 
 /// Reads the settings into their place.
 pub fn init<S: Settings>(place: &OnceLock<S>, json: &str) -> Result<(), Vec<Diagnostic>> {
-    // Built with its settings, which it keeps; a start has none to add.
-    if place.get().is_some() && json.trim() == "{}" {
-        return Ok(());
-    }
     let wrong =
         |why: String| vec![finding("SETTINGS", Severity::High, format!("the settings are wrong: {why}")).into()];
-    let settings = S::read(json).map_err(wrong)?;
-    place.set(settings).map_err(|_| wrong("it was built with others, which cannot be changed".to_owned()))
+    match place.get() {
+        // Built with its settings, which it keeps; a start has none to add.
+        Some(_) if json.trim() == "{}" => Ok(()),
+        Some(built) => built.amend(json).map_err(wrong),
+        None => {
+            let settings = S::read(json).map_err(wrong)?;
+            // The look above was at the same place.
+            place.set(settings).map_err(|_| wrong("they were given twice".to_owned()))
+        }
+    }
 }
 
 /// The settings in their place; the host calls `init` before any hook, and a trap denies if it ever did not.

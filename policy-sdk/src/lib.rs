@@ -99,6 +99,15 @@ pub trait Settings: Sized + 'static {
     /// # Errors
     /// What is wrong, in words; the policy is then not asked and denies.
     fn read(json: &str) -> Result<Self, String>;
+
+    /// More settings for a policy that was built with some, such as its text.
+    ///
+    /// # Errors
+    /// As [`Settings::read`]; a policy that says nothing else takes none.
+    fn amend(&self, json: &str) -> Result<(), String> {
+        let _ = json;
+        Err("it was built with others, which cannot be changed".to_owned())
+    }
 }
 
 /// For policies without settings: any setting is an error.

@@ -35,11 +35,11 @@ fn works(case: &Case, dir: &Path, name: &str, build: &[&str]) {
     let component = dir.join(format!("{name}.wasm"));
     let component = component.to_str().unwrap();
     policy(case, "inspect", &[component]).ok().says("ROOT001").says("reaches:").says("nothing");
-    case.run(["run", "--rm", "--network", "none", "--policy", component, BASE, "true"])
+    patiently(case, &["run", "--rm", "--network", "none", "--policy", component, BASE, "true"])
         .refused(125, name)
         .complains("the container runs as root")
         .complains("--user 1000:1000");
-    case.run(["run", "--rm", "--network", "none", "--user", "1000", "--policy", component, BASE, "true"]).ok();
+    patiently(case, &["run", "--rm", "--network", "none", "--user", "1000", "--policy", component, BASE, "true"]).ok();
 }
 
 #[test]
@@ -47,6 +47,35 @@ fn a_policy_in_c_from_nothing() {
     let case = case!(Userns, WasmC);
     let dir = project(&case, "no-root", "c");
     works(&case, &dir, "no-root", &[]);
+}
+
+#[test]
+fn a_policy_in_javascript_from_nothing_needs_no_compiler() {
+    let case = case!(Userns);
+    let dir = project(&case, "no-root", "js");
+    works(&case, &dir, "no-root", &[]);
+    let component = dir.join("no-root.wasm");
+    settings_are_checked(&case, component.to_str().unwrap());
+    let text = dir.join("policy.js");
+    let wrong = |text: &str| {
+        put(&case, "work/no-root/policy.js", text);
+        policy(&case, "build", &[dir.to_str().unwrap()])
+    };
+    let good = std::fs::read_to_string(&text).unwrap();
+    wrong("function create( {").refused(125, "no-root").complains("SyntaxError");
+    wrong("function exec() {}").refused(125, "there is no function `create`, which `hooks` names");
+    wrong(&(good.clone() + "const exec = () => abstain();\n")).refused(125, "`exec`, which `hooks` does not name");
+    wrong("while (true) {}\nfunction create() {}").refused(125, "did not come to an end");
+    wrong("const a = []; while (true) a.push('x'.repeat(65536));\nfunction create() {}").refused(125, "no-root");
+}
+
+#[test]
+fn a_policy_in_python_from_nothing() {
+    let case = case!(Userns, WasmPython);
+    let dir = project(&case, "no-root", "python");
+    // Compiling all of CPython a second time, for a start, would show nothing new.
+    let tested = policy(&case, "test", &[dir.to_str().unwrap()]);
+    tested.ok().says("deny-root").says("hooks: create:").says("3 passed, 0 failed");
 }
 
 /// Rust's own tool belongs to whoever runs the tests, so that user builds.
@@ -200,4 +229,60 @@ fn existing_rego_needs_no_compiler() {
     policy(&case, "explain", &["R1"]).ok().says("no-root");
     patiently(&case, &["run", "--rm", "--network", "none", "--user", "7", "--policy", component, BASE, "true"]).ok();
     policy(&case, "explain", &["no-such-thing"]).refused(125, "no-such-thing");
+}
+
+/// What a new policy would have said of what was started, and what cannot be known of it.
+#[test]
+fn the_past_is_asked_again() {
+    let case = case!(Userns);
+    let rows = |words: &[&str], code: i32| -> Vec<serde_json::Value> {
+        let json = policy(&case, "replay", &[words, &["--format", "json"]].concat()).code(code).out();
+        serde_json::from_str(&json).unwrap()
+    };
+    // Others may have been started before.
+    let before = rows(&[], 0).len();
+    let run = |words: &[&str]| case.run_base(&[&["--network", "none"], words].concat(), ["true"]);
+    run(&["--name", "first", "-e", "PASS=hunter2"]).ok();
+    run(&["--name", "second", "--user", "7"]).ok();
+    run(&["--name", "third", "--privileged"]).refused(125, "baseline");
+    let told = |words: &str, more: usize| words.replace('N', &(before + more).to_string());
+    let begun = policy(&case, "replay", &[]);
+    begun
+        .ok()
+        .says(&told("N asked again", 3))
+        .says("1 refused, 0 cannot be told")
+        .says("values of environment variables");
+    case.make_dir("rules");
+    let rule = "package x\nimport rego.v1\ndeny contains {\"code\": \"R1\", \"msg\": \"as root\"} if \
+                input.container.uid == 0\n";
+    let text = put(&case, "rules/no-root.rego", rule);
+    policy(&case, "build", &[text.to_str().unwrap()]).ok();
+    let component = text.with_extension("wasm");
+    let component = component.to_str().unwrap();
+    let table = patiently(&case, &["policy", "replay", component]);
+    table.code(1).says("R1").says(&told("N would be refused that were let pass", 1));
+    table.says("hooks that are not asked again: image, exec");
+    let changed = rows(&[component, "--changed"], 1);
+    assert_eq!(changed.len(), before + 1, "{changed:?}");
+    let first = changed.last().unwrap();
+    assert_eq!((&first["Name"], &first["Then"], &first["Now"]), (&"first".into(), &"allow".into(), &"deny".into()));
+    assert_eq!(first["RefusedBy"][0], "no-root");
+    assert!(first["NotReplayed"].to_string().contains("environment"), "{first}");
+    policy(&case, "replay", &["--since", "2099-01-01"]).ok().says("0 asked again");
+    policy(&case, "replay", &["--until", "2001-01-01"]).ok().says("0 asked again");
+    policy(&case, "replay", &["--since", "soon"]).refused(125, "soon");
+    let kept = case.data().join("journal.requests");
+    let all: Vec<_> = std::fs::read_dir(&kept).unwrap().map(|entry| entry.unwrap().path()).collect();
+    for path in &all {
+        assert!(!std::fs::read_to_string(path).unwrap().contains("hunter2"));
+        std::io::Write::write_all(&mut std::fs::File::create(path).unwrap(), b"{}").unwrap();
+    }
+    policy(&case, "replay", &[component]).ok().says("unknown: was changed since").says(&told("N cannot be told", 3));
+    // The same run writes anew what is not what it was.
+    run(&["--user", "7"]).ok();
+    policy(&case, "replay", &[component]).ok().says("2 allowed").says(&told("N cannot be told", 2));
+    all.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    policy(&case, "replay", &[component]).ok().says("is not kept any more").says(&told("N cannot be told", 4));
+    case.run(["system", "reset", "--force"]).ok();
+    assert!(kept.is_dir());
 }

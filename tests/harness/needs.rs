@@ -36,6 +36,8 @@ pub enum Need {
     Cgroup,
     /// clang(1) with a C library for WebAssembly.
     WasmC,
+    /// What packs Python into a component.
+    WasmPython,
 }
 
 impl Need {
@@ -54,6 +56,7 @@ impl Need {
             Need::Podman => "podman",
             Need::Cgroup => "cgroup",
             Need::WasmC => "wasm-c",
+            Need::WasmPython => "wasm-python",
         }
     }
 
@@ -72,6 +75,7 @@ impl Need {
             Need::Podman => on_path("podman"),
             Need::Cgroup => as_user("sh", &["-c", HAS_CGROUP]),
             Need::WasmC => on_path("clang") && on_path("wasm-ld") && Path::new("/usr/include/wasm32-wasi").exists(),
+            Need::WasmPython => on_path("componentize-py"),
         }
     }
 

@@ -89,7 +89,9 @@ pub(crate) fn moment(text: &str, now: u64) -> Option<u64> {
 
 /// Seconds of a duration in Go's form.
 fn duration(text: &str) -> Option<u64> {
-    const UNITS: [(&str, f64); 6] = [("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9), ("h", 3600.0), ("m", 60.0), ("s", 1.0)];
+    // Days are ours: what was asked last week should not have to be counted in hours.
+    const UNITS: [(&str, f64); 7] =
+        [("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9), ("d", 86_400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0)];
     let mut rest = text;
     let mut total = 0.0;
     while !rest.is_empty() {
@@ -144,6 +146,7 @@ mod tests {
         assert_eq!(moment("1970-01-01T01:00:00", 0), Some(3600));
         assert_eq!(moment("1970-01-01T01:00:00+01:00", 0), Some(0));
         assert_eq!(moment("1h30m", 10_000), Some(4600));
+        assert_eq!(moment("7d", 700_000), Some(700_000 - 604_800));
         assert_eq!(moment("1.5m", 100), Some(10));
         assert_eq!(moment("500ms", 100), Some(100));
         for bad in ["", "m", "1", "-5m", "1x", "999999999h", "yesterday"] {

@@ -34,10 +34,15 @@ struct Description {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Build {
+    /// What builds it, and what that leaves.
+    #[serde(default)]
     command: Vec<String>,
-    output: PathBuf,
+    output: Option<PathBuf>,
     #[serde(default)]
     needs: Vec<Need>,
+    /// Or a text that needs no building, and the hooks that it has.
+    text: Option<PathBuf>,
+    hooks: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -83,8 +88,15 @@ impl Project {
         let text = std::fs::read_to_string(&path).map_err(|e| wrong(e.to_string()))?;
         let description: Description = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
         check_name(&description.name)?;
-        if description.build.command.is_empty() {
-            return Err(wrong("build.command is empty".to_owned()));
+        let Build { command, output, text, hooks, .. } = &description.build;
+        match (command.is_empty(), output, text) {
+            (false, Some(_), None) if hooks.is_none() => {}
+            (true, None, Some(_)) => {}
+            _ => {
+                let why = "[build] holds either `command` and `output`, or `text` and, where it has others than \
+                           `create`, `hooks`";
+                return Err(wrong(why.to_owned()));
+            }
         }
         Ok(Project { dir: dir.to_owned(), description })
     }
@@ -100,7 +112,7 @@ impl Project {
     /// # Errors
     /// When a program is missing, the tool fails, or what it made is no policy.
     pub fn build(&self, output: Option<&Path>) -> Result<Built, Failure> {
-        let Build { command, output: made, needs } = &self.description.build;
+        let Build { command, output: made, needs, text, hooks } = &self.description.build;
         let missing: Vec<&Need> = needs.iter().filter(|need| !is_there(&self.dir, &need.program)).collect();
         if let Some(first) = missing.first() {
             let names: Vec<&str> = missing.iter().map(|need| need.program.as_str()).collect();
@@ -111,14 +123,20 @@ impl Project {
                 _ => failed.why(format!("{} are not installed", names.join(", "))).hint(get.join("; ")),
             });
         }
+        let target = output.map_or_else(|| self.component(), Path::to_path_buf);
+        if let Some(text) = text {
+            let text = Text::read(&self.dir.join(text), &self.description.name, hooks.as_deref())?;
+            let mut described = self.metadata()?;
+            described["hooks"] = json!(text.hooks);
+            return text.build(&self.description.name, &described, &target);
+        }
         self.drive(command)?;
-        let path = self.dir.join(made);
+        let path = self.dir.join(made.as_deref().unwrap_or(Path::new("")));
         let wasm = std::fs::read(&path).map_err(|e| {
             failure("build-policy", "read what was built", &path)
                 .why(e.to_string())
                 .hint(format!("build.output of {FILE} names what build.command makes"))
         })?;
-        let target = output.map_or_else(|| self.component(), Path::to_path_buf);
         finish(&self.description.name, &wasm, &json!({}), Work::Component, &self.metadata()?, &target)
     }
 
@@ -172,38 +190,66 @@ fn finish(
     Ok(Built { path: target.to_owned(), bytes: component.len() })
 }
 
-/// Makes a policy of a text: `foo.rego` or `foo.cel` becomes a component that holds it.
+/// A policy that is a text, and what reads it: a policy that comes with rlrun.
+struct Text {
+    path: PathBuf,
+    reader: &'static str,
+    settings: Value,
+    hooks: Vec<String>,
+}
+
+impl Text {
+    fn read(path: &Path, name: &str, hooks: Option<&[String]>) -> Result<Text, Failure> {
+        let failed = || failure("build-policy", "build a policy of", path);
+        let source = std::fs::read_to_string(path).map_err(|e| failed().why(e.to_string()))?;
+        let hooks = hooks.map_or_else(|| vec!["create".to_owned()], <[String]>::to_vec);
+        let (reader, settings) = match path.extension().and_then(|e| e.to_str()) {
+            Some("rego") => ("rego", json!({"policy": source, "hooks": hooks})),
+            Some("js") => ("javascript", json!({"policy": source, "hooks": hooks})),
+            Some("cel") => (
+                "cel",
+                json!({"rule": [{
+                    "expression": source.trim(),
+                    "code": name.to_uppercase(),
+                    "message": format!("{name} does not hold"),
+                }]}),
+            ),
+            _ => {
+                let why = "is neither NAME.rego nor NAME.cel nor NAME.js, nor a directory with a policy.toml";
+                return Err(failed().why(why));
+            }
+        };
+        Ok(Text { path: path.to_owned(), reader, settings, hooks })
+    }
+
+    fn build(&self, name: &str, described: &Value, target: &Path) -> Result<Built, Failure> {
+        let component = own_share("policies")?.join(format!("{}.wasm", self.reader));
+        let wasm = std::fs::read(&component)
+            .map_err(|e| failure("build-policy", "read the policy that reads it", &component).why(e.to_string()))?;
+        super::accepts(&component, &self.settings).map_err(|failed| {
+            let object = self.path.display().to_string();
+            Failure { object, ..failed }.hint(format!("the policy {} that reads it says so", self.reader))
+        })?;
+        finish(name, &wasm, &self.settings, Work::SetUp, described, target)
+    }
+}
+
+/// Makes a policy of a text: `foo.rego`, `foo.cel` or `foo.js` becomes a component that holds it.
 ///
 /// # Errors
 /// When the text is wrong, or the policy that reads it is not installed.
-pub fn build_text(text: &Path, output: Option<&Path>) -> Result<Built, Failure> {
-    let failed = || failure("build-policy", "build a policy of", text);
-    let stem = text.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+pub fn build_text(path: &Path, output: Option<&Path>) -> Result<Built, Failure> {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     check_name(&stem)?;
-    let source = std::fs::read_to_string(text).map_err(|e| failed().why(e.to_string()))?;
-    let (reader, settings) = match text.extension().and_then(|e| e.to_str()) {
-        Some("rego") => ("rego", json!({"policy": source})),
-        Some("cel") => (
-            "cel",
-            json!({"rule": [{
-                "expression": source.trim(),
-                "code": stem.to_uppercase(),
-                "message": format!("{stem} does not hold"),
-            }]}),
-        ),
-        _ => return Err(failed().why("is neither NAME.rego nor NAME.cel, nor a directory with a policy.toml")),
-    };
-    let component = own_share("policies")?.join(format!("{reader}.wasm"));
-    let wasm = std::fs::read(&component)
-        .map_err(|e| failure("build-policy", "read the policy that reads it", &component).why(e.to_string()))?;
-    super::accepts(&component, &settings)?;
+    let text = Text::read(path, &stem, None)?;
     let described = json!({
         "name": stem,
-        "description": format!("{} as text", text.file_name().unwrap_or_default().to_string_lossy()),
-        "settings": {"type": "object", "properties": {}, "additionalProperties": false},
+        "description": format!("{} as text", path.file_name().unwrap_or_default().to_string_lossy()),
+        "settings": {"type": "object", "properties": {}, "additionalProperties": text.reader == "javascript"},
+        "hooks": text.hooks,
     });
-    let target = output.map_or_else(|| text.with_extension("wasm"), Path::to_path_buf);
-    finish(&stem, &wasm, &settings, Work::SetUp, &described, &target)
+    let target = output.map_or_else(|| path.with_extension("wasm"), Path::to_path_buf);
+    text.build(&stem, &described, &target)
 }
 
 /// Puts a file where it is to be, all or nothing; a link there is replaced, not followed.
@@ -320,8 +366,10 @@ mod tests {
             use std::io::Write as _;
             std::fs::File::create(dir.path().join(FILE)).unwrap().write_all(text.as_bytes()).unwrap();
         };
-        write("name = 'x'\n[build]\ncommand = []\noutput = 'y'\n");
-        assert!(Project::open(dir.path()).is_err());
+        for build in ["command = []\noutput = 'y'", "text = 'a.js'\noutput = 'y'", "command = ['true']", "hooks = []"] {
+            write(&format!("name = 'x'\n[build]\n{build}\n"));
+            assert!(Project::open(dir.path()).unwrap_err().to_string().contains("either"), "{build}");
+        }
         write(
             "name = 'x'\n[build]\ncommand = ['true']\noutput = 'y'\n[[build.needs]]\nprogram = 'no-such-program'\nget = 'apt-get install it'\n",
         );

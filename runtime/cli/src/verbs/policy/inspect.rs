@@ -2,7 +2,7 @@
 
 use super::super::{Outcome, place, read};
 use super::project::component;
-use super::{hooks, short};
+use super::short;
 use crate::report;
 use crate::table::columns;
 use clap::{ArgMatches, Args};
@@ -42,12 +42,18 @@ pub(super) fn inspect(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let file = component(&args.policy)?;
     let said = policies::described(&file)?;
     let policy = policies::check(&place()?, &file, None)?;
+    // Of one that reads a text, the hooks that the text has.
+    let of_text = said.get("hooks").and_then(Value::as_array);
+    let hooks = match of_text {
+        Some(hooks) => hooks.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        None => policy.hooks.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    };
     let word = |name: &str| said.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     if args.format.as_deref() == Some("json") {
         let document = json!({
             "Name": policy.id.name,
             "Digest": policy.id.digest,
-            "Hooks": policy.hooks.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "Hooks": hooks,
             "Capabilities": policy.capabilities,
             "Unasked": policy.unasked,
             "Metadata": said,
@@ -68,7 +74,7 @@ pub(super) fn inspect(matches: &mut ArgMatches, _: Marks) -> Outcome {
         ("version:", word("version")),
         ("description:", word("description")),
         ("digest:", policy.id.digest.clone()),
-        ("hooks:", hooks(&policy)),
+        ("hooks:", hooks.join(",")),
         ("reaches:", reaches),
     ];
     if !policy.unasked.is_empty() {

@@ -13,7 +13,7 @@ pub(super) struct NewArgs {
     /// What the policy is to be called: small letters, digits, hyphens
     #[arg(value_name = "NAME")]
     name: String,
-    /// Which language it is to be written in: rust or c
+    /// Which language it is to be written in: rust, c, js, rego
     #[arg(long, value_name = "LANGUAGE", default_value = "rust")]
     lang: String,
     /// The directory to make, instead of ./NAME
@@ -23,7 +23,7 @@ pub(super) struct NewArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct BuildArgs {
-    /// A project, or one text: NAME.rego, NAME.cel
+    /// A project, or one text: NAME.rego, NAME.cel, NAME.js
     #[arg(value_name = "DIR|FILE", default_value = ".")]
     source: PathBuf,
     /// Where the policy is put

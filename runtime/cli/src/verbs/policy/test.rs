@@ -50,7 +50,7 @@ pub(super) fn test(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let printed = report::print(&format.list(&rows, &[], Heading::Shown)?)?;
     let failed = tested.iter().filter(|tested| tested.difference.is_some()).count();
     if matches!(format, Format::Table(_)) {
-        report::print(&summary(&policy, &tested, failed))?;
+        report::print(&summary(&has(&policy, &component)?, &tested, failed))?;
     }
     Ok(if failed == 0 { printed } else { ExitCode::FAILURE })
 }
@@ -107,13 +107,23 @@ fn one(policy: &mut Workbench, case: &Case) -> Tested {
     Tested { row: Row { document, fields }, hook: case.hook.clone(), decision, difference }
 }
 
-/// How many passed, and what no case asks.
-fn summary(policy: &Workbench, tested: &[Tested], failed: usize) -> String {
-    let mut hooks: Vec<&str> = policy.functions().map(|f| f.hook.as_str()).collect();
+/// The hooks that it has: of one that reads a text those that the text has.
+fn has(policy: &Workbench, component: &Path) -> Result<Vec<String>, Failure> {
+    let said = policies::described(component)?;
+    let of_text = said.get("hooks").and_then(Value::as_array);
+    let mut hooks: Vec<String> = match of_text {
+        Some(hooks) => hooks.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        None => policy.functions().map(|f| f.hook.clone()).collect(),
+    };
     hooks.sort_unstable();
     hooks.dedup();
-    let line = |hook: &&str| {
-        let of = tested.iter().filter(|t| t.hook == **hook);
+    Ok(hooks)
+}
+
+/// How many passed, and what no case asks.
+fn summary(hooks: &[String], tested: &[Tested], failed: usize) -> String {
+    let line = |hook: &String| {
+        let of = tested.iter().filter(|t| t.hook == *hook);
         let said = |word: &str| of.clone().filter(|t| t.decision.as_deref() == Some(word)).count();
         match of.clone().count() {
             0 => format!("{hook}: NOT TESTED"),
