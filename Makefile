@@ -74,8 +74,9 @@ check: NEEDS += check
 check: policies ## fmt, clippy, docs, dependency rules, licences, spelling
 	@scripts/check.sh
 
-fuzz: policies ## Give every parser and the layer extractor changed samples, FUZZ_SECONDS each
+fuzz: policies ## Give every parser, the layer extractor and the policies' host changed samples, FUZZ_SECONDS each
 	RLRUN_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test -p rlrun-image --lib fuzz:: -- --nocapture --test-threads 2
+	RLRUN_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test -p rlrun-policyc --test fuzz -- --nocapture --test-threads 2
 
 bench: ## Measure against podman, runc, crun, bubblewrap, skopeo, umoci; writes docs/benchmarks*.md
 	@scripts/provision.sh build run test bench
@@ -84,6 +85,7 @@ bench: ## Measure against podman, runc, crun, bubblewrap, skopeo, umoci; writes 
 	@scripts/bench-images.sh "$(CARGO_TARGET_DIR)/stage-release" docs/benchmarks-images.md
 	@scripts/bench-scale.sh "$(CARGO_TARGET_DIR)/stage-release" docs/benchmarks-scale.md
 	@scripts/bench-limits.sh "$(CARGO_TARGET_DIR)/stage-release" docs/benchmarks-limits.md
+	@scripts/bench-policies.sh "$(CARGO_TARGET_DIR)/stage-release" docs/benchmarks-policies.md
 
 install: ## Install under $(DESTDIR)$(PREFIX)
 	$(MAKE) PROFILE=release build

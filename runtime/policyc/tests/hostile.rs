@@ -274,3 +274,56 @@ fn code_that_is_hard_to_compile_harms_nobody() {
         assert!(PolicySet::load(&place.sources()).is_err());
     }
 }
+
+/// A component that never stops making resources: each is kept on this side, not in the policy's memory.
+fn leaking() -> Vec<u8> {
+    wat::parse_str(
+        r#"(component
+            (type $thing (resource (rep i32)))
+            (core func $new (canon resource.new $thing))
+            (core module $leaks
+                (import "" "new" (func $new (param i32) (result i32)))
+                (func $begin (loop $l (drop (call $new (i32.const 7))) (br $l)))
+                (start $begin)
+                (func (export "f")))
+            (core instance $i (instantiate $leaks (with "" (instance (export "new" (func $new))))))
+            (func $f (canon lift (core func $i "f")))
+            (instance $create (export "on-create" (func $f)))
+            (export "rlrun:policy/create@0.1.0" (instance $create)))"#,
+    )
+    .unwrap()
+}
+
+/// Bytes of memory that this process has had at most.
+fn peak() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn resources_that_leak_end_before_the_hosts_memory() {
+    let before = peak();
+    denies(&leaking(), code::OUTPUT);
+    let grown = peak().saturating_sub(before);
+    assert!(grown < 64 << 20, "{grown} bytes");
+}
+
+#[test]
+fn a_resource_that_does_not_exist_denies() {
+    let wat = wat::parse_str(
+        r#"(component
+            (type $thing (resource (rep i32)))
+            (core func $drop (canon resource.drop $thing))
+            (core module $drops
+                (import "" "drop" (func $drop (param i32)))
+                (func $begin (call $drop (i32.const 12345)))
+                (start $begin)
+                (func (export "f")))
+            (core instance $i (instantiate $drops (with "" (instance (export "drop" (func $drop))))))
+            (func $f (canon lift (core func $i "f")))
+            (instance $create (export "on-create" (func $f)))
+            (export "rlrun:policy/create@0.1.0" (instance $create)))"#,
+    );
+    denies(&wat.unwrap(), code::OUTPUT);
+}

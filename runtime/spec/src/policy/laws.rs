@@ -58,7 +58,54 @@ fn restriction() -> impl Strategy<Value = Restriction> {
         word(&["A", "B", "PATH", "NONE"]).prop_map(Restriction::UnsetEnv),
         port().prop_map(Restriction::WithholdPort),
         port().prop_map(Restriction::LoopbackPort),
+        Just(Restriction::RequireDigest(fixture::DIGEST.into())),
     ]
+}
+
+/// Which of [`KINDS`] it is. A restriction that is new does not compile here, until the laws are tried on it.
+fn kind(restriction: &Restriction) -> usize {
+    match restriction {
+        Restriction::DropCapabilities(_) => 0,
+        Restriction::KeepOnlyCapabilities(_) => 1,
+        Restriction::NoNewPrivileges => 2,
+        Restriction::ReadOnlyRootfs => 3,
+        Restriction::TightenMount { .. } => 4,
+        Restriction::RemoveMount(_) => 5,
+        Restriction::MaskPath(_) => 6,
+        Restriction::ReadOnlyPath(_) => 7,
+        Restriction::RemoveDevice(_) => 8,
+        Restriction::SeccompDeny { .. } => 9,
+        Restriction::SeccompKeepOnly(_) => 10,
+        Restriction::EgressOnly(_) => 11,
+        Restriction::NoNetwork => 12,
+        Restriction::Limit(Limits { memory_bytes: _, pids: _, cpu_millis: _, nofile: _ }) => 13,
+        Restriction::UnsetEnv(_) => 14,
+        Restriction::RequireDigest(_) => 15,
+        Restriction::WithholdPort(_) => 16,
+        Restriction::LoopbackPort(_) => 17,
+    }
+}
+
+const KINDS: usize = 18;
+
+#[test]
+fn the_laws_are_tried_on_every_restriction_and_each_changes_something() {
+    use proptest::strategy::ValueTree as _;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let (mut seen, mut felt) = ([false; KINDS], [false; KINDS]);
+    for _ in 0..4000 {
+        let one = restriction().new_tree(&mut runner).unwrap().current();
+        let before = fixture::parts();
+        seen[kind(&one)] = true;
+        let tightening = Tightening::parse(std::slice::from_ref(&one)).unwrap();
+        // A bound on nothing is none.
+        let empty = Restriction::Limit(Limits { memory_bytes: None, pids: None, cpu_millis: None, nofile: None });
+        assert!(one == empty || tightening != Tightening::default(), "{one:?} is forgotten by the meet");
+        // no_new_privs is on already, and the digest is the fixture's.
+        felt[kind(&one)] |= matches!(one, Restriction::NoNewPrivileges | Restriction::RequireDigest(_))
+            || applied(&tightening, before.clone()) != before;
+    }
+    assert_eq!((seen, felt), ([true; KINDS], [true; KINDS]));
 }
 
 /// Those of the fixture, and one that is not there.
