@@ -107,7 +107,7 @@ fn named(bytes: &[u8]) -> ContainerSpec {
 
 /// A verdict with lists that point to records after it, most of them in the policy's memory.
 fn answer(random: &mut Random) -> Vec<u8> {
-    let mut bytes = vec![0; 28 + random.below(1200)];
+    let mut bytes = vec![0; 29 + random.below(1200)];
     bytes[0] = [0, 1, 2, 3][random.below(4)];
     for list in 0..3 {
         let at = match random.below(5) {
@@ -119,8 +119,8 @@ fn answer(random: &mut Random) -> Vec<u8> {
         bytes[4 + 8 * list..8 + 8 * list].copy_from_slice(&at.to_le_bytes());
         bytes[8 + 8 * list..12 + 8 * list].copy_from_slice(&length.to_le_bytes());
     }
-    for at in 28..bytes.len() {
-        bytes[at] = match random.below(4) {
+    for byte in &mut bytes[28..] {
+        *byte = match random.below(4) {
             0 => random.byte(),
             1 => [b'C', b'A', b'P', b'_', b'/', b'r', b'o'][random.below(7)],
             _ => 0,
