@@ -219,10 +219,7 @@ HEAD
 | podman's run of the same takes longer than rlrun's by | 10 times, aim 20 | $(ratio "$mine" "$(median 'podman --runtime runc run, no network')") times |
 | \`runc run\` of a ready bundle takes longer | yes | $(ratio "$mine" "$(median 'runc run, ready bundle')") times |
 | slirp4netns adds to rlrun less than its own start | under $(printf '%.1f' "${slirp:-0}") ms | $added ms |
-| three policies from a warm cache add to a run, loaded and asked in a fresh process | under 1 ms | $(policies_median) ms |
-
-Policies are loaded by a thread while the host and the image are looked at, where there is a second processor; what they add is the
-wait for that thread and the asking, "policy code loaded" and "policy verdict" below.
+| three policies from a warm cache, loaded and asked in a fresh process | under 1 ms | $(policies_median) ms |
 
 "slirp4netns alone" includes a user and a network namespace for it, as it cannot start without.
 

@@ -3,12 +3,10 @@
 mod added;
 mod exits;
 mod leaving;
-mod loading;
 mod pulled;
 
 pub use added::{Addition, Change, Outcome as Added, add, read as read_key, remove, update};
 pub(crate) use leaving::may_leave;
-pub(crate) use loading::Loading;
 pub use pulled::{Kept, Pushed, pull, push};
 pub use rlrun_admission::is_capability;
 
@@ -139,13 +137,8 @@ fn log(policy: &PolicyId, level: &str, message: &str) {
 /// # Errors
 /// When one cannot be loaded: nothing may start without its word.
 pub fn load(place: &Place, choice: Choice) -> Result<PolicySet, Failure> {
-    let sources = sources(place, choice)?;
-    loaded(place, PolicySet::load(&sources), &sources.files)
-}
-
-/// What follows a load, wherever it was done: the user is told what is to be told, and policies of what has ended.
-fn loaded(place: &Place, set: Result<PolicySet, LoadError>, files: &[PathBuf]) -> Result<PolicySet, Failure> {
-    let set = set.map_err(|e| with_path(&e, files))?;
+    let files = choice.files.clone();
+    let set = PolicySet::load(&sources(place, choice)?).map_err(|e| with_path(&e, &files))?;
     for notice in set.notices() {
         eprintln!("warning: {notice}");
     }

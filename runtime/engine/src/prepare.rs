@@ -7,13 +7,14 @@ use crate::host::idmap::{self, IdPlan};
 use crate::host::probe;
 use crate::images::{Listener, Store, Workshop, caller};
 use crate::place::Place;
-use crate::policies::{Choice, Loading};
+use crate::policies::{self, Choice};
 use crate::request::health::OfImage;
 use crate::request::life::LogRequest;
 use crate::request::limits::Cgroups;
 use crate::request::{self, Pull, RunRequest, StorageDriver};
 use crate::storage::{self, Storage};
 use crate::trace::Marks;
+use rlrun_admission::PolicySet;
 use rlrun_image::{ImageConfig, ImageError, Pin, ResolvedImage, Transport};
 use rlrun_net::files as net_files;
 use rlrun_net::ports::PortRequest;
@@ -77,7 +78,6 @@ pub fn prepare(
     fetching: Fetching<'_>,
     marks: &mut Marks,
 ) -> Result<Prepared, Failure> {
-    let mut policies = Loading::begin(place, Choice::of(&request.launching))?;
     let mut host = probe(&place.data);
     if request.limits.cgroups == Cgroups::Disabled {
         host.cgroup.keep(|_| false);
@@ -85,17 +85,17 @@ pub fn prepare(
     marks.mark("cli: host probed");
     let userns = request.userns.decide(host.uid, host.gid);
     let ids = idmap::plan(&host, &userns).map_err(|cause| cause.failure(&host, &Surroundings::read()))?;
+    let policies = policies::load(place, Choice::of(&request.launching))?;
+    marks.mark("cli: policy code loaded");
     let store = Store::new(&place.data);
     let pin = store.pin()?;
-    let (image, pin) = resolve(place, &store, request, fetching, &mut policies, &host, pin)?;
+    let (image, pin) = resolve(place, &store, request, fetching, &policies, &host, pin)?;
     marks.mark("cli: image resolved");
     let storage = storage::choose(request.launching.storage_driver, &host, &userns)?;
     let volumes = place.data.join(crate::volumes::DIRECTORY);
     let freed = replaced_ports(place, request);
     let built = build(request, &image, &host, &ids, &userns, &storage, (names.0, names.1, &volumes, &freed))?;
     marks.mark("cli: configuration built");
-    let asked = policies.get()?;
-    marks.mark("cli: policy code loaded");
     let Built { spec, mut warnings, account_files, stop_signal } = built;
     crate::journal::image(&image.identity);
     let refused = |denied: Box<Denied>| {
@@ -105,15 +105,16 @@ pub fn prepare(
     let asking = caller(&host);
     crate::journal::asked(place, &spec, &asking);
     let shown = spec.parts().controls.clone();
-    let admitted = asked.evaluate(spec, &asking).map_err(refused)?;
+    let admitted = policies.evaluate(spec, &asking).map_err(refused)?;
     crate::journal::admitted(&admitted);
     warnings.extend(config::limits::check_imposed(request.limits.level, &shown, &admitted.spec().parts().controls)?);
     let health = health(request, &image.config)?;
     for check in health.iter().flat_map(checks) {
-        asked.on_exec(&check_request(check, admitted.spec()), admitted.spec(), &asking).map_err(refused)?;
+        policies.on_exec(&check_request(check, admitted.spec()), admitted.spec(), &asking).map_err(refused)?;
     }
     warnings.extend(admitted.warnings().map(|(p, d)| format!("policy {}: [{}] {}", p.name, d.code, d.message)));
-    policies.leave();
+    // Their memory goes with this process's, by exec or exit; taking it apart first only costs time.
+    std::mem::forget(policies);
     marks.mark("cli: policy verdict");
     Ok(Prepared { admitted, image, host, ids, storage, userns, account_files, stop_signal, health, warnings, pin })
 }
@@ -157,7 +158,7 @@ fn resolve(
     store: &Store,
     request: &RunRequest,
     fetching: Fetching<'_>,
-    policies: &mut Loading<'_>,
+    policies: &PolicySet,
     host: &HostFacts,
     pin: Pin,
 ) -> Result<(ResolvedImage, Pin), Failure> {
@@ -184,7 +185,7 @@ fn resolve(
     }
     drop(pin);
     let workshop = Workshop::of_host(place.clone(), host.clone())?;
-    let name = workshop.fetch(policies.get()?, &request.image, fetch, listener)?;
+    let name = workshop.fetch(policies, &request.image, fetch, listener)?;
     let pin = store.pin()?;
     Ok((store.resolve(&name)?, pin))
 }
