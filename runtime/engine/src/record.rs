@@ -5,7 +5,7 @@
 //!   container leaves nothing behind), `ctr.log` (its output), and the directories of its root file system.
 //! * `<data>/names/<name>`: a link to it. Making the link claims the name; the kernel lets one of two win.
 //! * `<data>/live/<id>`: a link from before the directory exists until its clean end. What is there with a free lock
-//!   was killed, and [`sweep`] cleans it. Containers that rest cost nothing here.
+//!   was killed, and [`sweep()`] cleans it. Containers that rest cost nothing here.
 
 pub mod file;
 pub mod lock;
@@ -205,7 +205,7 @@ impl Record {
         })
     }
 
-    /// Removes what was made, best effort: what stays is found by [`sweep`].
+    /// Removes what was made, best effort: what stays is found by [`sweep()`].
     pub fn take_back(&self) {
         if crate::cgroup::remove(&self.directory).is_err() {
             // Its processes are ending; the directory goes with the next command's sweep or the user's session.
