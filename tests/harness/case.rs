@@ -97,7 +97,8 @@ impl Case {
     /// Every file of the store but the journal, which tells of failures too, as a list to compare.
     pub fn store(&self) -> Vec<String> {
         let mut find = Command::new("find");
-        find.arg(self.data()).args(["-not", "-type", "d", "-not", "-name", "*.lock", "-not", "-name", "journal*"]);
+        find.arg(self.data())
+            .args(["-name", "journal*", "-prune", "-o", "-not", "-type", "d", "-not", "-name", "*.lock"]);
         let found = find.args(["-printf", "%P %y %s %l\n"]).output().unwrap();
         assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
         let mut list: Vec<String> = String::from_utf8(found.stdout).unwrap().lines().map(str::to_owned).collect();
