@@ -208,7 +208,7 @@ fn an_interactive_shell_never_speaks_of_stopped_jobs_for_a_minute() {
     let screen = terminal.screen();
     assert!(!screen.contains("topped") && !screen.contains("Continued"), "{screen}");
     assert!(screen.matches("Running").count() >= 3, "{screen}");
-    terminal.running.signal(Signal::SIGKILL);
+    terminal.type_text("exit\r");
     terminal.running.wait();
     drop(case.keeping_containers());
 }

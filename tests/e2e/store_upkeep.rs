@@ -101,7 +101,7 @@ fn everything_goes_but_the_audit_log() {
     case.run(["system", "reset"]).code(125).complains("--force");
     assert!(names().contains(&"images".to_owned()));
     case.run(["system", "reset", "--force"]).ok();
-    assert_eq!(names(), ["journal"]);
+    assert_eq!(names(), ["journal", "journal.requests"]);
     assert!(case.supervisors().is_empty());
     case.run(["audit", "verify"]).ok();
     case.run(["events", "--since", "1h", "--stream=false"]).ok().says("system reset");

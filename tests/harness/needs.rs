@@ -81,7 +81,7 @@ impl Need {
 
     fn met(self) -> bool {
         // Each need is probed at most once in a process.
-        static ANSWERS: [OnceLock<bool>; 13] = [const { OnceLock::new() }; 13];
+        static ANSWERS: [OnceLock<bool>; 14] = [const { OnceLock::new() }; 14];
         *ANSWERS[self as usize].get_or_init(|| self.probe())
     }
 
