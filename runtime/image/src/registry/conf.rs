@@ -59,6 +59,8 @@ struct FileFormat {
     aliases: BTreeMap<String, String>,
     credential_helpers: Option<Vec<String>>,
     short_name_mode: Option<ShortNameMode>,
+    /// The format before `[[registry]]`: what it blocks must not be let in because nobody looked.
+    registries: Option<toml::Table>,
 }
 
 /// Where to ask for a reference: a repository and how far to trust the connection.
@@ -88,6 +90,11 @@ impl Registries {
     fn add(&mut self, text: &str, path: &Path) -> Result<(), ImageError> {
         let bad = |why: String| ImageError::configuration(path, why);
         let file: FileFormat = toml::from_str(text).map_err(|e| bad(e.message().to_owned()))?;
+        if file.registries.is_some() {
+            return Err(bad("[registries] is of the first version of this format, which is not read; \
+                write unqualified-search-registries and [[registry]] as containers-registries.conf(5) has them"
+                .to_owned()));
+        }
         if let Some(list) = file.unqualified_search_registries {
             self.unqualified = list;
         }
@@ -269,6 +276,13 @@ mod tests {
     fn endpoints(conf: &Registries, name: &str) -> Vec<(String, bool)> {
         let endpoints = conf.endpoints(&Reference::parse(name).unwrap()).unwrap();
         endpoints.iter().map(|e| (e.reference.to_string(), e.insecure)).collect()
+    }
+
+    #[test]
+    fn what_the_first_version_blocks_is_not_let_in_unread() {
+        let text = "[registries.block]\nregistries = ['a.io']";
+        let error = Registries::default().add(text, Path::new("registries.conf")).unwrap_err();
+        assert!(error.to_string().contains("first version"), "{error}");
     }
 
     #[test]
