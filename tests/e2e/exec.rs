@@ -305,16 +305,20 @@ fn root_inside_cannot_lay_hands_on_what_enters() {
     let traced: &[&str] = &["--policy-baseline=off", "--cap-add", "SYS_PTRACE", "--security-opt", "seccomp=unconfined"];
     for options in [traced, &["--policy-baseline=off", "--privileged"]] {
         let options = [&["--rm", "--name", "box"], options].concat();
-        let stalker = case.rlrun(["run", "--network", "none"]).args(options).args([BASE, "probe", "stalk"]).spawn();
+        let stalker =
+            case.rlrun(["run", "--network", "none"]).args(options).args([BASE, "probe", "stalk"]).within(300).spawn();
         stalker.wait_for("ready");
-        for _ in 0..100 {
+        // On a busy machine most come and go while it does not run; it must have had its chance with some.
+        let seen = || stalker.stdout_so_far().matches("seen ").count();
+        let commands = (1..=5000).find(|n| {
             exec(&case, &[], &["true"]).ok();
-        }
+            *n >= 100 && seen() >= 10
+        });
         stalker.signal(Signal::SIGTERM);
         let out = stalker.finish().ok().out();
         let said = out.lines().last().unwrap().to_owned();
         assert!(said.ends_with("reached 0"), "{said}");
-        assert!(!said.starts_with("seen 0 "), "it never saw one: {said}");
+        assert!(commands.is_some(), "of 5000 it saw {said}");
     }
 }
 

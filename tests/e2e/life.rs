@@ -164,9 +164,34 @@ fn a_container_is_restarted_with_another_life() {
     case.rlrun(["restart", "web"]).leaving_processes().run().ok().prints("web");
     assert_ne!(field(&case, "web", "{{.State.Pid}}"), before);
     assert_eq!(field(&case, "web", "{{.State.Status}} {{.RestartCount}}"), "running 0");
-    ready(&case, &["--name", "once", "--rm"], "trap");
-    case.run(["restart", "once"]).refused(125, "--rm");
-    case.run(["rm", "-f", "-t", "0", "once"]).ok();
+}
+
+#[test]
+fn what_is_to_leave_nothing_survives_its_restart_and_then_leaves_nothing() {
+    for driver in ["overlay", "fuse-overlayfs", "copy"] {
+        let case = case!(Userns, Overlay, Fuse).keeping_containers();
+        let script = "echo x >> /here; mkdir -p /v/d; echo y >> /v/d/f; wc -l < /here; exec probe trap";
+        let id =
+            case.detached(&["--rm", "--name", "box", "-v", "/v", "--storage-driver", driver], ["sh", "-c", script]);
+        let says = |text: &str| {
+            let logs = || case.run(["logs", "box"]);
+            eventually("it is up", || logs().out().ends_with(text));
+        };
+        says("1\nready\n");
+        for turn in 2..4 {
+            case.rlrun(["restart", "-t", "5", "box"]).leaving_processes().run().ok().prints("box");
+            says(&format!("{turn}\nready\n"));
+            assert_eq!(field(&case, "box", "{{.Id}} {{.State.Status}}"), format!("{id} running"));
+            case.run(["exec", "box", "sh", "-c", "wc -l < /v/d/f"]).ok().prints(&turn.to_string());
+        }
+        case.run(["stop", "-t", "5", "box"]).ok();
+        assert!(case.run(["ps", "-aq"]).ok().out().is_empty());
+        assert!(!case.data().join("containers").join(&id).exists());
+    }
+    let case = case!(Userns, Overlay);
+    case.detached(&["--rm", "--name", "box", "--storage-opt", "size=8m"], ["probe", "trap"]);
+    case.run(["restart", "box"]).refused(125, "in memory");
+    case.run(["rm", "-f", "box"]).ok();
 }
 
 #[test]

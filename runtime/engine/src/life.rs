@@ -4,7 +4,7 @@ use crate::containers::{Container, Status};
 use crate::journal;
 use crate::place::Place;
 use crate::record::file::replace_summary;
-use crate::record::{self, OwnVolumes, Summary, failed, lock};
+use crate::record::{self, Details, OwnVolumes, Summary, failed, lock};
 use crate::supervisor::{self, Supervisor};
 use rlrun_spec::supervision::Request;
 use rlrun_spec::{Failure, Kind, Stage, protocol};
@@ -53,16 +53,33 @@ pub struct Stopping {
 /// # Errors
 /// When its supervisor cannot be reached.
 pub fn begin_stop(container: &Container, seconds: Option<u32>) -> Result<Option<Stopping>, Failure> {
-    stop_by(Supervisor::of(container)?, container, seconds)
+    stop_by(Supervisor::of(container)?, container, Request::Stop { signal: None, seconds }, seconds)
+}
+
+/// The same for one that is started again: it stays, `--rm` or not.
+///
+/// # Errors
+/// When its supervisor cannot be reached, or what it has written cannot stay.
+pub fn begin_restart(container: &Container, seconds: Option<u32>) -> Result<Option<Stopping>, Failure> {
+    if !container.summary.remove || !is_looked_after(container) {
+        return begin_stop(container, seconds);
+    }
+    if Details::read(&container.directory).is_ok_and(|details| details.request.limits.disk.is_some()) {
+        return Err(about("restart", &container.summary.name)
+            .why("with --storage-opt size= what it has written is in memory and goes when it stops")
+            .hint("run it anew"));
+    }
+    stop_by(Supervisor::of(container)?, container, Request::StopAndStay { signal: None, seconds }, seconds)
 }
 
 fn stop_by(
     supervisor: Option<Supervisor>,
     container: &Container,
+    request: Request,
     seconds: Option<u32>,
 ) -> Result<Option<Stopping>, Failure> {
     let Some(supervisor) = supervisor else { return Ok(None) };
-    match supervisor.ask(&Request::Stop { signal: None, seconds }, &[]) {
+    match supervisor.ask(&request, &[]) {
         Ok(()) => {}
         // It ended by itself meanwhile, which is what was wanted.
         Err(_) if supervisor.outlive(Duration::ZERO)? => return Ok(None),
@@ -117,7 +134,8 @@ pub fn signal(container: &Container, signal: i32) -> Result<(), Failure> {
 /// # Errors
 /// When it cannot be ended at all.
 pub fn force_end(container: &Container, seconds: Option<u32>) -> Result<(), Failure> {
-    let begun = Supervisor::within(container, FORCE_AFTER).and_then(|s| stop_by(s, container, seconds));
+    let request = Request::Stop { signal: None, seconds };
+    let begun = Supervisor::within(container, FORCE_AFTER).and_then(|s| stop_by(s, container, request, seconds));
     match begun.and_then(|stopping| stopping.map_or(Ok(()), Stopping::finish)) {
         Ok(()) => Ok(()),
         Err(_) => supervisor::kill(container).map(|()| event("kill", container)),
@@ -153,6 +171,28 @@ pub fn pause(container: &Container, request: protocol::Request) -> Result<(), Fa
     supervisor.ask_mapper(request)?;
     event(action, container);
     Ok(())
+}
+
+/// Every process of a container stands still until this is let go, by whatever ends this process too.
+pub struct Held(Supervisor);
+
+/// Has a running container stand still; None when it does not run.
+///
+/// # Errors
+/// When it cannot be stopped.
+pub fn hold(container: &Container) -> Result<Option<Held>, Failure> {
+    let supervisor = if container.status == Status::Running { Supervisor::of(container)? } else { None };
+    supervisor.map(|supervisor| supervisor.hold().map(|()| Held(supervisor))).transpose()
+}
+
+impl Held {
+    /// Lets it go on, and returns when it does.
+    ///
+    /// # Errors
+    /// When it has ended meanwhile.
+    pub fn let_go(self) -> Result<(), Failure> {
+        self.0.ask_mapper(protocol::Request::Unpause).map(drop)
+    }
 }
 
 /// `rlrun rename`. The new name is claimed before the old one is let go.

@@ -23,7 +23,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 /// The file without which a container leaves nothing behind.
-pub(crate) const KEEP: &str = "keep";
+pub(crate) use rlrun_spec::state::KEEP;
 
 /// What remains of the container when it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -82,17 +82,15 @@ impl Supervisor {
     /// # Errors
     /// The mapper's own, or when there is no answer.
     pub fn ask_mapper(&self, request: protocol::Request) -> Result<Answer, Failure> {
-        match self.reply(&Request::Mapper(request), &[])? {
-            Reply::Mapper(Answer::Refused(failure)) | Reply::Refused(failure) => Err(*failure),
-            Reply::Mapper(answer) => Ok(answer),
-            Reply::Done
-            | Reply::Changed
-            | Reply::Ended(_)
-            | Reply::Checked { .. }
-            | Reply::Attached { .. }
-            | Reply::Left
-            | Reply::Failed(_) => Err(silent(&self.name).why("it answers something else")),
-        }
+        answered(self.reply(&Request::Mapper(request), &[])?, &self.name)
+    }
+
+    /// Has the container stand still as long as this connection lasts.
+    ///
+    /// # Errors
+    /// The mapper's own, or when there is no answer.
+    pub fn hold(&self) -> Result<(), Failure> {
+        answered(self.reply(&Request::Hold, &[])?, &self.name).map(drop)
     }
 
     /// Has the container's health checked, which may take `patience`; whether it is well.
@@ -188,6 +186,20 @@ pub enum News {
     Ended(u8),
     /// The supervisor has ended.
     Gone,
+}
+
+fn answered(reply: Reply, name: &str) -> Result<Answer, Failure> {
+    match reply {
+        Reply::Mapper(Answer::Refused(failure)) | Reply::Refused(failure) => Err(*failure),
+        Reply::Mapper(answer) => Ok(answer),
+        Reply::Done
+        | Reply::Changed
+        | Reply::Ended(_)
+        | Reply::Checked { .. }
+        | Reply::Attached { .. }
+        | Reply::Left
+        | Reply::Failed(_) => Err(silent(name).why("it answers something else")),
+    }
 }
 
 fn about(kind: Kind, operation: &str, name: &str) -> Failure {

@@ -28,6 +28,8 @@ pub(crate) struct Limiter<'a> {
     children: SignalFd,
     /// Whether the supervisor may still want something.
     listening: bool,
+    /// What it has written stays although it was to be removed.
+    pub(crate) spared: bool,
 }
 
 impl<'a> Limiter<'a> {
@@ -37,7 +39,8 @@ impl<'a> Limiter<'a> {
             children().map_err(std::io::Error::from).at("limits", "watch", "the processes of the container")?;
         let limits = launch.limits.clone();
         let needs_agent = Agent::is_needed(&limits);
-        let mut limiter = Limiter { launch, init, channel, limits, agent: None, children, listening: true };
+        let mut limiter =
+            Limiter { launch, init, channel, limits, agent: None, children, listening: true, spared: false };
         if needs_agent {
             limiter.agent()?;
         }
@@ -114,6 +117,10 @@ impl<'a> Limiter<'a> {
             Request::Count => {
                 let usage = self.agent()?.count().at("count", "count what is used by", "the container")?;
                 Ok(Answer::Counted(Box::new(usage)))
+            }
+            Request::Spare => {
+                self.spared = true;
+                Ok(Answer::Done)
             }
         }
     }

@@ -89,13 +89,13 @@ pub fn run(launch: &Launch, network: NetworkHook<'_>) -> ! {
         .and_then(|init| wait_for(launch, &init, &channel, trace));
     let told = |failure| Message::Failed(Box::new(Failure { stage: Stage::Mapper, ..failure }));
     let message = match outcome {
-        Ok(End { code, started }) => match clean_up(launch, started) {
+        Ok(End { code, started, spared }) => match clean_up(launch, started, spared) {
             Ok(()) => Message::Exited(code),
             Err(failure) => told(failure),
         },
         Err(failure) => {
             // The failure is what the user must hear; what cleaning leaves, the next command finds by its record.
-            drop(clean_up(launch, false));
+            drop(clean_up(launch, false, false));
             told(failure)
         }
     };
@@ -195,6 +195,8 @@ struct End {
     code: u8,
     /// Whether it had become the payload.
     started: bool,
+    /// It is started again, `--rm` or not.
+    spared: bool,
 }
 
 /// The running init, and the pipe on which it says that it never became the payload.
@@ -216,7 +218,7 @@ fn wait_for(launch: &Launch, init: &Init, channel: &Channel, trace: &Trace) -> R
             trace.mark("mapper: init ended");
             // Close-on-exec: nothing can be written there once the payload runs.
             let unstarted = rustix::io::read(&init.unstarted, &mut [0; 1]).at("wait", "read", "init's last word")? == 1;
-            return Ok(End { code: exit_code(status), started: !unstarted });
+            return Ok(End { code: exit_code(status), started: !unstarted, spared: limiter.spared });
         }
         let object = format!("process {}", pid.as_raw_nonzero());
         if !status.exited() || status.exit_status() != Some(0) {
@@ -234,12 +236,15 @@ pub(crate) fn exit_code(status: WaitStatus) -> u8 {
 
 /// Unmounts the root file system and, with `--rm` or when nothing ever ran, removes what belongs to subordinate ids.
 /// The lock stays: the supervisor holds it, and a container without one would be taken for garbage.
-fn clean_up(launch: &Launch, started: bool) -> Result<(), Failure> {
+fn clean_up(launch: &Launch, started: bool, spared: bool) -> Result<(), Failure> {
     if !matches!(launch.facts.rootfs, Rootfs::Directory { .. }) {
         rootfs::take_down(launch)?;
     }
     let facts = &launch.facts;
-    if if started { facts.remove } else { facts.remove || facts.remove_unstarted } {
+    if facts.remove && spared {
+        return rootfs::mark_written(launch);
+    }
+    if facts.remove || (!started && facts.remove_unstarted) {
         tree::remove_contents_but_lock(&launch.facts.container_dir)?;
     }
     Ok(())

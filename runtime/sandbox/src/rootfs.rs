@@ -91,6 +91,18 @@ pub(crate) fn take_down(launch: &Launch) -> Result<(), Failure> {
     }
 }
 
+/// What was to be removed at the end is mounted again after all: the kernel takes no layer that was mounted `volatile`
+/// before somebody said so (overlayfs, "Volatile mount").
+pub(crate) fn mark_written(launch: &Launch) -> Result<(), Failure> {
+    let path = launch.facts.container_dir.join("work");
+    let object = path.display().to_string();
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(CWD, &path, flags, Mode::empty()) {
+        Err(Errno::NOENT) => Ok(()),
+        work => work.and_then(|work| crate::tree::empty(&work, None)).at("rootfs", "empty", object),
+    }
+}
+
 /// `lowerdir` of all layers below their common directory, so that a hundred of them fit the one page that mount(2)
 /// takes; `,` `:` and `\` escaped as overlayfs wants them.
 pub(crate) fn lowerdir(lowers: &[PathBuf]) -> (PathBuf, String) {

@@ -91,6 +91,8 @@ pub enum Request {
     Limit(Box<Limits>),
     /// How much is used.
     Count,
+    /// With `--rm`: what it has written stays when it ends.
+    Spare,
 }
 
 /// What became of a [`Request`].

@@ -9,6 +9,9 @@ use std::fmt::Write as _;
 /// The file's name.
 pub const STATE: &str = "state";
 
+/// A container with this file beside it is kept when it has ended.
+pub const KEEP: &str = "keep";
+
 /// The contents of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {

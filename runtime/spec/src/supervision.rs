@@ -51,6 +51,15 @@ pub enum Request {
     },
     /// The input of whoever attached is over, and so is the container's.
     EndInput,
+    /// Every process stands still as long as this connection lasts, so that whoever is killed leaves nothing paused.
+    Hold,
+    /// As [`Request::Stop`]; with `--rm` the container stays this time, because it is started again.
+    StopAndStay {
+        /// Signal.
+        signal: Option<i32>,
+        /// Seconds.
+        seconds: Option<u32>,
+    },
 }
 
 /// What comes back.

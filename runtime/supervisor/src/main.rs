@@ -16,6 +16,7 @@ mod output;
 mod relay;
 mod run;
 mod signals;
+mod streams;
 mod tend;
 mod terminal;
 

@@ -46,6 +46,7 @@ pub(crate) fn run(launch: &Launch, plan: OwnedFd) -> Result<u8, Failure> {
         control: None,
         fate: Fate::new(&launch.facts.life),
         limits: None,
+        spared: false,
     };
     let code = supervise(plan, &mut watch);
     let forgotten = end(&mut watch, &code);
@@ -93,6 +94,8 @@ pub(crate) struct Watch<'a> {
     pub(crate) fate: Fate,
     /// Limits that it was given while it ran, and keeps when it is started again.
     pub(crate) limits: Option<Box<Limits>>,
+    /// It stays although it was to be removed: a command starts it again.
+    pub(crate) spared: bool,
 }
 
 impl Watch<'_> {
@@ -177,7 +180,9 @@ impl Watch<'_> {
             | Request::Check
             | Request::Attach
             | Request::Resize { .. }
-            | Request::EndInput => {
+            | Request::EndInput
+            | Request::Hold
+            | Request::StopAndStay { .. } => {
                 let failure = failure("control", "do this to", &self.launch.name);
                 Reply::Refused(Box::new(failure.why("it has ended and waits for its restart")))
             }
@@ -189,7 +194,8 @@ impl Watch<'_> {
         self.book.tell("oom", None);
         let OutOfMemory { used, limit, killed } = what;
         let done = match killed {
-            Some((pid, name)) => format!("process {pid} ({name}) was killed"),
+            // The name is the process's own choice, and is read on a terminal.
+            Some((pid, name)) => format!("process {pid} ({}) was killed", name.replace(char::is_control, "?")),
             None => "the container stands still until it may use more (--oom-kill-disable)".to_owned(),
         };
         let told = format!("memory: {used} bytes are used and {limit} allowed: {done}");
@@ -381,7 +387,7 @@ fn end(watch: &mut Watch<'_>, code: &Result<u8, Failure>) -> Result<(), Failure>
     if watch.started && !watch.mourned {
         watch.book.tell("died", Some(exit_code));
     }
-    let removed = facts.remove || (!watch.started && facts.remove_unstarted);
+    let removed = (facts.remove && !watch.spared) || (!watch.started && facts.remove_unstarted);
     let written = match removed {
         true => leave_cgroups(watch.launch).and_then(|()| forget(watch.launch, &watch.book)),
         // How it ended is written whatever becomes of the rest, which the next command finds by the link.

@@ -4,11 +4,12 @@ use crate::control::{ACCOMPANYING, Call, Control};
 use crate::fate::until;
 use crate::guests::Guests;
 use crate::health::Checks;
-use crate::log::{Log, Stream};
-use crate::output::{Departure, Output};
-use crate::relay::{Relay, Sink};
+use crate::log::Log;
+use crate::output::Output;
+use crate::relay::Relay;
 use crate::run::{Caller, Served, Watch, done, failure, wait};
 use crate::signals::Signals;
+use crate::streams::{inputs, outputs};
 use crate::terminal::RawTerminal;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::Signal;
@@ -16,12 +17,12 @@ use rlrun_net::Driver;
 use rlrun_sandbox::control::Received;
 use rlrun_sandbox::{Container, Heard, Streams};
 use rlrun_spec::health::{Consequence, OnFailure, Status as Health};
-use rlrun_spec::plan::Launch;
 use rlrun_spec::protocol::{self, Answer, News};
+use rlrun_spec::state::KEEP;
 use rlrun_spec::supervision::{Reply, Request};
 use rlrun_spec::{Failure, Stage};
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 /// SIGKILL, which nothing inside can ignore.
@@ -40,6 +41,8 @@ pub(crate) struct Tended<'a> {
     asked: VecDeque<Asked>,
     checks: Option<Checks<'a>>,
     guests: Guests,
+    /// Who has it stand still; it goes on when he is gone.
+    holder: Option<u64>,
 }
 
 /// A request on its way to the mapper and back.
@@ -48,6 +51,8 @@ struct Asked {
     client: Option<u64>,
     /// Whether the container is paused once it is done; None: as before.
     paused: Option<bool>,
+    /// It is stopped then, with this signal and in that many seconds, and stays.
+    stop: Option<(Option<i32>, Option<u32>)>,
 }
 
 /// What a turn of the loop was woken for, in the order in which it waits.
@@ -77,7 +82,8 @@ impl<'a> Tended<'a> {
         drop((stdout, stderr));
         let guests = Guests::new(stdin.filter(|_| launch.facts.life.detached), terminal);
         let (asked, checks) = (VecDeque::new(), None);
-        let mut tended = Tended { container, raw, outputs, inputs, ended: false, asked, checks, guests };
+        let ended = false;
+        let mut tended = Tended { container, raw, outputs, inputs, ended, asked, checks, guests, holder: None };
         tended.welcome(watch)?;
         Ok(tended)
     }
@@ -139,7 +145,7 @@ impl<'a> Tended<'a> {
                 return Err(helper_died(network.as_deref_mut()));
             }
             watch.serve(&ready.control, &mut |watch, call| self.answer(watch, call))?;
-            self.see_guests(&ready.guests, watch);
+            self.see_guests(&ready.guests, watch)?;
             if watch.fate.must_die(Instant::now()) {
                 self.container.signal(KILL)?;
             }
@@ -212,10 +218,14 @@ impl<'a> Tended<'a> {
     }
 
     /// Moves what those who attached have typed, and sees who has gone or is not waited for.
-    fn see_guests(&mut self, ready: &[bool], watch: &mut Watch<'_>) {
+    fn see_guests(&mut self, ready: &[bool], watch: &mut Watch<'_>) -> Result<(), Failure> {
         self.guests.pump(ready);
         for client in watch.control.as_mut().map(Control::gone).unwrap_or_default() {
             self.guests.dismiss(client, &mut self.outputs);
+            if self.holder == Some(client) {
+                self.holder = None;
+                self.ask(None, &protocol::Request::Unpause)?;
+            }
         }
         let now = Instant::now();
         let left: Vec<u64> = self.outputs.iter_mut().filter_map(|output| output.wake(now)).collect();
@@ -223,6 +233,7 @@ impl<'a> Tended<'a> {
             self.guests.dismiss(client, &mut self.outputs);
             watch.reply(client, &Reply::Left);
         }
+        Ok(())
     }
 
     fn attach(&mut self, watch: &mut Watch<'_>, call: &mut Call) -> Served {
@@ -280,14 +291,19 @@ impl<'a> Tended<'a> {
             Heard::End => self.ended = true,
             Heard::News(News::OutOfMemory(what)) => watch.out_of_memory(&what)?,
             Heard::Answer(answer) => {
-                let Some(Asked { client, paused }) = self.asked.pop_front() else { return Ok(()) };
+                let Some(Asked { client, paused, stop }) = self.asked.pop_front() else { return Ok(()) };
                 if let (Some(paused), Answer::Done) = (paused, &answer) {
                     watch.book.state.paused = paused;
                     watch.book.write()?;
                     watch.announce(&Reply::Changed);
                 }
-                if let Some(client) = client {
-                    watch.reply(client, &Reply::Mapper(answer));
+                match (client, stop) {
+                    (Some(client), Some((signal, seconds))) => {
+                        let stopped = self.stop_and_stay(watch, signal, seconds);
+                        watch.reply(client, &done(stopped));
+                    }
+                    (Some(client), None) => watch.reply(client, &Reply::Mapper(answer)),
+                    (None, _) => {}
                 }
             }
         }
@@ -299,9 +315,9 @@ impl<'a> Tended<'a> {
         let paused = match request {
             protocol::Request::Pause => Some(true),
             protocol::Request::Unpause => Some(false),
-            protocol::Request::Limit(_) | protocol::Request::Count => None,
+            protocol::Request::Limit(_) | protocol::Request::Count | protocol::Request::Spare => None,
         };
-        self.asked.push_back(Asked { client, paused });
+        self.asked.push_back(Asked { client, paused, stop: None });
         Ok(())
     }
 
@@ -310,8 +326,28 @@ impl<'a> Tended<'a> {
         match &call.request {
             Request::Signal(signal) => Served::Now(done(self.container.signal(*signal))),
             Request::Stop { signal, seconds } => Served::Now(done(self.stop(watch, *signal, *seconds))),
+            Request::StopAndStay { signal, seconds } => match self.ask(Some(call.client), &protocol::Request::Spare) {
+                Ok(()) => {
+                    // Not before the mapper knows: what ends now is removed by it.
+                    self.asked.back_mut().into_iter().for_each(|asked| asked.stop = Some((*signal, *seconds)));
+                    Served::Later
+                }
+                Err(failure) => Served::Now(Reply::Refused(Box::new(failure))),
+            },
+            Request::Hold if watch.book.state.paused => Served::Now(refused(watch, "hold", "it is paused")),
+            Request::Hold => match self.ask(Some(call.client), &protocol::Request::Pause) {
+                Ok(()) => {
+                    self.holder = Some(call.client);
+                    Served::Later
+                }
+                Err(failure) => Served::Now(Reply::Refused(Box::new(failure))),
+            },
             Request::Mapper(request) => match self.ask(Some(call.client), request) {
                 Ok(()) => {
+                    if matches!(request, protocol::Request::Pause | protocol::Request::Unpause) {
+                        // Whoever says so has the last word.
+                        self.holder = None;
+                    }
                     if let protocol::Request::Limit(limits) = request {
                         watch.limits = Some(limits.clone());
                     }
@@ -324,8 +360,8 @@ impl<'a> Tended<'a> {
                     checks.ask(call.client);
                     Served::Later
                 }
-                Some(_) => Served::Now(refused(watch, "it is paused: nothing in it can run")),
-                None => Served::Now(refused(watch, "it has no health check")),
+                Some(_) => Served::Now(refused(watch, CHECK, "it is paused: nothing in it can run")),
+                None => Served::Now(refused(watch, CHECK, "it has no health check")),
             },
             Request::Attach => self.attach(watch, call),
             Request::Resize { rows, columns } => {
@@ -340,6 +376,20 @@ impl<'a> Tended<'a> {
             }
             Request::Watch | Request::Rename(_) => Served::Not,
         }
+    }
+
+    /// With the mapper's word that it removes nothing.
+    fn stop_and_stay(
+        &mut self,
+        watch: &mut Watch<'_>,
+        signal: Option<i32>,
+        seconds: Option<u32>,
+    ) -> Result<(), Failure> {
+        let path = watch.launch.facts.container_dir.join(KEEP);
+        let failed = |e: std::io::Error| failure("control", "write", &path.display().to_string()).why(e.to_string());
+        std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        watch.spared = true;
+        self.stop(watch, signal, seconds)
     }
 
     fn stop(&mut self, watch: &mut Watch<'_>, signal: Option<i32>, seconds: Option<u32>) -> Result<(), Failure> {
@@ -357,8 +407,10 @@ impl<'a> Tended<'a> {
     }
 }
 
-fn refused(watch: &Watch<'_>, why: &str) -> Reply {
-    Reply::Refused(Box::new(failure("control", "check the health of", &watch.launch.name).why(why)))
+const CHECK: &str = "check the health of";
+
+fn refused(watch: &Watch<'_>, operation: &str, why: &str) -> Reply {
+    Reply::Refused(Box::new(failure("control", operation, &watch.launch.name).why(why)))
 }
 
 fn helper_died(network: Option<&mut (dyn Driver + '_)>) -> Failure {
@@ -366,43 +418,4 @@ fn helper_died(network: Option<&mut (dyn Driver + '_)>) -> Failure {
         Some(network) => network.post_mortem().into_failure(Stage::Supervisor),
         None => failure("slirp-run", "keep alive", "the network helper"),
     }
-}
-
-fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
-    fd.try_clone_to_owned().map_err(|e| failure("relay", "duplicate", "a stream").why(e.to_string()))
-}
-
-/// The payload's output, watched by the caller in the foreground. With a log the payload outlives its reader, as it
-/// does in the background.
-fn outputs(launch: &Launch, streams: &Streams) -> Result<Vec<Output>, Failure> {
-    let life = &launch.facts.life;
-    let departure = if life.log == rlrun_spec::life::Log::None { Departure::Ends } else { Departure::Ignored };
-    let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
-    let all = [
-        (&streams.terminal, Stream::Stdout, stdout.as_fd()),
-        (&streams.stdout, Stream::Stdout, stdout.as_fd()),
-        (&streams.stderr, Stream::Stderr, stderr.as_fd()),
-    ];
-    let mut outputs = Vec::new();
-    for (source, stream, sink) in all {
-        let Some(source) = source else { continue };
-        let mut output = Output::new(duplicate(source.as_fd())?, stream);
-        if !life.detached {
-            output.watch(duplicate(sink)?, departure);
-        }
-        outputs.push(output);
-    }
-    Ok(outputs)
-}
-
-/// The caller's standard input, in the foreground.
-fn inputs(launch: &Launch, streams: &Streams) -> Result<Vec<Relay>, Failure> {
-    if launch.facts.life.detached {
-        return Ok(Vec::new());
-    }
-    let stdin = std::io::stdin();
-    let terminal = streams.terminal.as_ref().filter(|_| launch.process.interactive);
-    let ends = [(terminal, Sink::Terminal), (streams.stdin.as_ref(), Sink::Pipe)];
-    let ends = ends.into_iter().filter_map(|(fd, kind)| Some((fd?, kind)));
-    ends.map(|(fd, kind)| Relay::input(duplicate(stdin.as_fd())?, duplicate(fd.as_fd())?, kind)).collect()
 }

@@ -7,11 +7,10 @@ use crate::arguments::files::{CommitArgs, CpArgs, DiffArgs, ExportArgs, UnshareA
 use crate::report;
 use clap::ArgMatches;
 use rlrun_engine::images::{CommitRequest, Workshop};
-use rlrun_engine::place::Place;
 use rlrun_engine::request::change;
 use rlrun_engine::trace::Marks;
 use rlrun_engine::{containers, files, journal, life};
-use rlrun_spec::{Failure, Kind, Stage, protocol};
+use rlrun_spec::{Failure, Kind, Stage};
 use serde_json::{Map, Value, json};
 use std::fs::File;
 use std::io::{IsTerminal as _, Write as _};
@@ -133,10 +132,10 @@ pub(super) fn commit(matches: &mut ArgMatches, _: Marks) -> Outcome {
         include_volumes: args.include_volumes,
         docker,
     };
-    let paused = args.pause.then(|| pause(&place, &request.container)).transpose()?.flatten();
+    // It was to stand still for that and nothing else: also a command that is killed lets it go on.
+    let held = args.pause.then(|| life::hold(&containers::find(&place, &request.container)?)).transpose()?.flatten();
     let made = Workshop::open(place).and_then(|workshop| workshop.commit(&request, &progress(args.quiet)));
-    // Also when there is no image: it was to stand still for that and nothing else.
-    let going_on = paused.map_or(Ok(()), |container| life::pause(&container, protocol::Request::Unpause));
+    let going_on = held.map_or(Ok(()), life::Held::let_go);
     let image = made?;
     going_on?;
     let id = image.identity.id.trim_start_matches("sha256:");
@@ -147,16 +146,6 @@ pub(super) fn commit(matches: &mut ArgMatches, _: Marks) -> Outcome {
             .map_err(|e| usage("write the id to", &shown).why(e.to_string()))?;
     }
     report::print(&format!("{id}\n"))
-}
-
-/// Has every process of a running container stand still; the container, if it does.
-fn pause(place: &Place, name: &str) -> Result<Option<containers::Container>, Failure> {
-    let container = containers::find(place, name)?;
-    if container.status != containers::Status::Running {
-        return Ok(None);
-    }
-    life::pause(&container, protocol::Request::Pause)?;
-    containers::find(place, &container.summary.id).map(Some)
 }
 
 pub(super) fn unshare(matches: &mut ArgMatches, _: Marks) -> Outcome {

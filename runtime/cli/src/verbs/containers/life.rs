@@ -127,12 +127,7 @@ pub(in super::super) fn restart(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let choice = args.choice.choose(&place, (args.all || args.running).then_some(chosen), false.into())?;
     choice.each(|chosen| {
         let container = &chosen.container;
-        let name = &container.summary.name;
-        if container.summary.remove && life::is_looked_after(container) {
-            let failure = life::about("restart", name).why("it was started with --rm and goes when it stops");
-            return Err(failure.hint("run it anew, or without --rm"));
-        }
-        if let Some(stopping) = life::begin_stop(container, args.time.map(stop_seconds))? {
+        if let Some(stopping) = life::begin_restart(container, args.time.map(stop_seconds))? {
             stopping.finish()?;
         }
         drop(start_one(&place, &containers::find(&place, &container.summary.id)?, Attach::No, Marks::default())?);
