@@ -1,6 +1,6 @@
 //! `events` and `audit`: what was done is written down, cannot be changed unseen, and holds no secret.
 
-use rlrun_tests::{BASE, Case, case};
+use rlrun_tests::{BASE, Case, Image, base_rootfs, case};
 use serde_json::{Value, json};
 
 fn lines(case: &Case) -> Vec<Value> {
@@ -71,6 +71,52 @@ fn the_chain_shows_every_change() {
     case.make_file("journal.forged", text.replacen("\"b\"", "\"c\"", 1));
     std::fs::rename(case.directory().join("journal.forged"), &path).unwrap();
     case.run(["audit", "verify"]).refused(125, "does not continue");
+}
+
+/// Everything that a container has to say: its image's labels, its output, its processes' names, its health; with all
+/// the rights that one can have.
+#[test]
+fn nothing_inside_can_forge_an_event() {
+    let case = case!(Userns).keeping_containers();
+    let line = r#"{"time":1,"events":[{"type":"container","action":"died","id":"forged","name":"forged"}]}"#;
+    let human = "2026-01-01 00:00:00 +0000 UTC container died forged (image=x, name=forged)";
+    let words = format!("a\n{human}\n{line}\n\u{1b}[2K");
+    let labels = json!({"words": words});
+    case.load(&Image::new("localhost/liar:1", base_rootfs().clone()).with("Labels", labels));
+    let data = case.data();
+    let script = format!(
+        "echo '{line}'; echo '{human}' >&2; \
+         for root in /proc/[0-9]*/root /proc/[0-9]*/cwd /proc/[0-9]*/fd/*; do \
+             for file in $root{0} $root/journal $root/../journal; do echo '{line}' >> $file; done; \
+         done 2>/dev/null; echo '{line}' >> {0} 2>/dev/null; echo tried; exec probe wait",
+        data.join("journal").display()
+    );
+    let health = format!("echo '{line}'; echo '{human}' >&2; exit 1");
+    let id = case
+        .rlrun(["run", "-d", "--name", "liar", "--policy-baseline=off", "--privileged", "--network", "none"])
+        .args(["--health-cmd", &health, "--health-interval", "disable", "localhost/liar:1", "sh", "-c", &script])
+        .leaving_processes()
+        .run()
+        .ok()
+        .out();
+    rlrun_tests::eventually("it has tried", || case.run(["logs", "liar"]).ok().out().contains("tried"));
+    case.run(["healthcheck", "run", "liar"]);
+    case.run(["exec", "liar", "sh", "-c", &format!("echo '{line}'; exit 3")]).code(3);
+    case.run(["rm", "-f", "-t", "0", "liar"]).ok();
+    case.run(["audit", "verify"]).ok();
+    let events =
+        |format: &[&str]| case.rlrun(["events", "--since", "1h", "--stream=false"]).args(format).run().ok().out();
+    let documents: Vec<Value> =
+        events(&["--format", "json"]).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert!(documents.iter().all(|event| event["ID"] != "forged" && event["Name"] != "forged"), "{documents:?}");
+    let shown = events(&[]);
+    assert_eq!(shown.lines().count(), documents.len(), "{shown}");
+    assert!(!shown.contains('\u{1b}') && !shown.lines().any(|l| l.starts_with("2026-01-01") || l.starts_with('{')));
+    // What it said of itself is told as that.
+    let own: Vec<&Value> = documents.iter().filter(|event| event["ID"] == id.trim()).collect();
+    assert!(own.len() >= 5 && own.iter().all(|event| event["Attributes"]["words"] == json!(words)), "{own:?}");
+    let filter = format!("label=words={words}");
+    assert_eq!(events(&["--filter", &filter]).lines().count(), own.len());
 }
 
 #[test]

@@ -41,6 +41,59 @@ fn a_container_is_listed_as_what_it_is() {
 }
 
 #[test]
+fn filters_and_fields_of_ps_are_podmans() {
+    let case = case!(Userns).keeping_containers();
+    let create = |options: &[&str]| case.rlrun(["create"]).args(options).args([BASE, "sleep", "7"]).run().ok().out();
+    let file = case.make_dir("ids").join("id");
+    let id = create(&["--name", "web", "-l", "a=b", "--annotation", "x=y", "--cidfile", file.to_str().unwrap()]);
+    create(&["--name", "web2", "--expose", "90", "-p", "127.0.0.1::80", "--restart", "always"]);
+    create(&["--name", "other", "--health-cmd", "true"]);
+    let names = |filter: &str| case.run(["ps", "-a", "--filter", filter, "--format", "{{.Names}}"]).ok().out();
+    for (filter, fits) in [
+        ("name=^web$", "web"),
+        ("name=eb", "web web2"),
+        ("id=^$ID", "web"),
+        ("pod=any", ""),
+        ("annotation=x", "web"),
+        ("annotation=x=z", ""),
+        ("label!=a", "web2 other"),
+        ("command=sleep", "web web2 other"),
+        ("restart-policy=always", "web2"),
+        ("health=none", "web web2 other"),
+        ("status=created", "web web2 other"),
+        ("should-start-on-boot=true", "web2"),
+        ("network=slirp4netns", "web web2 other"),
+        ("before=web2", "web"),
+        ("since=web2", "other"),
+        ("until=1h", ""),
+    ] {
+        let found = names(&filter.replace("$ID", &id[..10]));
+        assert_eq!(found.split_whitespace().collect::<Vec<_>>().join(" "), fits, "{filter}");
+    }
+    for bad in ["status=broken", "health=well", "exited=x", "name=(", "should-start-on-boot=x", "until=x"] {
+        case.run(["ps", "--filter", bad]).refused(125, "--filter");
+    }
+    let field = |name: &str, template: &str| {
+        let filter = format!("name=^{name}$");
+        case.run(["ps", "-a", "--filter", &filter, "--format", template]).ok().out().trim_end().to_owned()
+    };
+    assert_eq!(field("web", "{{.Label \"a\"}}|{{.Label \"none\"}}|"), "b||");
+    assert_eq!(
+        field("web", "table {{.Names}}\t{{.Label \"a\"}}").split_whitespace().collect::<Vec<_>>(),
+        ["NAMES", "A", "web", "b"]
+    );
+    assert_eq!(field("web", "{{.CIDFile}}"), file.to_str().unwrap());
+    assert_eq!(field("web2", "{{json .ExposedPorts}}"), r#"{"80":["tcp"],"90":["tcp"]}"#);
+    assert_eq!(field("web", "{{.Created}}"), field("web", "{{.CreatedAt}}"));
+    let all = "{{.AutoRemove}} {{.Exited}} {{.ExitedAt}} {{.IsInfra}} {{.Pid}} {{.Pod}} {{.PodName}} {{.Restarts}} \
+               {{.RunningFor}} {{.Size}} {{.StartedAt}} {{.ImageID}} {{.Mounts}} {{.Networks}} {{.Ports}} {{.State}}";
+    assert!(field("web2", all).starts_with("false false 0 false 0 "), "{}", field("web2", all));
+    let list: Value = serde_json::from_str(&case.run(["ps", "-a", "--format", "json"]).ok().out()).unwrap();
+    let port = list.as_array().unwrap().iter().find_map(|c| c["Ports"].get(0)).unwrap();
+    assert_eq!((&port["range"], &port["container_port"], &port["protocol"]), (&json!(1), &json!(80), &json!("tcp")));
+}
+
+#[test]
 fn inspect_has_podmans_shape() {
     let case = case!(Userns).keeping_containers();
     case.run([

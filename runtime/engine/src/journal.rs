@@ -25,6 +25,9 @@ const FILE: &str = "journal";
 /// What of a command line is kept.
 const MAX_ARGV: usize = 4096;
 
+/// The member of what is collected that says that there is a line already; it is never written.
+const TOLD: &str = "told";
+
 /// Collected so far; None when this command changes nothing.
 static NOTES: Mutex<Option<Map<String, Value>>> = Mutex::new(None);
 
@@ -154,12 +157,26 @@ pub enum Outcome<'a> {
     Failed(&'a Failure),
 }
 
+/// Writes what is known so far, before a supervisor writes what follows from it: a container is created, then started.
+/// Of what comes after only a failure is worth a line of its own.
+pub fn tell(place: &Place) {
+    let mut rest = NOTES.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    finish(place, Outcome::Done);
+    if let Some(rest) = &mut rest {
+        rest.retain(|key, _| ["time", "operation", "argv", "image"].contains(&key.as_str()));
+        rest.insert(TOLD.to_owned(), json!(true));
+    }
+    *NOTES.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+}
+
 /// Writes the line, if there is one to write. A misspelt command changed nothing.
 pub fn finish(place: &Place, outcome: Outcome<'_>) {
     let Some(mut notes) = NOTES.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-    let changed = notes.contains_key("events");
+    let told = notes.remove(TOLD).is_some();
+    let changed = told || notes.contains_key("events");
     let (word, why) = match outcome {
         Outcome::Nonzero if !changed => return,
+        Outcome::Done if told => return,
         Outcome::Done => ("done", None),
         Outcome::Nonzero => ("nonzero exit", None),
         Outcome::Failed(failure) if failure.kind == Kind::Denied => ("denied", Some(failure.to_string())),

@@ -64,6 +64,7 @@ pub fn run(
     let plan = SealedPlan::seal(&prepared.admitted, facts).map_err(|e| unsupported(&e.to_string(), &request.image))?;
     drop(prepared);
     if request.launching.life.detach {
+        journal::tell(place);
         // From here on the supervisor takes back what does not start.
         rlrun_sandbox::start_detached(&plan, record.hand_over()?, &supervisor).inspect_err(|_| record.take_back())?;
         if let Some(cidfile) = cidfile {
@@ -138,7 +139,12 @@ impl New {
             copy_layers(&prepared, &record)?;
         }
         let parts = prepared.admitted.spec().parts();
-        journal::event("container", "create", &id, &parts.name, json!({"image": prepared.image.identity.reference}));
+        let mut about = json!({"image": prepared.image.identity.reference});
+        let labels = labels(request, &prepared);
+        if !labels.is_empty() {
+            about["labels"] = json!(labels);
+        }
+        journal::event("container", "create", &id, &parts.name, about);
         Ok(New { id, prepared, record, cidfile })
     }
 
@@ -225,15 +231,13 @@ pub(crate) fn text(
 fn summary(request: &RunRequest, prepared: &Prepared, directory: &Path, created: u64) -> Summary {
     let parts = prepared.admitted.spec().parts();
     let process = parts.oci.process().as_ref();
-    let mut labels: BTreeMap<String, String> = prepared.image.config.labels.clone();
-    labels.extend(request.labels.iter().cloned());
     Summary {
         id: parts.id.clone(),
         name: parts.name.clone(),
         created,
         image: Some(prepared.image.identity.clone()),
         command: process.and_then(|p| p.args().clone()).unwrap_or_default(),
-        labels: labels.into_iter().collect(),
+        labels: labels(request, prepared).into_iter().collect(),
         ports: parts.ports.clone(),
         network: parts.network,
         mounts: mounted(request, parts.oci.mounts().as_deref().unwrap_or_default()),
@@ -243,6 +247,13 @@ fn summary(request: &RunRequest, prepared: &Prepared, directory: &Path, created:
         storage_driver: prepared.storage.driver,
         life: prepared.life(request, directory),
     }
+}
+
+/// The image's and the user's.
+fn labels(request: &RunRequest, prepared: &Prepared) -> BTreeMap<String, String> {
+    let mut labels: BTreeMap<String, String> = prepared.image.config.labels.clone();
+    labels.extend(request.labels.iter().cloned());
+    labels
 }
 
 /// What the user and the image mounted, as it was admitted.

@@ -1,6 +1,7 @@
 //! `--filter KEY=VALUE`: values of one key are alternatives, different keys must all fit; labels must all be there.
 
 use crate::table::seconds_of;
+use regex_lite::Regex;
 use rlrun_spec::{Failure, Kind, Stage};
 
 /// What was asked for.
@@ -35,6 +36,20 @@ impl Filters {
         self.values(key).all(fits)
     }
 
+    /// The values of a key as regular expressions, which fit anywhere in a text.
+    pub(crate) fn patterns(&self, key: &str) -> Result<Patterns, Failure> {
+        let read = |word| Regex::new(word).map_err(|e| invalid(key, word, &e.to_string()));
+        self.values(key).map(read).collect::<Result<_, _>>().map(Patterns)
+    }
+
+    /// Refuses a value of the key that is none of `known`.
+    pub(crate) fn one_of(&self, key: &str, known: &[&str]) -> Result<(), Failure> {
+        match self.values(key).find(|word| !known.contains(word)) {
+            Some(word) => Err(invalid(key, word, &format!("is none of {}", known.join(", ")))),
+            None => Ok(()),
+        }
+    }
+
     /// The one truth value of a key, if it was asked.
     pub(crate) fn truth(&self, key: &str) -> Result<Option<bool>, Failure> {
         let read = |word: &str| match word.to_ascii_lowercase().as_str() {
@@ -49,6 +64,16 @@ impl Filters {
     pub(crate) fn moments(&self, key: &str, now: u64) -> Result<Vec<u64>, Failure> {
         let read = |word| moment(word, now).ok_or_else(|| invalid(key, word, "is no time: 2006-01-02T15:04:05Z, 90m"));
         self.values(key).map(read).collect()
+    }
+}
+
+/// Alternatives; none at all fit everything.
+#[derive(Debug)]
+pub(crate) struct Patterns(Vec<Regex>);
+
+impl Patterns {
+    pub(crate) fn fit(&self, text: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|pattern| pattern.is_match(text))
     }
 }
 
@@ -130,6 +155,14 @@ mod tests {
         assert!(filters(&["id"]).unwrap_err().contains("no KEY=VALUE"));
         assert!(filters(&["dangling=x"]).unwrap().truth("dangling").is_err());
         assert_eq!(filters(&["dangling=true"]).unwrap().truth("dangling").unwrap(), Some(true));
+    }
+
+    #[test]
+    fn patterns_are_regular_expressions() {
+        let fits = |words: &[&str], text: &str| filters(words).unwrap().patterns("id").unwrap().fit(text);
+        assert!(fits(&["id=^web$"], "web") && !fits(&["id=^web$"], "web2") && fits(&["id=eb"], "web2"));
+        assert!(fits(&["id=^a", "id=^w"], "web") && fits(&[], "web"));
+        assert!(filters(&["id=("]).unwrap().patterns("id").is_err());
     }
 
     #[test]

@@ -9,11 +9,11 @@ use clap::ArgMatches;
 use rlrun_engine::journal::Lines;
 use rlrun_engine::trace::Marks;
 use rlrun_spec::{Failure, Kind, Stage};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::process::ExitCode;
 
-const FILTERS: &[&str] = &["container", "event", "image", "label", "network", "secret", "type", "volume"];
+const FILTERS: &[&str] = &["container", "event", "image", "label", "network", "pod", "secret", "type", "volume"];
 /// How podman shows an event without `--format`; the ends differ by type.
 const BILLION: u64 = 1_000_000_000;
 
@@ -48,6 +48,7 @@ impl Span {
 struct Events {
     lines: Lines,
     images: HashMap<String, String>,
+    labels: HashMap<String, Map<String, Value>>,
     filters: Filters,
     span: Span,
     short: bool,
@@ -65,7 +66,10 @@ impl Events {
             if let Some(image) = event["attributes"]["image"].as_str() {
                 self.images.insert(id.clone(), image.to_owned());
             }
-            let document = document(time, event, self.images.get(&id));
+            if let Some(labels) = event["attributes"]["labels"].as_object() {
+                self.labels.insert(id.clone(), labels.clone());
+            }
+            let document = document(time, event, self.images.get(&id), self.labels.get(&id));
             if self.span.has(time) && fits(&self.filters, &document) {
                 found.push(shortened(document, self.short));
             }
@@ -75,7 +79,11 @@ impl Events {
 }
 
 /// Field names as in `podman events --format json`.
-fn document(time: u64, event: &Value, image: Option<&String>) -> Value {
+fn document(time: u64, event: &Value, image: Option<&String>, labels: Option<&Map<String, Value>>) -> Value {
+    // A container's labels are among what podman tells of each of its events.
+    let mut attributes = labels.cloned().unwrap_or_default();
+    attributes.extend(event["attributes"].as_object().cloned().unwrap_or_default());
+    attributes.remove("labels");
     let mut document = json!({
         "Type": event["type"],
         "Status": event["action"],
@@ -84,7 +92,9 @@ fn document(time: u64, event: &Value, image: Option<&String>) -> Value {
         "Image": image.cloned().unwrap_or_default(),
         "Time": timestamp(time),
         "TimeNano": time,
-        "Attributes": event["attributes"],
+        "Attributes": attributes,
+        "HealthStatus": event["attributes"]["health_status"].as_str().unwrap_or_default(),
+        "Network": if event["type"] == "network" { event["name"].clone() } else { json!("") },
     });
     if let Some(code) = event["attributes"]["exitCode"].as_u64() {
         document["ContainerExitCode"] = json!(code);
@@ -105,7 +115,7 @@ fn fits(filters: &Filters, document: &Value) -> bool {
         text("Type") == kind && !word.is_empty() && (text("Name") == word || text("ID").starts_with(word))
     };
     let label = |word: &str| {
-        let labels = document["Attributes"]["labels"].as_object();
+        let labels = document["Attributes"].as_object();
         crate::format::label_fits(
             word,
             labels.into_iter().flatten().filter_map(|(k, v)| Some((k.as_str(), v.as_str()?))),
@@ -116,9 +126,16 @@ fn fits(filters: &Filters, document: &Value) -> bool {
         && filters.any("container", |word| is("container", word))
         && filters.any("volume", |word| is("volume", word))
         && filters.any("network", |word| is("network", word))
+        // There are none.
+        && filters.any("pod", |_| false)
         && filters.any("secret", |word| is("secret", word))
         && filters.any("image", |word| text("Image").contains(word) || is("image", word))
         && filters.all("label", label)
+}
+
+/// A line stays one: labels are an image's words.
+fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// `TIME container died ID (image=..., name=..., exitCode=3)`.
@@ -128,7 +145,8 @@ fn line(document: &Value) -> String {
     about.extend((!text("Image").is_empty()).then(|| format!("image={}", text("Image"))));
     about.extend((!text("Name").is_empty() && !text("ID").is_empty()).then(|| format!("name={}", text("Name"))));
     for (key, value) in document["Attributes"].as_object().into_iter().flatten().filter(|(k, _)| *k != "image") {
-        about.push(format!("{key}={}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        about.push(shown(&format!("{key}={value}")));
     }
     let object = if text("ID").is_empty() { text("Name") } else { text("ID") };
     let about = if about.is_empty() { String::new() } else { format!(" ({})", about.join(", ")) };
@@ -142,8 +160,9 @@ pub(super) fn events(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let span = Span::read(&args.span)?;
     // What has an end is shown and done; a stream without a beginning starts now, as in podman.
     let follow = args.stream && span.until.is_none();
+    let lines = Lines::open(&place()?)?;
     let mut events =
-        Events { lines: Lines::open(&place()?)?, images: HashMap::new(), filters, span, short: !args.no_trunc };
+        Events { lines, images: HashMap::new(), labels: HashMap::new(), filters, span, short: !args.no_trunc };
     if follow && events.span.since.is_none() {
         while events.next()?.is_some() {}
     }

@@ -258,8 +258,13 @@ impl<'a> Run<'a> {
     ) -> Result<Datum<'a>, String> {
         let Some((first, rest)) = command.split_first() else { return Ok(Datum::Absent) };
         let Base::Function(name) = &first.base else {
-            return match rest {
-                [] => self.operand(first, dot),
+            return match (rest, first.fields.split_last()) {
+                ([], _) => self.operand(first, dot),
+                // A method of podman's lists: `.Label "k"`.
+                ([key], Some((name, before))) if name == "Label" => {
+                    let (of, key) = (self.walk(&first.base, before, dot)?, self.operand(key, dot)?);
+                    label(&of, &key)
+                }
                 _ => Err("a value takes no arguments".to_owned()),
             };
         };
@@ -269,7 +274,11 @@ impl<'a> Run<'a> {
     }
 
     fn operand(&mut self, operand: &'a Operand, dot: &Datum<'a>) -> Result<Datum<'a>, String> {
-        let base = match &operand.base {
+        self.walk(&operand.base, &operand.fields, dot)
+    }
+
+    fn walk(&mut self, base: &'a Base, fields: &'a [String], dot: &Datum<'a>) -> Result<Datum<'a>, String> {
+        let base = match base {
             Base::Dot => dot.clone(),
             Base::Variable(name) => {
                 let known = self.variables.iter().rev().find(|(known, _)| known == name);
@@ -279,8 +288,19 @@ impl<'a> Run<'a> {
             Base::Function(name) => functions::call(name, &[])?,
             Base::Parenthesis(pipeline) => self.pipeline(pipeline, dot)?,
         };
-        operand.fields.iter().try_fold(base, |datum, name| datum.field(name))
+        fields.iter().try_fold(base, |datum, name| datum.field(name))
     }
+}
+
+/// The label with that key, nothing where there is none.
+fn label<'a>(of: &Datum<'a>, key: &Datum<'a>) -> Result<Datum<'a>, String> {
+    let labels = of.field("Labels")?;
+    let key = key.value().as_str().ok_or("a label's key is a string")?;
+    Ok(match labels.value() {
+        Value::Object(labels) => Datum::made(labels.get(key).cloned().unwrap_or_else(|| "".into())),
+        // Of a heading.
+        _ => Datum::made(key.to_uppercase()),
+    })
 }
 
 /// Keys and elements.

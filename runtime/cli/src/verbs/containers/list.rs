@@ -7,16 +7,18 @@ use crate::table::{self, ago, timestamp};
 use rlrun_engine::containers::{self, Container, Status};
 use rlrun_engine::life;
 use rlrun_engine::place::Place;
-use rlrun_engine::record::Reach;
+use rlrun_engine::record::{Details, Reach};
 use rlrun_engine::run::sweep;
-use rlrun_spec::Failure;
+use rlrun_spec::container::PortMapping;
 use rlrun_spec::health::Status as Health;
 use rlrun_spec::life::Restart;
+use rlrun_spec::{Failure, Kind, Stage};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 const FILTERS: &[&str] = &[
     "ancestor",
+    "annotation",
     "before",
     "command",
     "exited",
@@ -26,6 +28,7 @@ const FILTERS: &[&str] = &[
     "label!",
     "name",
     "network",
+    "pod",
     "restart-policy",
     "should-start-on-boot",
     "since",
@@ -44,6 +47,21 @@ const HEADINGS: &[(&str, &str)] = &[
     ("PodName", "PODNAME"),
 ];
 const BILLION: u64 = 1_000_000_000;
+/// podman's words, and what is here.
+const STATES: &[&str] = &[
+    "created",
+    "running",
+    "paused",
+    "stopping",
+    "restarting",
+    "exited",
+    "dead",
+    "stopped",
+    "initialized",
+    "removing",
+    "unknown",
+];
+const HEALTH: &[&str] = &["healthy", "unhealthy", "starting", "none"];
 
 pub(super) fn list(place: &Place, args: &PsArgs, now: u64) -> Result<String, Failure> {
     let filters = Filters::parse(&args.filter, FILTERS)?;
@@ -66,6 +84,12 @@ pub(super) fn list(place: &Place, args: &PsArgs, now: u64) -> Result<String, Fai
     let sizes = sizes.into_iter().map(Some).chain(std::iter::repeat(None));
     let mut rows: Vec<(Option<(u64, u64)>, Row)> =
         all.iter().zip(sizes).map(|(c, size)| (size, row(c, args.no_trunc, size, now))).collect();
+    // Not in the first line of the record.
+    for field in ["CIDFile", "ExposedPorts"] {
+        if args.format.as_deref().is_some_and(|format| format.contains(field)) {
+            rows.iter_mut().zip(&all).for_each(|((_, row), c)| row.fields[field] = recorded(c, field));
+        }
+    }
     // Looked up in /proc for each: only where somebody wants them.
     if args.ns || args.format.as_deref().is_some_and(|format| format.contains("NS") || format.contains("UTS")) {
         for ((_, row), c) in rows.iter_mut().zip(&all) {
@@ -103,6 +127,13 @@ fn chosen(place: &Place, mut all: Vec<Container>, filters: &Filters, now: u64) -
     };
     let (before, since) = (ages("before")?, ages("since")?);
     let on_boot = filters.truth("should-start-on-boot")?;
+    let (ids, names) = (filters.patterns("id")?, filters.patterns("name")?);
+    filters.one_of("status", STATES)?;
+    filters.one_of("health", HEALTH)?;
+    if let Some(word) = filters.values("exited").find(|word| word.parse::<i32>().is_err()) {
+        return Err(Failure::new(Stage::Cli, Kind::Usage, "filter", "understand --filter", format!("exited={word}"))
+            .why("is no exit code"));
+    }
     all.retain(|c| {
         let summary = &c.summary;
         let labels = || summary.labels.iter().map(|(k, v)| (k.as_str(), v.as_str()));
@@ -111,8 +142,10 @@ fn chosen(place: &Place, mut all: Vec<Container>, filters: &Filters, now: u64) -
         until.iter().all(|moment| summary.created / BILLION < *moment)
             && before.iter().all(|moment| summary.created < *moment)
             && since.iter().all(|moment| summary.created > *moment)
-            && filters.any("id", |id| summary.id.starts_with(id))
-            && filters.any("name", |name| summary.name.contains(name))
+            && filters.any("id", |id| summary.id.starts_with(id) || ids.fit(&summary.id))
+            && names.fit(&summary.name)
+            // There are none.
+            && filters.any("pod", |_| false)
             && filters
                 .any("status", |word| c.status.word() == word || (word == "stopped" && c.status == Status::Exited))
             && filters.any("health", |word| health(c) == word)
@@ -125,8 +158,14 @@ fn chosen(place: &Place, mut all: Vec<Container>, filters: &Filters, now: u64) -
             && filters.any("volume", |word| summary.mounts.iter().any(|m| m.source == word || m.destination == word))
             && filters.all("label", |word| label_fits(word, labels()))
             && filters.all("label!", |word| !label_fits(word, labels()))
+            && filters.all("annotation", |word| label_fits(word, annotations(c).iter().map(|(k, v)| (&**k, &**v))))
     });
     Ok(all)
+}
+
+/// What the user asked for; in the second line of the record, which a list reads for this alone.
+fn annotations(c: &Container) -> Vec<(String, String)> {
+    Details::read(&c.directory).map(|details| details.request.annotations).unwrap_or_default()
 }
 
 /// What `rlrun start --all --filter should-start-on-boot=true` starts after a reboot.
@@ -196,6 +235,21 @@ fn status(c: &Container, now: u64) -> String {
     }
 }
 
+/// A field of the record's second line.
+fn recorded(c: &Container, field: &str) -> Value {
+    let Ok(Details { request, .. }) = Details::read(&c.directory) else { return Value::Null };
+    if field == "CIDFile" {
+        return json!(request.launching.cidfile.unwrap_or_default());
+    }
+    let exposed = request.network.exposed.iter().map(|port| (port.container_port, port.protocol));
+    let published = c.summary.ports.iter().map(|port| (port.container_port, port.protocol));
+    let mut all = BTreeMap::<String, Vec<Value>>::new();
+    for (port, protocol) in exposed.chain(published) {
+        all.entry(port.to_string()).or_default().push(json!(protocol));
+    }
+    json!(all)
+}
+
 /// The container's namespaces, as the kernel numbers them; podman's names.
 fn namespaces(c: &Container) -> Vec<(&'static str, String)> {
     const ALL: [(&str, &str); 7] = [
@@ -212,6 +266,13 @@ fn namespaces(c: &Container) -> Vec<(&'static str, String)> {
         Some(link.to_str()?.rsplit_once('[')?.1.trim_end_matches(']').to_owned())
     };
     ALL.into_iter().map(|(name, kind)| (name, number(kind).unwrap_or_default())).collect()
+}
+
+/// With the member that podman has for several ports in a row, which here are several.
+fn mapping(port: &PortMapping) -> Value {
+    let mut mapping = json!(port);
+    mapping["range"] = json!(1);
+    mapping
 }
 
 fn row(c: &Container, whole: bool, size: Option<(u64, u64)>, now: u64) -> Row {
@@ -248,7 +309,7 @@ fn row(c: &Container, whole: bool, size: Option<(u64, u64)>, now: u64) -> Row {
         "Labels": labels,
         "Mounts": mounts,
         "Networks": [network],
-        "Ports": summary.ports,
+        "Ports": summary.ports.iter().map(mapping).collect::<Vec<_>>(),
         "Namespaces": {},
         "IsInfra": false,
         "Pod": "",
@@ -263,6 +324,7 @@ fn row(c: &Container, whole: bool, size: Option<(u64, u64)>, now: u64) -> Row {
         ("CreatedHuman", json!(human)),
         ("RunningFor", json!(human)),
         ("CreatedAt", json!(timestamp(summary.created))),
+        ("Created", json!(timestamp(summary.created))),
         ("Ports", json!(ports.join(", "))),
         ("Mounts", json!(mounts.join(","))),
         ("Networks", network.clone()),

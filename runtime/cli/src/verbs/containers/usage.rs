@@ -85,6 +85,23 @@ fn share(part: u64, whole: u64) -> String {
     format!("{}.{:02}%", hundredths / 100, hundredths % 100)
 }
 
+/// A share as a number.
+fn number(share: &str) -> f64 {
+    share.trim_end_matches('%').parse().unwrap_or_default()
+}
+
+/// In units of 1024, as podman prints it.
+fn binary(count: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let unit = UNITS.len().min(usize::try_from(count.max(1).ilog2() / 10).unwrap_or_default() + 1) - 1;
+    let whole = 1_u128 << (10 * unit);
+    let thousandths = u128::from(count) * 1000 / whole;
+    let digits = format!("{}.{:03}", thousandths / 1000, thousandths % 1000);
+    // Four digits that count, without zeros at the end.
+    let cut = digits.get(..5).unwrap_or(&digits);
+    format!("{}{}", cut.trim_end_matches('0').trim_end_matches('.'), UNITS[unit])
+}
+
 fn bytes(count: u64) -> String {
     size(count).replace(' ', "")
 }
@@ -104,7 +121,30 @@ fn row(sample: &Sample, before: &mut Before, whole: bool) -> Row {
     let summary = &sample.container.summary;
     let id = if whole { summary.id.clone() } else { summary.id.chars().take(12).collect() };
     let Some(usage) = &sample.usage else {
-        let names = ["CPUPerc", "MemUsage", "MemPerc", "MemLimit", "NetIO", "BlockIO", "PIDS", "UpTime", "AVGCPU"];
+        let names = [
+            "AVGCPU",
+            "AvgCPU",
+            "BlockIO",
+            "BlockInput",
+            "BlockOutput",
+            "CPU",
+            "CPUNano",
+            "CPUPerc",
+            "Duration",
+            "MemLimit",
+            "MemPerc",
+            "MemUsage",
+            "MemUsageBytes",
+            "NetIO",
+            "NetInput",
+            "NetOutput",
+            "PIDS",
+            "PIDs",
+            "PerCPU",
+            "SystemNano",
+            "Up",
+            "UpTime",
+        ];
         let mut fields = json!({"ID": id, "ContainerID": summary.id, "Name": summary.name});
         names.into_iter().for_each(|name| fields[name] = json!(NOTHING));
         return Row { document: json!({"id": id, "name": summary.name}), fields };
@@ -148,11 +188,15 @@ fn fields(usage: &Usage, id: &str, sample: &Sample, (cpu, average): (String, Str
         "ContainerID": summary.id,
         "Name": summary.name,
         "CPUPerc": cpu,
-        "CPU": usage.cpu_ns,
+        "CPU": number(&cpu),
+        "CPUNano": usage.cpu_ns,
+        // No list: the clocks of a container are those of its processes, wherever they run.
+        "PerCPU": [],
+        "SystemNano": sample.time,
         "AVGCPU": average,
-        "AvgCPU": average,
+        "AvgCPU": number(&average),
         "MemUsage": memory,
-        "MemUsageBytes": usage.memory,
+        "MemUsageBytes": format!("{} / {}", binary(usage.memory), binary(limit)),
         "MemLimit": limit,
         "MemPerc": memory_share,
         "Swap": usage.swap,
@@ -163,8 +207,11 @@ fn fields(usage: &Usage, id: &str, sample: &Sample, (cpu, average): (String, Str
         "BlockInput": usage.block_read,
         "BlockOutput": usage.block_written,
         "PIDS": usage.tasks,
+        "PIDs": usage.tasks,
+        // podman's names for the time that the processors worked.
+        "Up": duration(usage.cpu_ns),
         "UpTime": duration(usage.cpu_ns),
-        "Duration": sample.time.saturating_sub(sample.container.state.started),
+        "Duration": usage.cpu_ns,
         "ThrottledPeriods": usage.throttled_periods,
         "ThrottledTime": duration(usage.throttled_ns),
         "OOMKills": usage.oom_kills,
@@ -200,5 +247,7 @@ mod tests {
         assert_eq!(duration(61_000_000_000), "1m1.000000s");
         assert_eq!(duration(3_661_000_001_000), "1h1m1.000001s");
         assert_eq!(bytes(4_460_000), "4.46MB");
+        assert_eq!([0, 1023, 1536, 3_243_000, 1 << 34].map(binary), ["0B", "1023B", "1.5KiB", "3.092MiB", "16GiB"]);
+        assert_eq!((number("33.33%"), number("--")), (33.33, 0.0));
     }
 }
