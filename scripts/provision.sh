@@ -24,6 +24,7 @@ test  docker-registry             docker-registry
 test  openssl                     openssl
 test  zstd                        zstd
 test  gpg                         gpg
+test  gpg-agent                   gpg-agent
 test  gpgv                        gpgv
 test  skopeo                      skopeo
 test  umoci                       umoci
