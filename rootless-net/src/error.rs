@@ -141,8 +141,9 @@ impl NetError {
                     .errno(errno)
             },
             NetError::HelperDied { binary, status, log } => {
+                let said = if log.is_empty() { "it said nothing" } else { &log };
                 failure(Kind::Runtime, "slirp-run", "run the network helper", binary.display().to_string())
-                    .why(format!("ended early ({status}): {log}"))
+                    .why(format!("it ended before the container ({status}): {said}"))
             }
             NetError::Port { mapping, errno, free } => port_failure(stage, &mapping, errno, free),
             NetError::System { step, operation, object, errno } => {

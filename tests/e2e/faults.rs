@@ -1,7 +1,7 @@
 //! Things that die or run out in the middle. Nothing stays behind, and the next command works.
 
 use nix::sys::signal::{Signal, kill};
-use rlrun_tests::{BASE, Case, Image, Rootfs, base_rootfs, case, descendants, payload_of, until};
+use rlrun_tests::{BASE, Case, Image, Registry, Rootfs, base_rootfs, case, descendants, payload_of, until};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -30,20 +30,37 @@ impl Drop for SmallDisk {
 
 #[test]
 fn a_full_disk_while_extracting_is_told_and_leaves_nothing() {
-    let case = case!(Userns, Root);
+    let case = case!(Userns, Root, Registry);
     let data = case.home().join("small");
-    let disk = SmallDisk::mount(&case, &data, "8m");
-    let layer = base_rootfs().clone().file("big", 0o644, vec![7; 20 << 20]);
-    let archive = case.make_file("big.tar", Image::new("localhost/big:1", layer).docker_archive().bytes());
-    let load = || case.rlrun(["load", "-i", archive.to_str().unwrap()]).env("RLRUN_DATA_HOME", &data).run();
-    load().refused(125, "no space");
-    let used = Command::new("du").arg("-sk").arg(&data).output().unwrap();
-    let used: u64 = String::from_utf8(used.stdout).unwrap().split_whitespace().next().unwrap().parse().unwrap();
-    assert!(used < 1000, "{used} KiB are still in use");
-    // Reading works on a full disk, and so does a smaller image.
-    case.rlrun(["images"]).env("RLRUN_DATA_HOME", &data).run().ok();
+    let disk = SmallDisk::mount(&case, &data, "40m");
+    let layer = base_rootfs().clone().file("big", 0o644, vec![7; 50 << 20]);
+    let image = Image::new("localhost/big:1", layer.clone());
+    let archive = case.make_file("big.tar", image.docker_archive().bytes());
+    let rootfs = case.make_file("rootfs.tar", layer.tar());
+    let registry = Registry::http(case.directory());
+    registry.add("big", "1", &image);
+    let pulled = format!("localhost:{}/big:1", registry.address.port());
+    let run = |args: &[&str]| case.rlrun(args).env("RLRUN_DATA_HOME", &data).run();
     let small = case.make_file("small.tar", rlrun_tests::template_archive());
-    case.rlrun(["load", "-i", small.to_str().unwrap()]).env("RLRUN_DATA_HOME", &data).run().ok();
+    let small = small.to_str().unwrap();
+    let used = || {
+        let used = Command::new("du").arg("-sk").arg(&data).output().unwrap();
+        String::from_utf8(used.stdout).unwrap().split_whitespace().next().unwrap().parse::<u64>().unwrap()
+    };
+    let commands: [&[&str]; 4] = [
+        &["load", "-i", archive.to_str().unwrap()],
+        &["import", rootfs.to_str().unwrap(), "localhost/big:1"],
+        &["pull", &pulled],
+        &["run", "--rm", "--network", "none", &pulled, "true"],
+    ];
+    for command in commands {
+        run(command).refused(125, "no space");
+        assert!(used() < 1000, "{command:?}: {} KiB are still in use", used());
+        // Reading works on a full disk.
+        run(&["images", "-q"]).ok().prints("");
+    }
+    // And so does a smaller image.
+    run(&["load", "-i", small]).ok();
     drop(disk);
 }
 
@@ -162,25 +179,55 @@ fn a_hundred_kills_in_a_row_do_not_break_the_store() {
 }
 
 #[test]
-fn a_file_system_helper_that_dies_is_reported_by_the_payloads_errors_not_by_a_hang() {
+fn a_file_system_helper_that_dies_ends_the_container_and_is_named() {
     let case = case!(Userns, Fuse).keeping_containers();
-    let container = case.base(&[], ["probe", "wait"]).env("RLRUN_STORAGE_DRIVER", "fuse-overlayfs").spawn();
+    let run = |options: &[&str]| {
+        let run = case.rlrun(["run", "--network", "none", "--storage-driver", "fuse-overlayfs"]).args(options);
+        run.args([BASE, "sh", "-c", "echo kept > /kept; sync; probe wait"])
+    };
+    let container = run(&["--name", "bereft"]).spawn();
     container.wait_for("ready");
-    let helper = payload_of(container.running.pid, "fuse-overlayfs");
-    kill(helper, Signal::SIGKILL).unwrap();
-    container.signal(Signal::SIGKILL);
-    container.finish();
+    kill(payload_of(container.running.pid, "fuse-overlayfs"), Signal::SIGKILL).unwrap();
+    let out = container.finish();
+    out.code(125).complains("fuse-overlayfs: it was killed by signal 9").complains("hint: ");
+    assert_eq!(out.err().lines().count(), 2, "{}", out.err());
+    // What it had written is still there, and it can be started again.
+    case.run(["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "bereft"]).ok().prints("exited 125");
+    case.run(["inspect", "-f", "{{.State.Error}}", "bereft"]).ok().says("fuse-overlayfs");
+    case.run(["cp", "bereft:/kept", "-"]).ok().says("kept");
+    case.run(["rm", "bereft"]).ok();
+    let container = run(&["--rm", "--name", "bereft"]).spawn();
+    container.wait_for("ready");
+    kill(payload_of(container.running.pid, "fuse-overlayfs"), Signal::SIGKILL).unwrap();
+    container.finish().code(125).complains("fuse-overlayfs");
+    case.run(["ps", "-aq"]).ok().prints("");
 }
 
 #[test]
 fn a_file_system_helper_that_cannot_start_is_one_error() {
     let case = case!(Userns, Fuse);
+    let before = case.store();
     let tools = case.make_dir("tools");
-    let fake = case.make_file("tools/fuse-overlayfs", "#!/bin/sh\necho 'no luck today' >&2\nexit 1\n");
-    std::fs::set_permissions(&fake, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", tools.display());
-    let out = case.base(&[], ["true"]).env("RLRUN_STORAGE_DRIVER", "fuse-overlayfs").env("PATH", path).run();
-    out.refused(125, "fuse-overlayfs").complains("no luck today");
+    for (number, (program, words)) in [
+        ("#!/bin/sh\necho 'no luck today' >&2\nexit 1\n", "no luck today"),
+        ("#!/bin/sh\nexit 0\n", "mounted nothing"),
+        ("#!/bin/sh\nexit 3\n", "exit status: 3"),
+        ("#!/no/such/interpreter\n", "no such file"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let fake = case.make_file(&format!("fake{number}"), program);
+        std::fs::set_permissions(&fake, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::rename(fake, tools.join("fuse-overlayfs")).unwrap();
+        let forced = case.base(&[], ["true"]).env("RLRUN_STORAGE_DRIVER", "fuse-overlayfs").env("PATH", &path).run();
+        forced
+            .refused(125, &format!("{}/fuse-overlayfs", tools.display()))
+            .complains(words)
+            .complains("hint: --storage");
+        assert_eq!(case.store(), before);
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::{launch, nested, rootfs, tree, userns};
 use rlrun_spec::plan::{Launch, Rootfs};
 use rlrun_spec::protocol::{INIT_STEPS, MAPPER_STEPS, Message, NESTED_STEPS, Step};
 use rlrun_spec::{Failure, Kind, Stage};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{
@@ -83,22 +84,21 @@ pub fn run(launch: &Launch, network: NetworkHook<'_>) -> ! {
     let init_channel = Channel::inherited(init, INIT_STEPS, Stage::Supervisor);
     let trace = &Trace::inherited(inherited(2));
     let streams = ChildStreams { stdin: inherited(3), stdout: inherited(4), stderr: inherited(5) };
-    let outcome = set_up(launch, &mut channel, trace, network)
+    let init = set_up(launch, &mut channel, trace, network)
         .and_then(|()| fork_init(launch, &mut channel, init_channel, streams, trace))
-        .and_then(|init| leave_caller(launch).map(|()| init))
-        .and_then(|init| wait_for(launch, &init, &channel, trace));
-    let told = |failure| Message::Failed(Box::new(Failure { stage: Stage::Mapper, ..failure }));
-    let message = match outcome {
-        Ok(End { code, started, spared }) => match clean_up(launch, started, spared) {
-            Ok(()) => Message::Exited(code),
-            Err(failure) => told(failure),
-        },
-        Err(failure) => {
-            // The failure is what the user must hear; what cleaning leaves, the next command finds by its record.
-            drop(clean_up(launch, false, false));
-            told(failure)
+        .and_then(|init| leave_caller(launch).map(|()| init));
+    let (outcome, started) = match init {
+        Ok(init) => {
+            let outcome = wait_for(launch, &init, &channel, trace);
+            let started = init.started();
+            (outcome, started)
         }
+        Err(failure) => (Err(failure), false),
     };
+    let told = |failure| Message::Failed(Box::new(Failure { stage: Stage::Mapper, ..failure }));
+    let cleaned = clean_up(launch, started, outcome.as_ref().is_ok_and(|end| end.spared));
+    // A failure is what the user must hear; what cleaning leaves then, the next command finds by its record.
+    let message = outcome.and_then(|end| cleaned.map(|()| end.code)).map_or_else(told, Message::Exited);
     trace.mark("mapper: container gone");
     match channel.send(&message, None) {
         Ok(()) => sys::exit_now(0),
@@ -193,8 +193,6 @@ fn leave_caller(launch: &Launch) -> Result<(), Failure> {
 /// How the container's init ended.
 struct End {
     code: u8,
-    /// Whether it had become the payload.
-    started: bool,
     /// It is started again, `--rm` or not.
     spared: bool,
 }
@@ -205,7 +203,17 @@ pub(crate) struct Init {
     pub(crate) unstarted: OwnedFd,
 }
 
-/// Reaps until the container's init ends. Anything else that ends here is a helper the container cannot live without.
+impl Init {
+    /// Whether it has become the payload, which closes the pipe and leaves nothing in it.
+    fn started(&self) -> bool {
+        let mut closed = [PollFd::new(&self.unstarted, PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut closed, Some(&now)) == Ok(1) && rustix::io::read(&self.unstarted, &mut [0; 1]) == Ok(0)
+    }
+}
+
+/// Reaps until the container's init ends. What serves the root file system is a child too:
+/// when it ends, the container cannot go on.
 fn wait_for(launch: &Launch, init: &Init, channel: &Channel, trace: &Trace) -> Result<End, Failure> {
     if sys::forget_program_pages().is_err() {
         // Only memory: the container runs as well with the pages of the start still here.
@@ -216,14 +224,16 @@ fn wait_for(launch: &Launch, init: &Init, channel: &Channel, trace: &Trace) -> R
         let Some((pid, status)) = wait(WaitOptions::NOHANG).at("wait", "wait for", "the container")? else { continue };
         if pid == init.pid {
             trace.mark("mapper: init ended");
-            // Close-on-exec: nothing can be written there once the payload runs.
-            let unstarted = rustix::io::read(&init.unstarted, &mut [0; 1]).at("wait", "read", "init's last word")? == 1;
-            return Ok(End { code: exit_code(status), started: !unstarted, spared: limiter.spared });
+            return Ok(End { code: exit_code(status), spared: limiter.spared });
         }
-        let object = format!("process {}", pid.as_raw_nonzero());
-        if !status.exited() || status.exit_status() != Some(0) {
-            let why = format!("it ended with code {}", exit_code(status));
-            return Err(failed(Kind::Runtime, "rootfs-helper", "keep the root file system served by", object, why));
+        if let Rootfs::FuseOverlay { binary, .. } = &launch.facts.rootfs {
+            let how = match status.terminating_signal() {
+                Some(number) => format!("was killed by signal {number}"),
+                None => format!("ended with code {}", exit_code(status)),
+            };
+            let why = format!("it {how}, and the container with it");
+            let helper = binary.display().to_string();
+            return Err(failed(Kind::Runtime, "rootfs-helper", "serve the root file system", helper, why));
         }
     }
 }

@@ -219,7 +219,7 @@ fn fuse(
 
 /// Paths in `options` are relative to `parent`.
 pub(crate) fn start_fuse(binary: &Path, options: &str, parent: &Path, target: &Path) -> Result<(), Failure> {
-    let object = target.display().to_string();
+    let helper = binary.display().to_string();
     let output = Command::new(binary)
         .arg("-o")
         .arg(options)
@@ -231,14 +231,24 @@ pub(crate) fn start_fuse(binary: &Path, options: &str, parent: &Path, target: &P
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .output()
-        .at("mount-fuse", "start fuse-overlayfs for", &object)?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let why = said.trim().lines().last().unwrap_or("it gave no reason").to_owned();
-    Err(failed(Kind::Host, "mount-fuse", "mount the root file system with fuse-overlayfs", object, why))
+        .at(FUSE, "start", &helper)?;
+    let why = if output.status.success() {
+        // What it says is not enough: whoever took over its name may do nothing.
+        if rustix::fs::statfs(target).is_ok_and(|found| found.f_type == FUSE_SUPER_MAGIC) {
+            return Ok(());
+        }
+        "it ended well and mounted nothing".to_owned()
+    } else {
+        let said = String::from_utf8_lossy(&output.stderr);
+        said.trim().lines().last().map_or_else(|| format!("it gave no reason ({})", output.status), str::to_owned)
+    };
+    Err(failed(Kind::Host, FUSE, "mount the root file system with", helper, why))
 }
+
+/// The step of failures of fuse-overlayfs.
+const FUSE: &str = "mount-fuse";
+/// `FUSE_SUPER_MAGIC`, linux/magic.h.
+const FUSE_SUPER_MAGIC: rustix::fs::FsWord = 0x6573_5546;
 
 #[cfg(test)]
 mod tests {

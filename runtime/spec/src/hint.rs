@@ -11,7 +11,8 @@ mod table;
 
 pub use packages::{Distro, Package};
 pub use table::{
-    DELEGATE, DEV_FUSE, DEV_NET_TUN, HOME, LOW_PORTS, NO_ROOM_FOR_IDS, NO_TUN, PING_GROUP_RANGE, REINSTALL, ROWS,
+    DELEGATE, DEV_FUSE, DEV_NET_TUN, HOME, LOW_PORTS, NO_FUSE, NO_ROOM_FOR_IDS, NO_SUCH_HOST, NO_TUN, OWN_PROGRAM,
+    PING_GROUP_RANGE, REINSTALL, ROWS,
 };
 
 /// How many subordinate ids a user should have: useradd(8) grants as many.

@@ -317,10 +317,7 @@ impl Client {
                 object,
                 errno: Errno(e.raw_os_error().unwrap_or_default()),
             },
-            e if is_no_such_host(e) => registry(
-                "no such host".into(),
-                Some("check the registry's name and this host's DNS and network".into()),
-            ),
+            e if is_no_such_host(e) => registry("no such host".into(), Some(rlrun_spec::hint::NO_SUCH_HOST.into())),
             e if is_plain_http(e) => registry(
                 "it speaks no TLS".into(),
                 Some(format!(

@@ -107,12 +107,17 @@ pub const ROWS: &[Row] = &[
     // The root file system and what is mounted on it.
     Row { step: "mount-overlay", errnos: &[EPERM, EINVAL, ENODEV, EOPNOTSUPP], advice: OTHER_DRIVER },
     Row { step: "mount-overlay", errnos: &[ENOSPC, EDQUOT], advice: SPACE },
-    Row { step: "mount-fuse", errnos: &[ENOENT, ENODEV], advice: "sudo modprobe fuse" },
+    Row { step: "mount-fuse", errnos: &[ENODEV], advice: NO_FUSE },
     Row { step: "mount-fuse", errnos: &[EPERM, EACCES], advice: DEV_FUSE },
     Row {
         step: "mount-fuse",
         errnos: &[],
         advice: "--storage-driver copy or RLRUN_STORAGE_DRIVER=copy does without FUSE",
+    },
+    Row {
+        step: "rootfs-helper",
+        errnos: &[],
+        advice: "start it again; sudo dmesg tells what the kernel killed for lack of memory, and --storage-driver copy does without a helper",
     },
     Row {
         step: "mount-proc",
@@ -219,7 +224,7 @@ pub const ROWS: &[Row] = &[
     Row {
         step: "slirp-run",
         errnos: &[],
-        advice: "`slirp4netns --version` tells whether it works; --network none does without it",
+        advice: "start it again; `slirp4netns --version` tells whether it works at all, and --network none does without it",
     },
     Row {
         step: "slirp-port",
@@ -235,9 +240,9 @@ pub const ROWS: &[Row] = &[
     Row {
         step: "pull-connect",
         errnos: &[ECONNREFUSED, ETIMEDOUT],
-        advice: "check the registry's name and port, and that it runs; a proxy is taken from https_proxy",
+        advice: "rlrun images lists the images that are here; else check the registry's name and port, and that it runs (a proxy is taken from https_proxy)",
     },
-    Row { step: "pull-connect", errnos: &[], advice: "check the registry's name and this host's DNS and network" },
+    Row { step: "pull-connect", errnos: &[], advice: NO_SUCH_HOST },
     Row {
         step: "open-archive",
         errnos: &[],
@@ -269,6 +274,11 @@ pub const DEV_NET_TUN: &str = "sudo chmod 0666 /dev/net/tun; to keep it: \
 /// Ports that only root binds.
 pub const LOW_PORTS: &str = "choose a host port of 1024 or more; or allow low ones to everybody: \
     sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80";
+/// A registry's name that leads nowhere; it may be a misspelt image of the store.
+pub const NO_SUCH_HOST: &str =
+    "rlrun images lists the images that are here; else check the registry's name, and this host's DNS and network";
+/// The kernel has no FUSE yet.
+pub const NO_FUSE: &str = "sudo modprobe fuse; to keep it: echo fuse | sudo tee /etc/modules-load.d/rlrun-fuse.conf";
 /// The kernel has no tun driver yet.
 pub const NO_TUN: &str = "sudo modprobe tun; to keep it: echo tun | sudo tee /etc/modules-load.d/rlrun-tun.conf";
 /// Echo sockets without privilege (icmp(7)).
@@ -280,5 +290,7 @@ pub const DELEGATE: &str = "sudo mkdir -p /etc/systemd/system/user@.service.d &&
     && sudo systemctl daemon-reload; then log in again";
 /// No home to keep things in.
 pub const HOME: &str = "set HOME to a directory of yours, or RLRUN_DATA_HOME, XDG_CONFIG_HOME and XDG_CACHE_HOME";
+/// Until it has executed the payload, a container's pid 1 runs from rlrun's own program.
+pub const OWN_PROGRAM: &str = "a command or a #! line with /proc/self/exe leads there: name a program of the image";
 /// A program of rlrun's own is gone.
 pub const REINSTALL: &str = "run `make install` again";
