@@ -25,48 +25,65 @@ fn exposed() -> Option<Case> {
     Some(case.with_own_installation())
 }
 
+/// An image with a script whose interpreter is whatever executes it.
+fn trapped() -> Image {
+    let layer = base_rootfs().clone().file("bin/trap", 0o755, "#!/proc/self/exe\n");
+    Image::new("localhost/trapped:1", layer)
+}
+
 #[test]
 fn the_payload_cannot_overwrite_the_program_that_started_it() {
     let Some(case) = exposed() else { return };
+    case.load(&trapped());
     let before = programs(&case);
-    for userns in ["--userns=", "--userns=keep-id"] {
-        let options: &[&str] = if userns.len() > 9 { &[userns] } else { &[] };
-        let out = case.run_base(options, ["probe", "hunt"]).ok().out();
-        assert!(!out.contains("overwrite ok"), "something was overwritten: {out}");
+    for userns in [&[][..], &["--userns=keep-id"]] {
+        let hunter = case.rlrun(["run", "--network", "none", "--rm", "--name", "hunter"]).args(userns);
+        let hunter = hunter.args(["localhost/trapped:1", "probe", "hunt"]).spawn();
+        hunter.wait_for("ready");
+        for _ in 0..20 {
+            // CVE-2019-5736: the command that enters the container executes what it is itself.
+            case.run(["exec", "hunter", "/bin/trap"]).refused(126, "rlrun-supervisor").complains("/proc/self/exe");
+        }
+        hunter.signal(Signal::SIGTERM);
+        let out = hunter.finish().ok().out();
+        // It had rlrun's program in its hands, and its mount was all that kept it from writing.
+        let (seen, answers) = out.split_once("foreign ").unwrap().1.split_once('\n').unwrap();
+        assert!(seen.parse::<u32>().unwrap() > 0, "the attack never saw what it is after: {out}");
+        assert_eq!(answers, "overwrite EROFS\n", "{userns:?}");
     }
     assert_eq!(programs(&case), before);
     case.in_base(["echo", "still works"]).ok().prints("still works");
 }
 
 #[test]
-fn an_entrypoint_that_is_the_stages_own_program_cannot_overwrite_it() {
+fn the_stages_own_program_is_no_command_of_an_image() {
     let Some(case) = exposed() else { return };
     let before = programs(&case);
-    // CVE-2019-5736: the payload is whatever the stage executes as /proc/self/exe; a library of the image would then
-    // run inside it. Here the program is static, so what can be had is the link itself.
     case.load(&Image::new("localhost/self:1", base_rootfs().clone()).with("Entrypoint", json!(["/proc/self/exe"])));
-    let out = case.run(["run", "--rm", "--network", "none", "localhost/self:1"]);
-    assert_ne!(out.exit, rlrun_tests::Exit::Code(0), "the stage ran itself inside: {}", out.out());
-    assert_eq!(programs(&case), before);
-}
-
-#[test]
-fn a_script_interpreted_by_the_stages_own_program_cannot_overwrite_it() {
-    let Some(case) = exposed() else { return };
-    let before = programs(&case);
-    let layer = base_rootfs().clone().file("bin/trap", 0o755, "#!/proc/self/exe\n");
-    case.load(&Image::new("localhost/interp:1", layer));
-    let out = case.run(["run", "--rm", "--network", "none", "localhost/interp:1", "/bin/trap"]);
-    assert_ne!(out.exit, rlrun_tests::Exit::Code(0));
+    case.load(&trapped());
+    let run = |options: &[&str], image: &[&str]| {
+        let out = case.rlrun(["run", "--rm", "--network", "none"]).args(options).args(image).run();
+        out.refused(126, "").complains("hint: a command or a #! line with /proc/self/exe");
+    };
+    for options in [&[][..], &["--init"], &["-d"], &["--userns=keep-id"]] {
+        run(options, &["localhost/self:1"]);
+        run(options, &["localhost/trapped:1", "/proc/self/exe"]);
+    }
+    run(&["-w", "/proc/self"], &["localhost/trapped:1", "./exe"]);
+    // The kernel follows the line when nobody looks any more: the program itself says so, inside.
+    run(&[], &["localhost/trapped:1", "/bin/trap"]);
+    run(&["--init"], &["localhost/trapped:1", "/bin/trap"]);
     assert_eq!(programs(&case), before);
 }
 
 #[test]
 fn the_exe_link_of_the_payload_is_the_images_own_file() {
-    let case = case!(Userns);
+    let Some(case) = exposed() else { return };
+    let before = programs(&case);
     case.in_base(["readlink", "/proc/1/exe"]).ok().prints("/bin/busybox");
-    case.run_base(&["--init"], ["sh", "-c", "probe overwrite /proc/1/exe"]).ok();
-    case.in_base(["echo", "still works"]).ok().prints("still works");
+    // The built-in init is rlrun's own program, and nothing inside can open it.
+    case.run_base(&["--init"], ["probe", "overwrite", "/proc/1/exe"]).ok().prints("overwrite EACCES");
+    assert_eq!(programs(&case), before);
 }
 
 #[test]

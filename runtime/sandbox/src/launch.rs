@@ -6,6 +6,7 @@ use crate::control::Connection;
 use crate::memfd::{read_sealed, sealed, sealed_program};
 use crate::sys::{self, Fork};
 use rlrun_spec::attach::Attach;
+use rlrun_spec::hint::OWN_PROGRAM;
 use rlrun_spec::plan::{Job, VERSION};
 use rlrun_spec::supervision::Reply;
 use rlrun_spec::{Failure, Kind, SealedExec, SealedPlan};
@@ -315,12 +316,14 @@ pub enum Role {
 /// # Errors
 /// When it was started by hand, by another version, or with a plan that is not sealed.
 pub fn role() -> Result<Role, Failure> {
-    let by_hand = |why: &str| failed(Kind::Usage, "read-plan", "start", "rlrun-supervisor", why);
+    // Inside a container too: a payload can be led to what its init ran from, and nothing but this comes of it.
+    let by_hand = |why: &str| failed(Kind::CannotInvoke, "read-plan", "execute", "rlrun-supervisor", why);
     // A job in the id map comes as standard input, because std::process can place a descriptor only there.
     let plan = sys::take_inherited(PLAN_FD).ok().filter(|fd| read_sealed(fd).is_ok());
     let bytes = match &plan {
         Some(fd) => read_sealed(fd)?,
-        None => read_sealed(std::io::stdin()).map_err(|_| by_hand("it is started by rlrun, not by hand"))?,
+        None => read_sealed(std::io::stdin())
+            .map_err(|_| by_hand("it does nothing unless rlrun starts it").hint(OWN_PROGRAM))?,
     };
     let job: Job = postcard::from_bytes(&bytes).map_err(|e| by_hand(&format!("the plan does not decode: {e}")))?;
     let version = match &job {

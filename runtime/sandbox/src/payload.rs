@@ -5,6 +5,7 @@ use crate::confine;
 use crate::mapper::exit_code;
 use crate::sys::{self, Fork};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal as NixSignal, sigprocmask};
+use rlrun_spec::hint::OWN_PROGRAM;
 use rlrun_spec::plan::{Launch, Process};
 use rlrun_spec::{Failure, Kind};
 use rustix::fs::{Access, AtFlags, CWD, FileType, accessat, statat};
@@ -44,11 +45,18 @@ pub(crate) fn find(process: &Process) -> Result<CString, Failure> {
     Err(failure)
 }
 
-/// Whether the path leads to a regular file with an execute bit.
+/// Whether the path leads to a regular file with an execute bit that is not the one this process runs from: until it
+/// has executed, `/proc/self/exe` is rlrun's own, which does nothing there.
 fn executable(path: &str) -> Result<(), Errno> {
     let stat = statat(CWD, path, AtFlags::empty())?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(Errno::ACCESS);
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {}
+        FileType::Directory => return Err(Errno::ISDIR),
+        _ => return Err(Errno::ACCESS),
+    }
+    let own = statat(CWD, "/proc/self/exe", AtFlags::empty());
+    if own.is_ok_and(|own| (own.st_dev, own.st_ino) == (stat.st_dev, stat.st_ino)) {
+        return Err(Errno::TXTBSY);
     }
     accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)
 }
@@ -63,10 +71,15 @@ fn cannot_execute(name: &str, errno: Errno) -> Failure {
         _ => Kind::CannotInvoke,
     };
     let mut failure = failed(kind, "exec", "execute in the container", name, "").errno(errno.raw_os_error());
-    if errno == Errno::NOEXEC {
-        failure = failure.why("it is of another architecture or has no interpreter line");
+    match errno {
+        Errno::NOEXEC => failure.why("it is of another architecture or has no interpreter line"),
+        Errno::TXTBSY => {
+            failure.errno = None;
+            let why = "it leads to the program that starts containers, not to one of the image";
+            failure.why(why).hint(OWN_PROGRAM)
+        }
+        _ => failure,
     }
-    failure
 }
 
 /// Confines this process and becomes the payload, or the built-in init with the payload as its child.
