@@ -164,6 +164,28 @@ fn two_volumes_at_one_place_are_refused() {
 }
 
 #[test]
+fn a_file_and_a_directory_do_not_go_on_each_other() {
+    let case = case!(Userns);
+    let source = source(&case);
+    let file = case.make_file("one", "file");
+    let secret = case.make_file("secret", "s");
+    case.run(["secret", "create", "s", secret.to_str().unwrap()]).ok();
+    let on_directory = format!("{}:/mnt", file.display());
+    let on_file = format!("{source}:/etc/passwd");
+    let attempts: [(&[&str], &str); 6] = [
+        (&["-v", &on_directory], "/mnt: Is a directory"),
+        (&["-v", &on_file], "/etc/passwd: Not a directory"),
+        (&["-v", "data:/etc/passwd"], "/etc/passwd: Not a directory"),
+        (&["--tmpfs", "/etc/passwd"], "/etc/passwd: Not a directory"),
+        (&["--device", "/dev/null:/mnt"], "/mnt: Is a directory"),
+        (&["--secret", "s,target=/mnt"], "/mnt: Is a directory"),
+    ];
+    for (options, words) in attempts {
+        case.run_base(options, ["true"]).refused(125, words).complains("hint: mount a file on a file");
+    }
+}
+
+#[test]
 fn a_malformed_volume_is_refused() {
     let case = case!(Userns);
     let source = source(&case);

@@ -242,6 +242,13 @@ pub(crate) fn target(root: &OwnedFd, destination: &str, kind: FileType) -> Resul
         other => other,
     }
     .at("mount-target", "find or make the place of a mount", destination)?;
+    let stat = rustix::fs::fstat(&found).at("mount-target", "stat the place of a mount", destination)?;
+    let there = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    if there != (kind == FileType::Directory) {
+        // The kernel only says that the call was invalid.
+        let errno = if there { Errno::ISDIR } else { Errno::NOTDIR };
+        return Err(errno).at("mount-target", "mount on", destination);
+    }
     // A link of the image may lead there where the destination's own words do not (CVE-2019-19921).
     let fs = fstatfs(&found).at("mount-target", "find the file system of", destination)?;
     if fs.f_type == PROC_SUPER_MAGIC {
