@@ -87,7 +87,46 @@ fn what_is_not_a_policy_is_refused_and_named() {
         case.run_base(&["--policy", path], ["true"]).refused(125, name);
         case.run(["policy", "check", path]).refused(125, name);
     }
+    let directory = case.make_dir("directory.wasm");
+    for (path, words) in [
+        (directory.to_str().unwrap(), "is not a regular file"),
+        ("/no/such/policy.wasm", "no such file"),
+        ("/etc/passwd", "is not WebAssembly"),
+    ] {
+        let out = case.run_base(&["--policy", path], ["true"]);
+        out.refused(125, path).complains(words);
+        // What an author has to do, not what an owner has.
+        assert!(!out.err().contains("their owner"), "{}", out.err());
+    }
+    case.run(["policy", "ls", "extra"]).refused(125, "extra: is one word too many").complains("rlrun policy ls --help");
     case.in_base(["true"]).ok();
+}
+
+#[test]
+fn rlruns_own_program_cannot_be_mounted_writable() {
+    let case = case!(Userns).with_own_installation();
+    let bin = case.program().parent().unwrap().to_owned();
+    let prefix = bin.parent().unwrap();
+    let mount = |path: &Path, how: &str| case.run_base(&["-v", &format!("{}:/new{how}", path.display())], ["true"]);
+    for path in [
+        prefix,
+        &bin,
+        &case.program(),
+        &prefix.join("libexec"),
+        &prefix.join("libexec/rlrun"),
+        &prefix.join("share/rlrun"),
+    ] {
+        mount(path, "").refused(125, "BASE006");
+        mount(path, ":ro").ok();
+    }
+    for place in [".config/rlrun", ".cache", ".local/share/rlrun"] {
+        let place = case.home().join(place);
+        case.user().private_directory(&place);
+        mount(&place, "").refused(125, "BASE006");
+    }
+    // Beside it is the user's own business.
+    let beside = case.user().private_directory(&bin.join("beside"));
+    mount(&beside, "").ok();
 }
 
 #[test]
@@ -115,18 +154,29 @@ fn compiled_policies_are_cached_and_a_damaged_cache_is_never_run() {
         let found = std::process::Command::new("find").arg(&cache).args(["-type", "f"]).output().unwrap();
         String::from_utf8(found.stdout).unwrap().lines().map(PathBuf::from).collect()
     };
-    assert!(!files().is_empty(), "nothing is cached");
-    for file in files() {
-        let mut bytes = std::fs::read(&file).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 0xff;
-        let mut out = std::fs::OpenOptions::new().write(true).truncate(true).open(&file);
-        if let Ok(out) = &mut out {
-            std::io::Write::write_all(out, &bytes).unwrap();
+    let compiled = |path: &Path| std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"\x7fELF"));
+    assert!(files().iter().any(|file| compiled(file)), "no compiled policy: {:?}", files());
+    // In place, as a fault of the disk would: owner, mode and name stay what they were.
+    for (damage, all) in [("a bit", false), ("everything", true)] {
+        let damaged: Vec<(PathBuf, Vec<u8>)> = files()
+            .into_iter()
+            .map(|file| {
+                let mut bytes = std::fs::read(&file).unwrap();
+                let middle = bytes.len() / 2;
+                let spoiled = if all { 0..bytes.len() } else { middle..middle + 1 };
+                bytes[spoiled].iter_mut().for_each(|byte| *byte ^= 0xff);
+                let mut out = std::fs::OpenOptions::new().write(true).truncate(true).open(&file).unwrap();
+                std::io::Write::write_all(&mut out, &bytes).unwrap();
+                (file, bytes)
+            })
+            .collect();
+        case.in_base(["true"]).ok();
+        case.run_base(&["--privileged"], ["true"]).refused(125, "baseline");
+        for (file, bytes) in damaged {
+            let kept = std::fs::read(&file).is_ok_and(|now| now == bytes);
+            assert!(!kept, "{damage} of {} was damaged, and it is still there", file.display());
         }
     }
-    case.in_base(["true"]).ok();
-    case.run_base(&["--privileged"], ["true"]).refused(125, "baseline");
 }
 
 #[test]

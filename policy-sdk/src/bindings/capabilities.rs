@@ -398,7 +398,7 @@ pub mod rlrun {
                 /// Of the configuration, for judging only.
                 pub annotations: _rt::Vec<Pair>,
                 pub controls: _rt::Vec<Control>,
-                /// Host directories that rlrun trusts or keeps its state in: policies, compiled policies, images, containers.
+                /// Host paths that rlrun trusts or keeps its state in: policies, compiled policies, images, containers, its own programs.
                 /// Whoever can write there can do what rlrun can do.
                 pub own_paths: _rt::Vec<_rt::String>,
                 /// A built-in init is pid 1.

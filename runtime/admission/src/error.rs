@@ -15,6 +15,12 @@ pub enum LoadError {
         /// Why.
         source: io::Error,
     },
+    /// A directory, a device, a socket.
+    #[error("{path}: is not a regular file")]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
     /// A file or directory that somebody else could have written.
     #[error("{path}: {why}")]
     Untrusted {
@@ -62,6 +68,11 @@ pub enum LoadError {
     Engine(String),
 }
 
+const UNREADABLE: &str =
+    "--policy and policy.d take files that you may read; `rlrun policy ls` lists the policies that are asked";
+const NOT_A_POLICY: &str = "a policy is a WebAssembly component: `rlrun policy new` begins one, `rlrun policy build` \
+    makes one of a CEL or Rego text; `rlrun policy ls` lists those that are asked";
+
 impl LoadError {
     pub(crate) fn not_a_policy(name: &str, why: impl Into<String>) -> Self {
         LoadError::NotAPolicy { name: name.to_owned(), why: why.into(), hint: None }
@@ -76,11 +87,14 @@ impl LoadError {
         let shown = |path: &PathBuf| path.display().to_string();
         match self {
             LoadError::Unreadable { path, source } => {
-                let failure = failure(shown(path), String::new());
+                let failure = failure(shown(path), String::new()).hint(UNREADABLE);
                 match source.raw_os_error() {
                     Some(errno) => failure.errno(errno),
                     None => failure.why(source.to_string()),
                 }
+            }
+            LoadError::NotAFile { path } => {
+                failure(shown(path), "is not a regular file".to_owned()).hint("name the policy's own file, NAME.wasm")
             }
             LoadError::Untrusted { path, why } => failure(shown(path), why.clone()).hint(format!(
                 "look at what it holds, then: chown it to its rightful owner and chmod go-w {}",
@@ -89,7 +103,7 @@ impl LoadError {
             LoadError::Settings { path, why } => failure(shown(path), why.clone()),
             LoadError::NotAPolicy { name, why, hint } => {
                 let mut failure = failure(format!("policy {name}"), why.clone());
-                failure.hint.clone_from(hint);
+                failure.hint = Some(hint.clone().unwrap_or_else(|| NOT_A_POLICY.to_owned()));
                 failure
             }
             LoadError::Required { name, path } => {

@@ -72,7 +72,7 @@ pub(crate) fn open(path: &Path, trust: Trust) -> Result<Option<Checked>, LoadErr
     let stat = rustix::fs::fstat(&fd).map_err(unreadable)?;
     let untrusted = |why: String| LoadError::Untrusted { path: path.to_owned(), why };
     if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() {
-        return Err(untrusted("is not a regular file".to_owned()));
+        return Err(LoadError::NotAFile { path: path.to_owned() });
     }
     trust.check(&stat).map_err(untrusted)?;
     Ok(Some(Checked { file: File::from(fd), stat }))

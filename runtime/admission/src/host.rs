@@ -1,6 +1,7 @@
 //! What policies are told of the host, so that they need no access to it.
 
 use crate::sources::{MANDATORY_DIR, Sources};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// Facts about the caller's side, symlinks resolved like the sources of mounts.
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 pub(crate) struct HostSide {
     /// The caller's home directory; empty when it is not known.
     pub(crate) home: String,
-    /// rlrun's own directories.
+    /// What rlrun trusts, its own directories and its program, as far as it is not root's.
     pub(crate) own_paths: Vec<String>,
 }
 
@@ -16,17 +17,32 @@ impl HostSide {
     pub(crate) fn look(sources: &Sources) -> Self {
         // The directory of the policies' directory: whoever may write that can replace it.
         let above = |path: &Path| path.parent().unwrap_or(path).to_owned();
-        let own = [
+        let directories = [
             above(&sources.user_dir),
             above(&sources.cache_dir),
             sources.data_dir.clone(),
             above(Path::new(MANDATORY_DIR)),
         ];
+        let own = directories.into_iter().chain(std::env::current_exe().ok().into_iter().flat_map(installed));
+        let is_root = rustix::process::getuid().is_root();
+        let own = own.filter(|path| is_root || !is_roots(path));
         HostSide {
             home: sources.home.clone().or_else(home).map(|h| resolved(&h)).unwrap_or_default(),
-            own_paths: own.iter().map(|p| resolved(p)).collect(),
+            own_paths: own.map(|p| resolved(&p)).collect(),
         }
     }
+}
+
+/// The program and the places of its helpers and policies (`make install`).
+fn installed(program: PathBuf) -> [PathBuf; 3] {
+    let prefix = program.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+    let (helpers, shared) = (prefix.join("libexec/rlrun"), prefix.join("share/rlrun"));
+    [program, helpers, shared]
+}
+
+/// Root's, and everything above it too: no container of another user can write or replace that.
+fn is_roots(path: &Path) -> bool {
+    path.ancestors().filter_map(|part| std::fs::metadata(part).ok()).all(|found| found.uid() == 0)
 }
 
 /// As the user database says. HOME is the caller's to set, and a policy that guards ~/.ssh must not follow it away.
@@ -71,6 +87,14 @@ mod tests {
         let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\nalice:x:1000:1000:A:/srv/alice:/bin/sh\n";
         assert_eq!(home_of(passwd, 1000), Some("/srv/alice".into()));
         assert_eq!(home_of(passwd, 1), None);
+    }
+
+    #[test]
+    fn what_only_root_can_change_needs_no_guard() {
+        assert!(is_roots(Path::new("/etc/no/such/thing")));
+        let dir = tempfile::tempdir().unwrap();
+        let owner = std::fs::metadata(dir.path()).unwrap().uid();
+        assert_eq!(is_roots(&dir.path().join("bin/rlrun")), owner == 0);
     }
 
     #[test]

@@ -61,6 +61,9 @@ pub(crate) fn usage(error: &clap::Error, verb: Option<&str>) -> Result<ExitCode,
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             return print_help(error, ExitCode::from(Kind::Usage.exit_code()));
         }
+        ErrorKind::UnknownArgument if !argument.starts_with('-') => {
+            failed(&argument, "is one word too many").hint(format!("{} --help", command(error).unwrap_or(help)))
+        }
         ErrorKind::UnknownArgument => match not_yet::option(&argument).filter(|_| takes_options_of_run(verb)) {
             Some(known) => known,
             None => failed(&argument, "unknown option").hint(
@@ -85,6 +88,15 @@ pub(crate) fn usage(error: &clap::Error, verb: Option<&str>) -> Result<ExitCode,
         }
         _ => failed("", &first_line(error)).hint(help),
     })
+}
+
+/// The command that did not understand, with its own sub-command: the first words of its usage.
+fn command(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else { return None };
+    let usage = usage.to_string();
+    let is_name = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase());
+    let words: Vec<&str> = usage.split_whitespace().skip_while(|word| *word != "rlrun").take_while(is_name).collect();
+    (!words.is_empty()).then(|| words.join(" "))
 }
 
 fn takes_options_of_run(verb: Option<&str>) -> bool {

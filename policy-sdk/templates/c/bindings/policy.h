@@ -247,7 +247,7 @@ typedef struct rlrun_policy_types_container_t {
   // Of the configuration, for judging only.
   rlrun_policy_types_list_pair_t   annotations;
   rlrun_policy_types_list_control_t   controls;
-  // Host directories that rlrun trusts or keeps its state in: policies, compiled policies, images, containers.
+  // Host paths that rlrun trusts or keeps its state in: policies, compiled policies, images, containers, its own programs.
   // Whoever can write there can do what rlrun can do.
   policy_list_string_t   own_paths;
   // A built-in init is pid 1.
