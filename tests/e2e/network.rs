@@ -96,11 +96,16 @@ fn cloud_metadata_is_out_of_reach() {
 }
 
 #[test]
-fn metadata_stays_out_of_reach_for_root_with_every_capability_it_can_have() {
+fn the_containers_root_cannot_lift_that() {
     let case = case!(Userns, Slirp);
-    let script = "ip route del 169.254.169.254 2>/dev/null; ip route del prohibit 169.254.169.254/32 2>/dev/null; ip route flush type blackhole 2>/dev/null; probe connect 169.254.169.254 80";
-    let out = case.run(["run", "--rm", BASE, "sh", "-c", script]).ok().out();
-    assert!(!out.contains("connect ok") && !out.contains("ETIMEDOUT"), "{out}");
+    // With CAP_NET_ADMIN it could, which `who_may_change_the_network...` is about.
+    let script = "ip route del unreachable 169.254.169.254 && echo deleted; \
+        ip addr add 169.254.1.1/16 dev tap0 && echo added; ip route add 169.254.169.254 via 10.0.2.2 && echo added; \
+        ip route; probe connect 169.254.169.254 80";
+    let out = case.run(["run", "--rm", BASE, "sh", "-c", script]);
+    out.ok().says("unreachable 169.254.169.254").complains("not permitted");
+    let text = out.out();
+    assert!(!["deleted", "added", "connect ok", "ETIMEDOUT"].iter().any(|word| text.contains(word)), "{text}");
 }
 
 #[test]
@@ -167,8 +172,55 @@ fn who_may_change_the_network_can_lift_its_rules_and_that_is_said() {
     assert!(listener.accept().is_err(), "the host's loopback was reached");
 }
 
+/// A resolver that knows one name, on an address of loopback where no other listens.
+fn resolver(name: &'static str, address: Ipv4Addr) -> Ipv4Addr {
+    let own = Ipv4Addr::new(127, 0, 83, 1);
+    let socket = UdpSocket::bind((own, 53)).unwrap();
+    let question: Vec<u8> = name
+        .split('.')
+        .flat_map(|label| [&[u8::try_from(label.len()).unwrap()], label.as_bytes()].concat())
+        .chain([0])
+        .collect();
+    std::thread::spawn(move || {
+        let mut data = [0; 512];
+        while let Ok((n, from)) = socket.recv_from(&mut data) {
+            let asked = &data[12..n];
+            let known = asked.starts_with(&question) && asked.get(question.len()..question.len() + 2) == Some(&[0, 1]);
+            // RFC 1035, 4.1.1: an answer, recursion available, one question, one answer or NXDOMAIN.
+            let flags: &[u8] =
+                if known { &[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0] } else { &[0x81, 0x83, 0, 1, 0, 0, 0, 0, 0, 0] };
+            let answer: &[u8] = if known { &[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4] } else { &[] };
+            let address = address.octets();
+            let last: &[u8] = if known { &address } else { &[] };
+            let reply = [&data[..2], flags, &asked[..question_length(asked)], answer, last].concat();
+            socket.send_to(&reply, from).unwrap();
+        }
+    });
+    own
+}
+
+/// Of the first question: its name, type and class.
+fn question_length(asked: &[u8]) -> usize {
+    asked.iter().position(|byte| *byte == 0).map_or(asked.len(), |end| (end + 5).min(asked.len()))
+}
+
 #[test]
-fn names_are_resolved() {
+fn names_are_asked_of_the_hosts_resolver() {
+    let case = case!(Userns, Slirp, Root);
+    let server = resolver("known.example", Ipv4Addr::new(192, 0, 2, 77));
+    let file = case.make_file("resolv.conf", format!("nameserver {server}\nsearch example\n"));
+    // In place of the host's, whether that is a file or a link.
+    let prepare = format!("mount --bind {} $(readlink -f /etc/resolv.conf)", file.display());
+    let ask = |name: &str| case.on_changed_host(&prepare, &["run", "--rm", BASE, "nslookup", "-type=a", name]).run();
+    ask("known.example").ok().says("Address: 192.0.2.77");
+    ask("unknown.example").code(1).says("NXDOMAIN");
+    // A resolver of the container's own is asked itself, and only the helper reaches the host's loopback.
+    let given = ["run", "--rm", "--dns", "127.0.83.1", BASE, "nslookup", "-type=a", "known.example"];
+    assert!(!case.on_changed_host(&prepare, &given).run().out().contains("192.0.2.77"));
+}
+
+#[test]
+fn names_and_resolvers_can_be_given() {
     let case = case!(Userns, Slirp);
     case.run(["run", "--rm", BASE, "wget", "-q", "-O", "-", "http://localhost:1/"])
         .code(1)
@@ -229,17 +281,28 @@ fn a_udp_port_is_published() {
     let address = host_address().expect("this host has an address");
     // slirp4netns loses answers to UDP clients on loopback: rlrun says so instead of publishing there.
     case.run(["run", "--rm", "-p", &format!("127.0.0.1:{port}:53/udp"), BASE, "true"]).refused(125, "loopback");
-    let container = spawn(&case, &["-p", &format!("{address}:{port}:5353/udp")], &["probe", "serve-udp", "5353"]);
-    let socket = UdpSocket::bind((address, 0)).unwrap();
-    socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-    // Datagrams may be lost: ask again.
-    let answer = until(10, || {
-        socket.send_to(b"echo", (address, port)).unwrap();
-        let mut data = [0; 16];
-        socket.recv(&mut data).ok().map(|n| data[..n].to_vec())
-    });
-    assert_eq!(answer.as_deref(), Some(&b"echo"[..]));
-    stop(container);
+    for publish in
+        [format!("{address}:{port}:5353/udp"), format!("{port}:5353/udp"), format!("0.0.0.0:{port}:5353/udp")]
+    {
+        let container = spawn(&case, &["-p", &publish], &["probe", "serve-udp", "5353"]);
+        for client in [address, Ipv4Addr::UNSPECIFIED.into()] {
+            let socket = UdpSocket::bind((client, 0)).unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+            // Datagrams may be lost: ask again.
+            let answer = until(10, || {
+                socket.send_to(b"echo", (address, port)).unwrap();
+                let mut data = [0; 16];
+                socket.recv(&mut data).ok().map(|n| data[..n].to_vec())
+            });
+            assert_eq!(answer.as_deref(), Some(&b"echo"[..]), "{publish}");
+        }
+        // On every address there is loopback too, which is told.
+        let told = container.stderr_so_far().contains("clients on the host's loopback");
+        assert_eq!(told, !publish.starts_with(&address.to_string()), "{publish}");
+        stop(container);
+    }
+    let plan = case.run(["plan", "-p", &format!("{port}:5353/udp"), BASE, "true"]);
+    plan.ok().says("publish-udp").complains("clients on the host's loopback");
     drop(case.keeping_containers());
 }
 

@@ -102,6 +102,7 @@ pub fn build(inputs: Inputs<'_>) -> Result<Built, Failure> {
         capabilities: &names.join(","),
         bounding,
         masked: paths.masked.len(),
+        ports: inputs.ports,
     })?;
     let hostname = hostname(inputs);
     let mut oci = Spec::default();

@@ -7,7 +7,7 @@ use rlrun_spec::container::UserNamespace;
 use rlrun_spec::hint::{self, Advice, Package};
 use rlrun_spec::host::HostFacts;
 use rlrun_spec::{Failure, IdMapping, Kind, Stage};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,13 +30,9 @@ pub fn choose(forced: Option<StorageDriver>, host: &HostFacts, userns: &UserName
         Some(StorageDriver::Overlay) if !host.native_overlay => Err(impossible("mount-overlay", "overlay")
             .why("this kernel and file system mount no overlay for an ordinary user")
             .hint("leave --storage-driver out, or use fuse-overlayfs or copy")),
-        Some(StorageDriver::FuseOverlayfs) => fuse(host).map_err(|why| {
-            let advice = match host.fuse_overlayfs {
-                Some(_) => Advice::Fixed(hint::DEV_FUSE),
-                None => Advice::Install(Package::FuseOverlayfs, Surroundings::read().distro),
-            };
-            impossible("mount-fuse", "fuse-overlayfs").why(why).hint(advice.to_string())
-        }),
+        Some(StorageDriver::FuseOverlayfs) => {
+            fuse(host).map_err(|why| impossible("mount-fuse", "fuse-overlayfs").why(why).hint(fuse_advice(host)))
+        }
         Some(driver) => Ok(plain(driver)),
         None => Ok(match (host.native_overlay, userns, fuse(host)) {
             // Only fuse-overlayfs can show owners shifted, which `keep-id` needs.
@@ -57,6 +53,17 @@ fn fuse(host: &HostFacts) -> Result<Storage, &'static str> {
         (None, _) => Err("fuse-overlayfs is not installed"),
         (Some(_), false) => Err("/dev/fuse cannot be opened"),
     }
+}
+
+/// What makes fuse-overlayfs work on a host where it does not.
+pub(crate) fn fuse_advice(host: &HostFacts) -> String {
+    let advice = match host.fuse_overlayfs {
+        Some(_) if host.dev_fuse => return "leave --storage-driver out".to_owned(),
+        Some(_) if Path::new("/dev/fuse").exists() => Advice::Fixed(hint::DEV_FUSE),
+        Some(_) => Advice::Fixed(hint::NO_FUSE),
+        None => Advice::Install(Package::FuseOverlayfs, Surroundings::read().distro),
+    };
+    advice.to_string()
 }
 
 fn impossible(step: &str, driver: &str) -> Failure {

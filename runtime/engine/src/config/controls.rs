@@ -4,8 +4,8 @@ use super::limits;
 use crate::host::cause::Surroundings;
 use crate::host::idmap::IdPlan;
 use crate::request::{RunRequest, StorageDriver};
-use crate::storage::Storage;
-use rlrun_spec::container::{NetworkMode, UserNamespace};
+use crate::storage::{Storage, fuse_advice};
+use rlrun_spec::container::{NetworkMode, PortMapping, Protocol, UserNamespace};
 use rlrun_spec::host::HostFacts;
 use rlrun_spec::{Control, Enforced, Failure, Kind, Level, Stage, hint};
 use std::path::Path;
@@ -40,6 +40,8 @@ pub struct Effective<'a> {
     pub bounding: u64,
     /// How many paths are masked.
     pub masked: usize,
+    /// What is published.
+    pub ports: &'a [PortMapping],
 }
 
 /// Decides all controls.
@@ -93,7 +95,10 @@ fn root_file_system(controls: &mut Controls, e: Effective<'_>) {
     let requested = e.request.launching.storage_driver.map_or_else(|| "any".to_owned(), |d| d.to_string());
     controls.all.push(held("storage-driver", requested, driver.to_string()));
     if let Some(why) = e.storage.fell_back {
-        controls.warnings.push(format!("each start copies the whole image: no overlay works here, and {why}"));
+        let hint = fuse_advice(e.host);
+        controls
+            .warnings
+            .push(format!("each start copies the whole image: no overlay works here, and {why}\nhint: {hint}"));
     }
     // The other drivers show owners as the map makes them (`storage::shown`).
     if matches!(e.userns, UserNamespace::KeepId { .. }) && driver != StorageDriver::FuseOverlayfs {
@@ -101,7 +106,7 @@ fn root_file_system(controls: &mut Controls, e: Effective<'_>) {
             "with keep-id only fuse-overlayfs shows files of the image under the owners that the image gives them";
         let control = held("image-owners", "as in the image", driver.to_string());
         controls.all.push(weak(control, Enforced::Partly, why));
-        controls.warnings.push(format!("{why}\nhint: install fuse-overlayfs"));
+        controls.warnings.push(format!("{why}\nhint: {}", fuse_advice(e.host)));
     }
 }
 
@@ -147,8 +152,21 @@ fn network(controls: &mut Controls, e: Effective<'_>) -> Result<(), Failure> {
     controls.all.push(held("network", name, mechanism));
     if mode == NetworkMode::Slirp4netns {
         out_of_reach(controls, e.capabilities);
+        udp_on_loopback(controls, e.ports);
     }
     Ok(())
+}
+
+/// On every address means on loopback too, where slirp4netns loses what the container answers ([`rlrun_net::ports`]).
+fn udp_on_loopback(controls: &mut Controls, ports: &[PortMapping]) {
+    let everywhere = |port: &&PortMapping| port.protocol == Protocol::Udp && port.host_ip.is_unspecified();
+    let Some(port) = ports.iter().find(everywhere) else { return };
+    let requested = format!("{}/udp on every address", port.host_port);
+    let why = "slirp4netns loses the answers to clients on the host's loopback; others get theirs";
+    controls.warnings.push(format!(
+        "-p {requested}: {why}\nhint: let clients on this host use another of its addresses: ip -brief -4 address"
+    ));
+    controls.all.push(weak(held("publish-udp", requested, "slirp4netns"), Enforced::Partly, why));
 }
 
 /// The rules are in the container's own network namespace: who may change them there can take them away

@@ -56,10 +56,7 @@ fn fuse_overlayfs(survey: &Survey, native: bool) -> Check {
 fn dev_fuse(survey: &Survey, native: bool) -> Check {
     match &survey.dev_fuse {
         Device::Opens => Check::ok("/dev/fuse", "opens"),
-        Device::Missing => {
-            let fix = hint::look_up("mount-fuse", Some(rustix::io::Errno::NOENT.raw_os_error())).unwrap_or_default();
-            stand_in("/dev/fuse", "missing".to_owned(), native, fix)
-        }
+        Device::Missing => stand_in("/dev/fuse", "missing".to_owned(), native, hint::NO_FUSE),
         Device::Refuses(why) => stand_in("/dev/fuse", why.clone(), native, hint::DEV_FUSE),
     }
 }
