@@ -126,18 +126,22 @@ fn without_a_runtime_directory_there_is_a_safe_fallback() {
 }
 
 #[test]
-fn a_fallback_directory_that_was_planted_is_not_used() {
-    let case = case!(Userns, Root);
-    let user = case.user();
-    let path = format!("/tmp/rlrun-{}", user.uid);
-    // In a private /tmp, so that nothing real is touched: a directory of somebody else, and a link.
-    for plant in [format!("mkdir -m 0777 {path}"), format!("ln -s /etc {path}")] {
-        let prepare = format!("mount -t tmpfs -o mode=1777 none /tmp; {plant}");
-        let out = case.on_changed_host(&prepare, &["run", "--rm", BASE, "true"]).without_env("XDG_RUNTIME_DIR").run();
-        // Refused, or served from somewhere else: never from the planted place.
-        if out.exit != rlrun_tests::Exit::Code(0) {
-            out.refused(125, &path);
-        }
+fn nothing_is_kept_in_tmp_whatever_is_planted_there() {
+    let case = case!(Userns, Slirp, Root);
+    let uid = case.user().uid;
+    // In a private /tmp, so that nothing real is touched: directories of somebody else, links, a file in the way.
+    for plant in ["mkdir -m 0777", "ln -s /etc", "touch", "mkfifo"] {
+        let names = [format!("/tmp/rlrun-{uid}"), "/tmp/rlrun".to_owned(), format!("/tmp/run-{uid}")];
+        let planted: Vec<String> = names.iter().map(|name| format!("{plant} {name}")).collect();
+        let prepare = format!("mount -t tmpfs -o mode=1777 none /tmp; {}", planted.join("; "));
+        let run = case.on_changed_host(&prepare, &["run", "--rm", BASE, "echo", "works"]);
+        run.without_env("XDG_RUNTIME_DIR").run().ok().prints("works");
+    }
+    // Not a single name is made in /tmp, with a network and ports as without.
+    let empty = "mount -t tmpfs -o mode=0555,ro none /tmp";
+    for options in [&["-p", "127.0.0.1::80"][..], &["--network", "none"]] {
+        let args = [&["run", "--rm"][..], options, &[BASE, "echo", "works"]].concat();
+        case.on_changed_host(empty, &args).without_env("XDG_RUNTIME_DIR").run().ok().prints("works");
     }
     store_is_as_it_was(&case);
 }

@@ -148,27 +148,97 @@ fn an_opaque_mark_through_a_symbolic_link() {
     });
 }
 
-#[test]
-fn a_device() {
-    let case = case!(Userns);
-    let out = load(&case, "localhost/device:1", Rootfs::new().device("etc/sda"));
-    if out.exit == Exit::Code(0) {
-        let looked = case.run([
-            "run",
-            "--rm",
-            "--network",
-            "none",
-            "localhost/device:1",
-            "sh",
-            "-c",
-            "[ ! -b /etc/sda ] || head -c 1 /etc/sda >/dev/null",
-        ]);
-        let found = std::process::Command::new("find").arg(case.data()).args(["-type", "b"]).output().unwrap();
-        assert!(found.stdout.is_empty(), "a device stands in the store");
-        drop(looked);
-    } else {
-        out.refused(125, "");
+/// Runs a command in the image with each driver that the host has.
+fn with_every_driver(case: &Case, image: &str, command: &[&str], look: impl Fn(&Output)) {
+    for driver in ["overlay", "fuse-overlayfs", "copy"] {
+        let run = case.rlrun(["run", "--rm", "--network", "none", "--storage-driver", driver, image]);
+        let out = run.args(command).run();
+        // A host that lacks a driver says so, with a code that no command of this file has.
+        if out.exit != Exit::Code(125) {
+            look(&out);
+        }
     }
+}
+
+#[test]
+fn devices_are_left_out_and_hide_nothing() {
+    let case = case!(Userns);
+    let layer = Rootfs::new()
+        .device("etc/sda")
+        .character_device("etc/mem", (1, 1))
+        .character_device("etc/zero", (1, 5))
+        // The overlay's own mark of a name that is gone, which a layer must write as `.wh.NAME`.
+        .character_device("etc/base-image", (0, 0))
+        .character_device("bin", (0, 0));
+    load(&case, "localhost/device:1", layer).ok();
+    for kind in ["b", "c"] {
+        let found = std::process::Command::new("find").arg(case.data()).args(["-type", kind]).output().unwrap();
+        assert!(found.stdout.is_empty(), "in the store: {}", String::from_utf8_lossy(&found.stdout));
+    }
+    let script =
+        "cat /etc/base-image; ls /etc/sda /etc/mem /etc/zero 2>/dev/null; find / -xdev -type b -o -xdev -type c";
+    with_every_driver(&case, "localhost/device:1", &["sh", "-c", script], |out| {
+        assert_eq!(out.out(), "base\n");
+    });
+    // Nor can the container make one.
+    case.in_base(["probe", "mknod", "/tmp/sda"]).ok().prints("mknod EPERM");
+    case.run(["rmi", "localhost/device:1"]).ok();
+}
+
+/// The names of all extended attributes below a directory.
+fn attributes_below(directory: &std::path::Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let mut names = [0; 4096];
+        let length = rustix::fs::llistxattr(&path, &mut names[..]).unwrap();
+        let names = names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
+        found.extend(names.map(|name| String::from_utf8_lossy(name).into_owned()));
+        if path.symlink_metadata().unwrap().is_dir() {
+            attributes_below(&path, found);
+        }
+    }
+}
+
+#[test]
+fn attributes_do_not_write_the_books_of_an_overlay() {
+    let case = case!(Userns);
+    let bait = Bait::put(&case);
+    let opaque: [(&str, &[u8]); 5] = [
+        ("user.overlay.opaque", b"y"),
+        ("trusted.overlay.opaque", b"y"),
+        ("user.fuseoverlayfs.opaque", b"y"),
+        ("user.overlay.redirect", b"/root"),
+        ("user.overlay.origin", b"\0\xfb\x1d\0"),
+    ];
+    let layer = Rootfs::new()
+        .xattrs(&opaque)
+        .dir("etc", 0o755)
+        .xattrs(&[("user.overlay.opaque", b"x")])
+        .dir("home", 0o755)
+        .xattrs(&[("user.overlay.whiteout", b"y")])
+        .file("home/kept", 0o644, "kept")
+        .xattrs(&[("user.overlay.metacopy", b""), ("user.overlay.redirect", bait.path.as_bytes())])
+        .file("etc/redirected", 0o644, "its own\n")
+        .xattrs(&[("user.containers.override_stat", b"0:0:0104755"), ("user.harmless", b"kept")])
+        .file("etc/stat", 0o644, "")
+        .xattrs(&[("security.capability", b"not a capability"), ("security.selinux", b"x"), ("user.", b"x")])
+        .file("etc/security", 0o755, "")
+        .xattrs(&[("user.long", &[b'x'; 70_000])])
+        .file("etc/long", 0o644, "");
+    load(&case, "localhost/books:1", layer).ok();
+    let script = "cat /etc/base-image /etc/redirected /home/kept; stat -c ' %a' /etc/stat";
+    with_every_driver(&case, "localhost/books:1", &["sh", "-c", script], |out| {
+        out.ok().prints("base\nits own\nkept 644");
+    });
+    let mut kept = Vec::new();
+    attributes_below(&case.data().join("layers"), &mut kept);
+    assert!(kept.iter().any(|name| name == "user.harmless"), "{kept:?}");
+    for hostile in ["overlay", "containers", "selinux"] {
+        assert!(!kept.iter().any(|name| name.contains(hostile)), "{hostile}: {kept:?}");
+    }
+    bait.untouched();
+    case.run(["rmi", "localhost/books:1"]).ok();
+    case.in_base(["cat", "/etc/base-image"]).ok().prints("base");
 }
 
 #[test]

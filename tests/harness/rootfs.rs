@@ -70,14 +70,45 @@ impl Rootfs {
         self.entry(path, EntryType::Link, Owner { uid: 0, gid: 0, mode: 0o644 }, target, b"")
     }
 
-    /// A block device.
+    /// A block device, 8/0: a disk.
     #[must_use]
     pub fn device(self, path: &str) -> Rootfs {
-        self.entry(path, EntryType::Block, Owner { uid: 0, gid: 0, mode: 0o666 }, "", b"")
+        self.node(path, EntryType::Block, (8, 0))
+    }
+
+    /// A character device; 0/0 is what overlay file systems hide a name with.
+    #[must_use]
+    pub fn character_device(self, path: &str, numbers: (u32, u32)) -> Rootfs {
+        self.node(path, EntryType::Char, numbers)
+    }
+
+    fn node(self, path: &str, kind: EntryType, (major, minor): (u32, u32)) -> Rootfs {
+        let mut header = Rootfs::header(path, kind, Owner { uid: 0, gid: 0, mode: 0o666 }, "");
+        header.set_device_major(major).unwrap();
+        header.set_device_minor(minor).unwrap();
+        self.append(header, b"")
+    }
+
+    /// Extended attributes of the entry that follows, as pax(1) archives have them.
+    #[must_use]
+    pub fn xattrs(self, attributes: &[(&str, &[u8])]) -> Rootfs {
+        let mut records = Vec::new();
+        for (name, value) in attributes {
+            let record = [b" SCHILY.xattr.", name.as_bytes(), b"=", value, b"\n"].concat();
+            // The length counts its own digits.
+            let length = (1..).find(|digits| (record.len() + digits).to_string().len() == *digits).unwrap();
+            records.extend_from_slice((record.len() + length).to_string().as_bytes());
+            records.extend_from_slice(&record);
+        }
+        self.entry("pax", EntryType::XHeader, Owner { uid: 0, gid: 0, mode: 0o644 }, "", &records)
+    }
+
+    fn entry(self, path: &str, kind: EntryType, owner: Owner, link: &str, data: &[u8]) -> Rootfs {
+        self.append(Rootfs::header(path, kind, owner, link), data)
     }
 
     /// An entry as it is, without the checks that a tar library makes: the name may be absolute or climb.
-    fn entry(mut self, path: &str, kind: EntryType, owner: Owner, link: &str, data: &[u8]) -> Rootfs {
+    fn header(path: &str, kind: EntryType, owner: Owner, link: &str) -> Header {
         let mut header = Header::new_ustar();
         let name = &mut header.as_old_mut().name;
         assert!(path.len() <= name.len() && link.len() <= 100, "the harness writes short names only");
@@ -88,11 +119,11 @@ impl Rootfs {
         header.set_uid(owner.uid.into());
         header.set_gid(owner.gid.into());
         header.set_mtime(1_700_000_000);
+        header
+    }
+
+    fn append(mut self, mut header: Header, data: &[u8]) -> Rootfs {
         header.set_size(data.len() as u64);
-        if kind == EntryType::Block {
-            header.set_device_major(8).unwrap();
-            header.set_device_minor(0).unwrap();
-        }
         header.set_cksum();
         self.tar.extend_from_slice(header.as_bytes());
         self.tar.extend_from_slice(data);
