@@ -182,7 +182,7 @@ const VERBS: &[Verb] = &[
     verb("volume", "Work with volumes", |c| group(c, volume::VERBS), |m, marks| run_in_group(volume::VERBS, m, marks)),
     verb(
         "info",
-        "Print what this host is, what is stored, and by what limits hold, as JSON",
+        "Print what this host is, what is stored, and what holds limits, as JSON",
         with::<documents::InfoArgs>,
         documents::info,
     ),

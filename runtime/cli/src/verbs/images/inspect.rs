@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 pub(in crate::verbs) fn document(image: &ImageDetails) -> Value {
     let ImageDetails { summary, config, manifest, layers, provenance } = image;
     let text = |key: &str| config.get(key).and_then(Value::as_str).unwrap_or_default();
-    let inner = config.get("config").filter(|c| c.is_object()).cloned().unwrap_or_else(|| json!({}));
+    let inner = complete(config.get("config"));
     let path = |index: usize| layers.get(index).map(|l| l.path.display().to_string()).unwrap_or_default();
     let lower: Vec<String> = (1..layers.len()).map(path).collect();
     json!({
@@ -40,6 +40,20 @@ pub(in crate::verbs) fn document(image: &ImageDetails) -> Value {
         "Attestations": provenance.statements,
         "Healthcheck": config.pointer("/config/Healthcheck").cloned().unwrap_or(Value::Null),
     })
+}
+
+/// The image's own words, with what it leaves out empty: a template may ask for any of it.
+fn complete(config: Option<&Value>) -> Value {
+    let mut whole = json!({
+        "Cmd": [], "Entrypoint": [], "Env": [], "ExposedPorts": {}, "Labels": {}, "StopSignal": "", "User": "",
+        "Volumes": {}, "WorkingDir": "",
+    });
+    for (name, value) in config.and_then(Value::as_object).into_iter().flatten() {
+        if !value.is_null() {
+            whole[name] = value.clone();
+        }
+    }
+    whole
 }
 
 fn last_comment(config: &Value) -> &str {
