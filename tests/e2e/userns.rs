@@ -63,7 +63,7 @@ impl Guest {
     /// `lines` may hold `USER`, `UID`.
     pub(crate) fn new(lines: &str) -> Guest {
         let lock = HOST.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let file = std::fs::File::create("/run/lock/rlrun-tests-guest").unwrap();
+        let file = std::fs::File::create("/run/rlrun-tests-guest").unwrap();
         let across = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).unwrap();
         let name = format!("rlrun-g{}", std::process::id());
         // -K: useradd(8) must not grant ranges by itself.
