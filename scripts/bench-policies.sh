@@ -180,8 +180,9 @@ $(cat "$work/results/languages")
 | ten policies at admission, fresh process, warm cache | 3 ms | $ordinary ms | $(within "$ordinary" 3) |
 | a warm evaluation (\`baseline\`) | 20 us | $warm us | $(within "$warm" 20) |
 
-Neither OPA's compiler to WebAssembly nor Kubewarden's evaluator is in a registry that this can be built from (crates.io, PyPI, npm and
-Debian have hosts for their modules, and no module), so there is no figure of theirs here.
+There is no figure of OPA's WebAssembly or of Kubewarden's evaluator. The compiler is a Go program, and crates.io, PyPI, npm and Debian do not
+have it. What they have are hosts for compiled modules, and none comes with a module: \`opa-wasm\` (crates.io; rules as text), \`@open-policy-agent/opa-wasm\`
+and \`@open-policy-agent/opa\` (npm), \`opa-wasm\` (PyPI). \`burrego\` and \`policy-evaluator\` are not published.
 HEAD
 }
 
