@@ -2,10 +2,18 @@
 //!
 //! Address blocks are nested or disjoint, never half overlapping, so the intersection of two atoms is an atom or
 //! nothing, and dropping atoms that another one contains gives one normal form.
+//!
+//! Rules come from policies, and a small answer can spell out a product of very many: what one policy may say, and what
+//! several may make together, is bounded before it is worked out.
 
 use crate::container::EgressRule;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+
+/// Blocks, each with each of its ports, that one policy may name.
+const ATOMS: usize = 1 << 10;
+/// Pairs that may have to be looked at for all policies together.
+const PAIRS: usize = 1 << 17;
 
 /// An address block, host bits cleared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +47,20 @@ impl Block {
                 prefix <= p && b & mask128(prefix) == base
             }
             (Block::V4 { .. }, Block::V6 { .. }) | (Block::V6 { .. }, Block::V4 { .. }) => false,
+        }
+    }
+
+    fn prefix(self) -> u8 {
+        match self {
+            Block::V4 { prefix, .. } | Block::V6 { prefix, .. } => prefix,
+        }
+    }
+
+    /// The block with this many bits fixed that contains this one.
+    fn widened(self, prefix: u8) -> Self {
+        match self {
+            Block::V4 { base, .. } => Block::V4 { base: base & mask32(prefix), prefix },
+            Block::V6 { base, .. } => Block::V6 { base: base & mask128(prefix), prefix },
         }
     }
 
@@ -85,10 +107,17 @@ struct Atom {
 }
 
 impl Atom {
-    fn contains(self, other: Self) -> bool {
-        self.block.contains(other.block)
-            && (self.transport.is_none() || self.transport == other.transport)
-            && (self.port.is_none() || self.port == other.port)
+    /// Whether another of these contains it; `prefixes` are those that they have.
+    fn is_contained(self, atoms: &BTreeSet<Atom>, prefixes: &BTreeSet<u8>) -> bool {
+        let transports = [Some(self.transport), self.transport.map(|_| None)];
+        let ports = [Some(self.port), self.port.map(|_| None)];
+        prefixes.range(..=self.block.prefix()).any(|prefix| {
+            let block = self.block.widened(*prefix);
+            transports.into_iter().flatten().any(|transport| {
+                let wider = |port| Atom { block, transport, port };
+                ports.into_iter().flatten().map(wider).any(|wider| wider != self && atoms.contains(&wider))
+            })
+        })
     }
 
     fn meet(self, other: Self) -> Option<Self> {
@@ -139,8 +168,32 @@ impl Egress {
     }
 
     fn normal(atoms: BTreeSet<Atom>) -> Self {
-        let kept = atoms.iter().filter(|a| !atoms.iter().any(|b| b != *a && b.contains(**a))).copied().collect();
+        let prefixes = atoms.iter().map(|atom| atom.block.prefix()).collect();
+        let kept = atoms.iter().filter(|atom| !atom.is_contained(&atoms, &prefixes)).copied().collect();
         Egress { atoms: kept }
+    }
+
+    /// Rules as a policy says them.
+    ///
+    /// # Errors
+    /// What cannot be read, and what is more than one policy may say.
+    pub(crate) fn of_policy(rules: &[EgressRule]) -> Result<Self, String> {
+        let named = rules.iter().map(|rule| rule.ports.len().max(1)).fold(0, usize::saturating_add);
+        if named > ATOMS {
+            return Err(format!("{named} address blocks with their ports; {ATOMS} at most"));
+        }
+        Self::parse(rules)
+    }
+
+    /// Whether the meet of all these can be worked out in good time, in whichever order.
+    pub(crate) fn can_meet<'a>(rules: impl Iterator<Item = &'a Self>) -> bool {
+        let mut distinct: Vec<&Self> = Vec::new();
+        for one in rules {
+            if !distinct.contains(&one) {
+                distinct.push(one);
+            }
+        }
+        distinct.iter().map(|one| one.atoms.len().max(1)).fold(1, usize::saturating_mul) <= PAIRS || distinct.len() < 2
     }
 
     pub(crate) fn meet(&self, other: &Self) -> Self {
@@ -223,5 +276,50 @@ mod tests {
             let rule = EgressRule { cidr: cidr.into(), ports: vec![], protocol: protocol.into() };
             assert!(Egress::parse(&[rule]).is_err(), "{cidr} {protocol}");
         }
+    }
+
+    /// By definition: no atom that another one contains.
+    fn naive(atoms: &BTreeSet<Atom>) -> BTreeSet<Atom> {
+        let contains = |a: &Atom, b: &Atom| {
+            a.block.contains(b.block)
+                && (a.transport.is_none() || a.transport == b.transport)
+                && (a.port.is_none() || a.port == b.port)
+        };
+        atoms.iter().filter(|a| !atoms.iter().any(|b| b != *a && contains(b, a))).copied().collect()
+    }
+
+    #[test]
+    fn the_normal_form_is_what_its_definition_says() {
+        let blocks = ["0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/16", "10.1.2.3", "::/0", "2001:db8::/32", "2001:db8::1"];
+        let mut all = Vec::new();
+        for block in blocks.map(|block| Block::parse(block).unwrap()) {
+            for transport in [None, Some(Transport::Tcp), Some(Transport::Udp)] {
+                all.extend([None, Some(80), Some(443)].map(|port| Atom { block, transport, port }));
+            }
+        }
+        let mut state = 0x2545_f491_u64;
+        for _ in 0..500 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let atoms: BTreeSet<Atom> = all
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| state.rotate_right(8) >> at & 1 == 1)
+                .map(|(_, a)| *a)
+                .collect();
+            assert_eq!(Egress::normal(atoms.clone()).atoms, naive(&atoms));
+        }
+    }
+
+    #[test]
+    fn what_multiplies_is_bounded() {
+        let ports = |count: u16| (1..=count).collect::<Vec<u16>>();
+        let rule = |ports| EgressRule { cidr: "10.0.0.0/8".into(), ports, protocol: "tcp".into() };
+        assert!(Egress::of_policy(&[rule(ports(1024))]).is_ok());
+        assert!(Egress::of_policy(&[rule(ports(1000)), rule(ports(25))]).is_err());
+        let (many, others) = (Egress::parse(&[rule(ports(512))]).unwrap(), Egress::parse(&[rule(ports(513))]).unwrap());
+        assert!(Egress::can_meet([&many].into_iter()));
+        // The same twice is the same.
+        assert!(Egress::can_meet([&many, &many].into_iter()));
+        assert!(!Egress::can_meet([&many, &others].into_iter()));
     }
 }

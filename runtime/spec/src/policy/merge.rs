@@ -2,6 +2,7 @@
 //! it [`Admitted`], and only that can be sealed.
 
 use super::apply::{applicable, apply};
+use super::egress::Egress;
 use super::looser::looser;
 use super::refusal::{Denied, Refusal, code};
 use super::tightening::Tightening;
@@ -60,18 +61,39 @@ pub struct Merged {
 /// [`Denied`] names everyone who denied, did not answer, or asked for something that is not a tightening.
 pub fn merge(spec: ContainerSpec, roster: &Roster, answers: Vec<Answer>) -> Result<Merged, Box<Denied>> {
     let mut refusals = roster.check(&answers);
-    let mut tightening = Tightening::default();
+    let mut all = Vec::with_capacity(answers.len());
     for answer in &answers {
         match judge(&spec, answer) {
-            Ok(own) => tightening = tightening.meet(&own),
+            Ok(own) => all.push((&answer.policy, own)),
             Err(refusal) => refusals.push(refusal),
         }
     }
+    refusals.extend(too_many_rules(&spec, &all));
     if let Some(denied) = Denied::from_refusals(refusals) {
         return Err(denied);
     }
+    let tightening = all.iter().fold(Tightening::default(), |merged, (_, own)| merged.meet(own));
     let spec = tightened(spec, &tightening)?;
     Ok(Merged { roster: roster.clone(), spec, answers: sorted(answers) })
+}
+
+/// Refusals of everyone whose rules of egress, taken together, nobody could work out in good time.
+fn too_many_rules(spec: &ContainerSpec, all: &[(&PolicyId, Tightening)]) -> Vec<Refusal> {
+    let own = spec.parts().egress.as_deref().and_then(|rules| Egress::parse(rules).ok());
+    let ruling = || all.iter().filter(|(_, own)| own.egress.is_some());
+    if Egress::can_meet(ruling().filter_map(|(_, one)| one.egress.as_ref()).chain(&own)) {
+        return Vec::new();
+    }
+    let refusal = |policy: &PolicyId| {
+        let message = "egress-only: with those of the others there are more rules than can be worked out";
+        Refusal::synthetic(
+            policy.clone(),
+            code::MUTATION,
+            message,
+            Some("name fewer and larger address blocks".to_owned()),
+        )
+    };
+    ruling().map(|(policy, _)| refusal(policy)).collect()
 }
 
 fn tightened(spec: ContainerSpec, tightening: &Tightening) -> Result<ContainerSpec, Box<Denied>> {

@@ -83,10 +83,20 @@ impl Tightening {
     /// # Errors
     /// The restriction that is not a tightening, and why.
     pub(crate) fn parse(restrictions: &[Restriction]) -> Result<Self, String> {
-        restrictions.iter().try_fold(Self::default(), |merged, restriction| {
-            let one = Self::single(restriction).map_err(|why| format!("{}: {why}", name(restriction)))?;
-            Ok(merged.meet(&one))
-        })
+        let single = |restriction| Self::single(restriction).map_err(|why| format!("{}: {why}", name(restriction)));
+        let mut parts = restrictions.iter().map(single).collect::<Result<Vec<_>, String>>()?;
+        if !Egress::can_meet(parts.iter().filter_map(|part| part.egress.as_ref())) {
+            return Err("egress-only: more rules at once than can be worked out".to_owned());
+        }
+        // In pairs: each part is copied a few times, not once for each that follows it.
+        while parts.len() > 1 {
+            let pair = |pair: &[Self]| match pair {
+                [a, b] => a.meet(b),
+                rest => rest.first().cloned().unwrap_or_default(),
+            };
+            parts = parts.chunks(2).map(pair).collect();
+        }
+        Ok(parts.pop().unwrap_or_default())
     }
 
     fn single(restriction: &Restriction) -> Result<Self, String> {
@@ -108,7 +118,7 @@ impl Tightening {
                 t.seccomp = SeccompOverlay::deny(syscalls, *action, *errno)?;
             }
             Restriction::SeccompKeepOnly(syscalls) => t.seccomp = SeccompOverlay::keep_only(syscalls)?,
-            Restriction::EgressOnly(rules) => t.egress = Some(Egress::parse(rules)?),
+            Restriction::EgressOnly(rules) => t.egress = Some(Egress::of_policy(rules)?),
             Restriction::NoNetwork => t.no_network = true,
             Restriction::Limit(limits) => t.limits = checked_limits(*limits)?,
             Restriction::UnsetEnv(name) => t.unset_env = one(env_name(name)?),
