@@ -1,9 +1,9 @@
 //! Policies travel: pushed and pulled as artifacts, added with a lock, signed, tried out, of a project, told of ends.
 
 use crate::policy::{install, shipped, with_mandatory};
-use crate::signatures::{make_key, sign};
+use crate::signatures::{accept_only, make_key, sign};
 use rlrun_tests::{BASE, Case, Registry, case};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 fn write(case: &Case, path: &Path, text: impl AsRef<[u8]>) {
@@ -162,6 +162,36 @@ fn a_signed_policy_stays_signed() {
     // Nor can it be replaced by one that nobody signed.
     let file = shipped(&case, "guardrails");
     case.run(["policy", "add", "--name", "p", file.to_str().unwrap()]).refused(125, "another signer");
+}
+
+/// What policy.json demands of a name it demands of policies too, with no option on the command line.
+#[test]
+fn policy_json_decides_about_policies_too() {
+    let case = case!(Userns, Registry, Openssl);
+    let registry = Registry::http(case.directory());
+    let host = format!("localhost:{}", registry.address.port());
+    let (reference, repository) = (format!("{host}/p:1"), format!("{host}/p"));
+    let file = shipped(&case, "cis");
+    let manifest = case.run(["policy", "push", file.to_str().unwrap(), &reference]).ok().out().trim().to_owned();
+    let (private, public) = make_key(&case, "right");
+    let (other, _) = make_key(&case, "wrong");
+    let add = || case.run(["policy", "add", "--name", "p", &reference]);
+    accept_only(&case, &json!({"type": "sigstoreSigned", "fulcio": {}}));
+    add().refused(125, "keyless");
+    accept_only(&case, &json!({"type": "reject"}));
+    add().refused(125, "rejects");
+    accept_only(
+        &case,
+        &json!({"type": "sigstoreSigned", "keyPath": public, "signedIdentity": {"type": "matchRepository"}}),
+    );
+    add().refused(125, "no signature");
+    sign(&case, &registry, "p", &manifest, (&other, &repository));
+    add().refused(125, "accepted key");
+    registry.remove_tag("p", &format!("{}.sig", manifest.replace(':', "-")));
+    sign(&case, &registry, "p", &manifest, (&private, &repository));
+    assert!(!policy_dir(&case).join("p.wasm").exists());
+    add().ok().says("verified");
+    case.run_base(&[], ["true", "sshd"]).refused(125, "CIS-5.7");
 }
 
 #[test]

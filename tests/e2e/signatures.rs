@@ -92,7 +92,7 @@ fn what_policy_json_rejects_never_comes_in() {
         (json!({"type": "signedBy", "keyType": "GPGKeys", "keyPath": "/no/such/key"}), "/no/such/key"),
         (json!({"type": "signedBy", "keyType": "X509Certificates", "keyPath": "/k"}), "GPGKeys"),
         (json!({"type": "sigstoreSigned", "keyPath": "/no/such/key"}), "/no/such/key"),
-        (json!({"type": "sigstoreSigned", "fulcio": {}}), "certificates"),
+        (json!({"type": "sigstoreSigned", "fulcio": {}}), "keyless"),
         (json!({"type": "somethingNew"}), "policy.json"),
     ] {
         accept_only(&case, &requirement);

@@ -165,9 +165,13 @@ fn requirement(wire: Wire) -> Result<Requirement, String> {
     })
 }
 
+/// Certificates of Fulcio's live for minutes: whether they were good when they signed is known to a transparency log.
+const KEYLESS: &str = "sigstoreSigned: rlrun verifies with keys, not with certificates (keyless signatures), which only \
+     Fulcio and Rekor can vouch for, online; sign with a key as well (cosign sign --key) and name it: keyPath";
+
 fn sigstore(wire: SigstoreWire) -> Result<Requirement, String> {
     if wire.fulcio.is_some() || wire.pki.is_some() {
-        return Ok(Requirement::Unsupported("sigstoreSigned: rlrun verifies with keys, not with certificates"));
+        return Ok(Requirement::Unsupported(KEYLESS));
     }
     let rekor = [wire.rekor_public_key_path.is_some(), wire.rekor_public_key_paths.is_some()];
     if rekor.contains(&true) || wire.rekor_public_key_data.is_some() || wire.rekor_public_key_datas.is_some() {
