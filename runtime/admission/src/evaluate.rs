@@ -27,6 +27,10 @@ pub(crate) struct State {
     log: Option<LogLine>,
     log_lines: usize,
     moment: Option<u64>,
+    /// Bytes that imported functions may still hand over.
+    imported: usize,
+    /// What `oci.config` has shown of the subject.
+    config: Option<String>,
 }
 
 /// Linear memory and tables, summed over all instances of a component.
@@ -37,11 +41,14 @@ struct Limiter {
 }
 
 #[derive(Debug)]
-struct LimitExceeded(&'static str);
+struct LimitExceeded {
+    what: &'static str,
+    code: &'static str,
+}
 
 impl fmt::Display for LimitExceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the policy wants more than its share of {}", self.0)
+        write!(f, "the policy wants more than its share of {}", self.what)
     }
 }
 
@@ -73,7 +80,7 @@ impl ResourceLimiter for Limiter {
 fn grow(total: &mut usize, current: usize, desired: usize, limit: usize, what: &'static str) -> wasmtime::Result<bool> {
     let sum = total.saturating_add(desired.saturating_sub(current));
     if sum > limit {
-        return Err(wasmtime::Error::new(LimitExceeded(what)));
+        return Err(wasmtime::Error::new(LimitExceeded { what, code: code::MEMORY }));
     }
     *total = sum;
     Ok(true)
@@ -85,24 +92,30 @@ impl policy2::answers::Host for State {}
 impl policy2::subject::Host for State {}
 
 impl policy2::provenance::Host for State {
-    fn image(&mut self) -> Option<provenance::Origin> {
+    fn image(&mut self) -> wasmtime::Result<Option<provenance::Origin>> {
         let of_container =
             |parts: &rlrun_spec::SpecParts| parts.image.as_ref().map(|_| request_facts::origin(&parts.beside.origin));
-        self.origin.clone().or_else(|| self.subject.as_deref().and_then(|spec| of_container(spec.parts())))
+        let origin =
+            self.origin.clone().or_else(|| self.subject.as_deref().and_then(|spec| of_container(spec.parts())));
+        let facts = origin.as_ref().map_or(0, |origin| origin.signatures.len() + origin.attestations.len());
+        self.hand_over(facts * limits::FACT_BYTES)?;
+        Ok(origin)
     }
 }
 
 impl clock::Host for State {
-    fn now_unix_ms(&mut self) -> u64 {
+    fn now_unix_ms(&mut self) -> wasmtime::Result<u64> {
+        self.hand_over(0)?;
         // A policy that imports the clock without a grant is not loaded.
-        self.moment.unwrap_or_default()
+        Ok(self.moment.unwrap_or_default())
     }
 }
 
 impl log::Host for State {
-    fn log(&mut self, level: log::Level, message: String) {
+    fn log(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
+        self.hand_over(message.len())?;
         self.log_lines += 1;
-        let Some(sink) = self.log.filter(|_| self.log_lines <= limits::LOG_LINES) else { return };
+        let Some(sink) = self.log.filter(|_| self.log_lines <= limits::LOG_LINES) else { return Ok(()) };
         let level = match level {
             log::Level::Trace => "trace",
             log::Level::Debug => "debug",
@@ -111,24 +124,38 @@ impl log::Host for State {
             log::Level::Error => "error",
         };
         sink(&self.policy, level, &answer::printable(&message));
+        Ok(())
     }
 }
 
 impl data::Host for State {
-    fn get(&mut self, key: String) -> Option<String> {
+    fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
         let named = !key.is_empty() && !key.starts_with('.') && !key.contains(['/', '\0']);
-        let path = self.data.as_deref().filter(|_| named)?.join(&key);
+        let path = self.data.as_deref().filter(|_| named).map(|data| data.join(&key));
         // Whoever may change the datum may change the verdict, so it is trusted like the policy itself. Nothing
         // tells an unreadable datum from an absent one: a policy has to decide without it either way.
-        file::read_text(&path, self.trust(), limits::SETTINGS_BYTES).ok().flatten()
+        let datum = path.and_then(|path| file::read_text(&path, self.trust(), limits::SETTINGS_BYTES).ok().flatten());
+        self.hand_over(key.len() + datum.as_ref().map_or(0, String::len))?;
+        Ok(datum)
     }
 
-    fn keys(&mut self) -> Vec<String> {
-        self.data.as_deref().map(data_keys).unwrap_or_default()
+    fn keys(&mut self) -> wasmtime::Result<Vec<String>> {
+        let keys = self.data.as_deref().map(data_keys).unwrap_or_default();
+        self.hand_over(keys.iter().map(|key| key.len() + limits::FACT_BYTES).sum())?;
+        Ok(keys)
     }
 }
 
 impl State {
+    /// Counts what an imported function has taken or gives: such work uses no fuel.
+    fn hand_over(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        let left = self.imported.checked_sub(bytes.saturating_add(limits::CALL_BYTES));
+        self.imported = left.ok_or_else(|| {
+            wasmtime::Error::new(LimitExceeded { what: "what it may ask rlrun for", code: code::FUEL })
+        })?;
+        Ok(())
+    }
+
     fn trust(&self) -> Trust {
         if self.policy.tier == rlrun_spec::policy::Tier::Mandatory { Trust::Root } else { Trust::User }
     }
@@ -143,12 +170,20 @@ fn data_keys(dir: &Path) -> Vec<String> {
 }
 
 impl oci::Host for State {
-    fn config(&mut self) -> Option<String> {
-        // By way of a value, whose maps are in order: the same request is the same bytes.
-        let mut config = serde_json::to_value(&self.subject.as_deref()?.parts().oci).ok()?;
-        rlrun_spec::container::sort_sets(&mut config);
-        Some(config.to_string())
+    fn config(&mut self) -> wasmtime::Result<Option<String>> {
+        if self.config.is_none() {
+            self.config = self.subject.as_deref().and_then(config_of);
+        }
+        self.hand_over(self.config.as_ref().map_or(0, String::len))?;
+        Ok(self.config.clone())
     }
+}
+
+/// By way of a value, whose maps are in order: the same request is the same bytes.
+fn config_of(subject: &ContainerSpec) -> Option<String> {
+    let mut config = serde_json::to_value(&subject.parts().oci).ok()?;
+    rlrun_spec::container::sort_sets(&mut config);
+    Some(config.to_string())
 }
 
 /// A policy at work on one request.
@@ -156,6 +191,8 @@ pub(crate) struct Session<'p> {
     pub(crate) policy: &'p Policy,
     store: Store<State>,
     instance: Instance,
+    /// Fuel for all questions that are still to come.
+    left: u64,
 }
 
 impl<'p> Session<'p> {
@@ -178,6 +215,8 @@ impl<'p> Session<'p> {
             log,
             log_lines: 0,
             moment: policy.moment,
+            imported: limits::IMPORT_BYTES,
+            config: None,
         };
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.limiter);
@@ -185,7 +224,7 @@ impl<'p> Session<'p> {
         let failed = |error: wasmtime::Error| refusal(&policy.id, &error);
         store.set_fuel(limits::INIT_FUEL).map_err(failed)?;
         let instance = policy.pre.instantiate(&mut store).map_err(failed)?;
-        let mut session = Session { policy, store, instance };
+        let mut session = Session { policy, store, instance, left: limits::SESSION_FUEL };
         session.init()?;
         Ok(session)
     }
@@ -209,7 +248,9 @@ impl<'p> Session<'p> {
 
     /// What `oci.config` shows from now on.
     pub(crate) fn turn_to(&mut self, subject: Option<Arc<ContainerSpec>>) {
-        self.store.data_mut().subject = subject;
+        let state = self.store.data_mut();
+        state.subject = subject;
+        state.config = None;
     }
 
     /// What `provenance.image` shows from now on.
@@ -244,6 +285,16 @@ impl<'p> Session<'p> {
         verdict.and_then(|v| answer::from_guest(&self.policy.id, v)).unwrap_or_else(denial)
     }
 
+    /// Fuel for all questions that are still to come.
+    pub(crate) fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// Leaves it no more than that.
+    pub(crate) fn limit_to(&mut self, left: u64) {
+        self.left = self.left.min(left);
+    }
+
     /// One call of the policy with a hook's fuel.
     ///
     /// # Errors
@@ -252,8 +303,11 @@ impl<'p> Session<'p> {
         &mut self,
         call: impl FnOnce(&mut Store<State>, &Instance) -> wasmtime::Result<T>,
     ) -> Result<T, Refusal> {
-        let fueled = self.store.set_fuel(limits::HOOK_FUEL);
+        let fuel = limits::HOOK_FUEL.min(self.left.saturating_add(limits::FREE_FUEL));
+        let fueled = self.store.set_fuel(fuel);
         let result = fueled.and_then(|()| call(&mut self.store, &self.instance));
+        let used = fuel.saturating_sub(self.store.get_fuel().unwrap_or_default());
+        self.left = self.left.saturating_sub(used.saturating_sub(limits::FREE_FUEL));
         result.map_err(|error| refusal(&self.policy.id, &error))
     }
 }
@@ -286,7 +340,7 @@ pub(crate) fn refusal(policy: &PolicyId, error: &wasmtime::Error) -> Refusal {
         Refusal::synthetic(policy.clone(), code, message, help.map(str::to_owned))
     };
     if let Some(exceeded) = error.downcast_ref::<LimitExceeded>() {
-        return synthetic(code::MEMORY, exceeded.to_string(), None);
+        return synthetic(exceeded.code, exceeded.to_string(), None);
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => synthetic(

@@ -27,6 +27,8 @@ mod bindings {
         wasmtime::component::bindgen!({
             path: ["../../policy-sdk/wit", "../../policy-sdk/wit-0.2"],
             world: "rlrun:policy/asked@0.2.0",
+            // Whoever asks for too much is stopped.
+            imports: { default: trappable },
         });
     }
     pub use generated::Asked;

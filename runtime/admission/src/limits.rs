@@ -1,9 +1,21 @@
-//! What a policy may use. Fuel, not time, bounds the work, so a verdict does not depend on the machine's load.
+//! What a policy may use. Fuel, not time, bounds the work, so a verdict does not depend on the machine's load. What an
+//! operation costs (`engine::costs`) follows the time that it can take, so fuel bounds that too: nothing that a policy
+//! can do takes longer than about 15 ns a unit. Work on this side has limits of its own.
 
-/// For one hook call; a typical one uses 50 000, and 100 million take 15 to 55 ms.
+/// For one hook call; a typical one uses 100 000, and 100 million take 15 ms to 1.5 s.
 pub(crate) const HOOK_FUEL: u64 = 100_000_000;
 /// For instantiation and `lifecycle.init`.
-pub(crate) const INIT_FUEL: u64 = 2_000_000_000;
+pub(crate) const INIT_FUEL: u64 = 500_000_000;
+/// What a signature or an attestation counts as among what imported functions hand over.
+pub(crate) const FACT_BYTES: usize = 256;
+/// For all questions of one evaluation together: each port, mount and secret is one.
+pub(crate) const SESSION_FUEL: u64 = 500_000_000;
+/// What of a question's fuel does not count towards that: thousands of ports may be published.
+pub(crate) const FREE_FUEL: u64 = 50_000;
+/// Bytes that the imported functions hand over and take in one evaluation; each call counts as [`CALL_BYTES`] more.
+pub(crate) const IMPORT_BYTES: usize = 64 << 20;
+/// See there.
+pub(crate) const CALL_BYTES: usize = 4 << 10;
 /// Bytes of linear memory, all memories of a component together.
 pub(crate) const MEMORY_BYTES: usize = 64 << 20;
 /// Elements of all tables together.

@@ -224,11 +224,26 @@ impl PolicySet {
     /// Tells of containers that have ended. Nobody answers; what policies log goes to `log`, a failure among it.
     pub fn tell_exits(&self, events: &[ExitEvent], log: LogLine) {
         for policy in self.policies.iter().filter(|policy| policy.has(Hook::Exit)) {
+            // Of all events together: the command that tells them has something else to do.
+            let mut left = limits::SESSION_FUEL;
             for event in events {
-                let told = Session::open(&self.engine, policy, None, Some(log))
-                    .and_then(|mut session| session.on_exit(&request_facts::exit(event)));
+                let told = match Session::open(&self.engine, policy, None, Some(log)) {
+                    Ok(mut session) => {
+                        session.limit_to(left.saturating_sub(session.init_fuel()));
+                        let told = session.on_exit(&request_facts::exit(event));
+                        left = session.left();
+                        told
+                    }
+                    Err(refusal) => {
+                        left = 0;
+                        Err(refusal)
+                    }
+                };
                 if let Err(Refusal { diagnostics, .. }) = told {
                     diagnostics.iter().for_each(|d| log(&policy.id, "error", &format!("{}: {}", d.code, d.message)));
+                }
+                if left == 0 {
+                    break;
                 }
             }
         }

@@ -9,6 +9,7 @@
 
 mod confine;
 mod encode;
+mod shape;
 mod snapshot;
 
 use rlrun_admission::code::{EXIT_PLAIN, EXIT_REFUSED, Work, split_frame};
@@ -63,6 +64,7 @@ fn run() -> Result<Compiled, Error> {
     }
     let (settings, wasm) = split_frame(&input).ok_or_else(|| Error::Own("the input is cut off".to_owned()))?;
     let component = encode::component(wasm).map_err(Error::Refused)?;
+    shape::check(&component).map_err(Error::Refused)?;
     let set_up = || snapshot::after_init(&component, settings).map(Cow::Owned);
     let (component, compiled) = match work {
         Work::Component => return put(&component, Compiled::Plain),

@@ -275,7 +275,8 @@ fn code_that_is_hard_to_compile_harms_nobody() {
     }
 }
 
-/// A component that never stops making resources: each is kept on this side, not in the policy's memory.
+/// A component that never stops making resources: each is kept on this side, not in the policy's memory, and takes time
+/// that no fuel counts.
 fn leaking() -> Vec<u8> {
     wat::parse_str(
         r#"(component
@@ -294,23 +295,13 @@ fn leaking() -> Vec<u8> {
     .unwrap()
 }
 
-/// Bytes of memory that this process has had at most.
-fn peak() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+#[test]
+fn resources_are_not_even_loaded() {
+    assert!(unloadable("leaking", &leaking()).contains("resources"));
 }
 
 #[test]
-fn resources_that_leak_end_before_the_hosts_memory() {
-    let before = peak();
-    denies(&leaking(), code::OUTPUT);
-    let grown = peak().saturating_sub(before);
-    assert!(grown < 64 << 20, "{grown} bytes");
-}
-
-#[test]
-fn a_resource_that_does_not_exist_denies() {
+fn a_resource_that_does_not_exist_is_not_looked_for() {
     let wat = wat::parse_str(
         r#"(component
             (type $thing (resource (rep i32)))
@@ -325,5 +316,5 @@ fn a_resource_that_does_not_exist_denies() {
             (instance $create (export "on-create" (func $f)))
             (export "rlrun:policy/create@0.1.0" (instance $create)))"#,
     );
-    denies(&wat.unwrap(), code::OUTPUT);
+    assert!(unloadable("dropping", &wat.unwrap()).contains("resources"));
 }

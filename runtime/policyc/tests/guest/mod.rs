@@ -18,8 +18,10 @@ pub fn module(hooks: &[&str], wat: &str) -> Vec<u8> {
     resolve.push_dir(sdk.join("wit-0.2")).unwrap();
     let version = |hook: &str| if NEW.contains(&hook) { "0.2.0" } else { "0.1.0" };
     let mut includes: String = hooks.iter().map(|h| format!("include rlrun:policy/{h}-hook@{};", version(h))).collect();
-    if wat.contains("\"rlrun:policy/clock@0.1.0\"") {
-        includes.push_str("import rlrun:policy/clock@0.1.0;");
+    for capability in ["clock", "data", "log", "oci"] {
+        if wat.contains(&format!("\"rlrun:policy/{capability}@0.1.0\"")) {
+            includes.push_str(&format!("import rlrun:policy/{capability}@0.1.0;"));
+        }
     }
     let package =
         resolve.push_str("world.wit", &format!("package test:policy; world policy {{ {includes} }}")).unwrap();
