@@ -1,5 +1,6 @@
 //! Why the policies cannot be asked. Every one of these is a denial.
 
+use crate::answer::printable;
 use rlrun_spec::{Failure, Kind, Stage};
 use std::io;
 use std::path::PathBuf;
@@ -74,8 +75,9 @@ const NOT_A_POLICY: &str = "a policy is a WebAssembly component: `rlrun policy n
     makes one of a CEL or Rego text; `rlrun policy ls` lists those that are asked";
 
 impl LoadError {
+    /// What is wrong may quote the policy, which must not control a terminal.
     pub(crate) fn not_a_policy(name: &str, why: impl Into<String>) -> Self {
-        LoadError::NotAPolicy { name: name.to_owned(), why: why.into(), hint: None }
+        LoadError::NotAPolicy { name: name.to_owned(), why: printable(&why.into()), hint: None }
     }
 
     /// The failure that the command line prints; a policy that cannot be asked denies.

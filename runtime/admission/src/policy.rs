@@ -1,5 +1,6 @@
 //! One policy, ready to be asked.
 
+use crate::answer;
 use crate::bindings::exports::rlrun::{policy as exports, policy2 as exports2};
 use crate::error::LoadError;
 use crate::evaluate::State;
@@ -209,7 +210,7 @@ fn unlinkable(component: &Component, linker: &Linker<State>, name: &str, error: 
     match unknown {
         Some(import) => LoadError::NotAPolicy {
             name: name.to_owned(),
-            why: format!("imports {import}, which this version does not offer"),
+            why: format!("imports {}, which this version does not offer", answer::printable(&import)),
             hint: Some(import_hint(&import).to_owned()),
         },
         None => LoadError::not_a_policy(name, format!("{error:#}")),

@@ -80,7 +80,9 @@ fn every_finding_has_a_case_and_every_setting_a_description() {
         let name = directory.file_name().unwrap().to_str().unwrap().to_owned();
         let meta = json(&meta);
         assert!(meta["description"].as_str().is_some_and(|text| !text.is_empty()), "{name}");
-        for code in meta["codes"].as_object().into_iter().flat_map(|codes| codes.keys()) {
+        // What a text finds is the text's own.
+        let codes = if ["cel", "javascript", "rego"].contains(&name.as_str()) { &Value::Null } else { &meta["codes"] };
+        for code in codes.as_object().into_iter().flat_map(serde_json::Map::keys) {
             let cases = fs::read_dir(directory.join("fixtures")).unwrap().map(|entry| json(&entry.unwrap().path()));
             let found =
                 |case: &Value| case["expect"]["codes"].as_array().is_some_and(|codes| codes.iter().any(|c| c == code));

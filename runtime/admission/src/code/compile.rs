@@ -64,7 +64,9 @@ fn run(policyc: &Path, name: &str, frame: &[u8], work: Work) -> Result<(File, St
 }
 
 fn failed(policyc: &Path, name: &str, run: &Output) -> LoadError {
-    let said = String::from_utf8_lossy(&run.stderr).trim().to_owned();
+    let said = String::from_utf8_lossy(&run.stderr);
+    let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let said = said.join("; ");
     if run.status.code() == Some(i32::from(EXIT_REFUSED)) {
         return LoadError::not_a_policy(name, said);
     }
