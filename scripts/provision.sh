@@ -29,6 +29,7 @@ test  gpgv                        gpgv
 test  skopeo                      skopeo
 test  umoci                       umoci
 test  podman                      podman
+test  runc                        runc
 test  clang                       clang
 test  wasm-ld                     lld
 test  /usr/include/wasm32-wasi    wasi-libc

@@ -92,6 +92,14 @@ fn weight_and_affinity_reach_the_payload() {
 }
 
 #[test]
+fn nought_is_no_limit() {
+    let case = case!(Userns);
+    let options =
+        ["--memory", "0", "--memory-swap", "0", "--memory-reservation", "0", "--cpus", "0", "--cpu-shares", "0"];
+    case.run_base(&[&options[..], &["--cpu-period", "0", "--limits=require"]].concat(), ["echo", "x"]).ok().prints("x");
+}
+
+#[test]
 fn bad_limits_are_refused_before_the_start() {
     let case = case!(Userns);
     for (options, word) in [

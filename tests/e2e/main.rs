@@ -27,6 +27,7 @@ mod memory;
 mod mounts;
 mod named_volumes;
 mod network;
+mod oci;
 mod policy;
 mod policy_author;
 mod policy_distribution;

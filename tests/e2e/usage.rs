@@ -107,6 +107,22 @@ fn limits_of_a_running_container_can_be_changed() {
 }
 
 #[test]
+fn weight_and_affinity_of_a_running_container_change_at_once() {
+    let case = case!(Userns).keeping_containers();
+    case.detached(&["--cgroups=disabled", "--name", "a"], ["sleep", "100"]);
+    let asked = |script: &str| case.run(["exec", "a", "sh", "-c", script]).ok().out().trim().to_owned();
+    let nice = || asked("cut -d' ' -f19 /proc/1/stat").parse::<i32>().unwrap();
+    let before = nice();
+    case.run(["update", "--cpu-shares", "512", "--cpuset-cpus", "0", "a"]).ok();
+    assert_eq!(nice(), before + 3);
+    assert_eq!(asked("grep Cpus_allowed_list /proc/1/status | cut -f2"), "0");
+    case.run(["update", "--cpu-shares", "1024", "a"]).ok().complains("privilege");
+    case.run(["update", "-m", "64m", "a"]).ok();
+    case.run(["update", "-m", "0", "a"]).ok();
+    case.run(["inspect", "--format", "{{.HostConfig.Memory}} {{.HostConfig.CpusetCpus}}", "a"]).ok().prints("0 0");
+}
+
+#[test]
 fn limits_that_are_changed_between_two_lives_hold_in_the_next() {
     let case = case!(Userns).keeping_containers();
     // Each pause is twice as long as the one before: the fifth leaves time enough.
@@ -208,6 +224,11 @@ fn a_full_store_is_told_before_anything_is_started() {
     let out = case.on_changed_host(&prepare, &["run", "--rm", rlrun_tests::BASE, "true"]).run();
     out.refused(125, "there is room for").complains("rlrun rm");
     let made = ["create", "--network", "none", rlrun_tests::BASE, "true"];
+    let archive =
+        case.make_file("app.tar", Image::new("localhost/app:1", base_rootfs().clone()).docker_archive().bytes());
+    let archive = archive.to_str().unwrap();
+    case.on_changed_host(&prepare, &["load", "-i", archive]).run().refused(125, "there is room for");
+    case.on_changed_host(&prepare, &["import", archive, "localhost/other:1"]).run().refused(125, "there is room for");
     case.on_changed_host(&prepare, &made).run().refused(125, "there is room for");
     case.on_changed_host(&prepare, &["pull", "localhost/other"]).run().refused(125, "there is room for");
     case.on_changed_host(&prepare, &["ps"]).run().ok();

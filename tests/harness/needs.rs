@@ -38,6 +38,8 @@ pub enum Need {
     WasmC,
     /// What packs Python into a component.
     WasmPython,
+    /// runc(8), as another writer of bundles.
+    Runc,
 }
 
 impl Need {
@@ -57,6 +59,7 @@ impl Need {
             Need::Cgroup => "cgroup",
             Need::WasmC => "wasm-c",
             Need::WasmPython => "wasm-python",
+            Need::Runc => "runc",
         }
     }
 
@@ -76,12 +79,13 @@ impl Need {
             Need::Cgroup => as_user("sh", &["-c", HAS_CGROUP]),
             Need::WasmC => on_path("clang") && on_path("wasm-ld") && Path::new("/usr/include/wasm32-wasi").exists(),
             Need::WasmPython => on_path("componentize-py"),
+            Need::Runc => on_path("runc"),
         }
     }
 
     fn met(self) -> bool {
         // Each need is probed at most once in a process.
-        static ANSWERS: [OnceLock<bool>; 14] = [const { OnceLock::new() }; 14];
+        static ANSWERS: [OnceLock<bool>; 15] = [const { OnceLock::new() }; 15];
         *ANSWERS[self as usize].get_or_init(|| self.probe())
     }
 

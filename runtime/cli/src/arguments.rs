@@ -12,6 +12,7 @@ pub(crate) mod list;
 pub(crate) mod look;
 pub(crate) mod more;
 pub(crate) mod not_yet;
+pub(crate) mod oci;
 pub(crate) mod run;
 pub(crate) mod secret;
 pub(crate) mod system;

@@ -12,6 +12,7 @@ mod healthcheck;
 mod images;
 mod logs;
 mod mounts;
+mod oci;
 mod policy;
 mod run;
 mod secret;
@@ -187,6 +188,12 @@ const VERBS: &[Verb] = &[
         documents::info,
     ),
     verb(
+        "oci",
+        "Run OCI bundles, by the words of an OCI runtime",
+        |c| group(c, oci::VERBS),
+        |m, marks| run_in_group(oci::VERBS, m, marks),
+    ),
+    verb(
         "policy",
         "List and check policies",
         |c| group(c, policy::VERBS),
@@ -306,6 +313,7 @@ const LOOKING: &[&str] = &[
     "list",
     "logs",
     "ls",
+    "oci state",
     "plan",
     "policy bench",
     "policy build",

@@ -128,7 +128,7 @@ pub fn sizes(place: &Place, all: &[Container]) -> Result<Vec<(u64, u64)>, Failur
     if all.is_empty() {
         return Ok(Vec::new());
     }
-    let whole = |c: &Container| c.summary.storage_driver == StorageDriver::Copy;
+    let whole = |c: &Container| matches!(c.summary.storage_driver, StorageDriver::Copy | StorageDriver::Directory);
     let paths = all.iter().map(|c| c.directory.join(if whole(c) { "merged" } else { "upper" })).collect();
     let written = rlrun_image::measure(&crate::run::default_jobs(place)?, paths)?;
     let images = crate::images::list(place, None)?;

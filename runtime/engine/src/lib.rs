@@ -3,6 +3,7 @@
 //! Everything is decided here and nothing is confined here: the sandbox accepts only the sealed plan.
 
 pub mod attach;
+pub mod bundle;
 pub mod cgroup;
 pub mod config;
 pub mod containers;

@@ -1,6 +1,7 @@
 //! What `run` and `plan` share: from the request to a configuration that every policy let pass, and the facts to seal
 //! it with. Nothing is created on the way but what a pull brings.
 
+use crate::bundle;
 use crate::config::{self, Built, seccomp};
 use crate::host::cause::Surroundings;
 use crate::host::idmap::{self, IdPlan};
@@ -84,25 +85,47 @@ pub fn prepare(
     }
     marks.mark("cli: host probed");
     let userns = request.userns.decide(host.uid, host.gid);
-    let ids = idmap::plan(&host, &userns).map_err(|cause| cause.failure(&host, &Surroundings::read()))?;
+    let ids = match &request.bundle {
+        Some(bundle) => bundle.ids(&host)?,
+        None => idmap::plan(&host, &userns).map_err(|cause| cause.failure(&host, &Surroundings::read()))?,
+    };
     let policies = policies::load(place, Choice::of(&request.launching))?;
     marks.mark("cli: policy code loaded");
     let store = Store::new(&place.data);
     let pin = store.pin()?;
-    let (image, pin) = resolve(place, &store, request, fetching, &policies, &host, pin)?;
+    let (image, pin) = match &request.bundle {
+        Some(bundle) => (bundle.stand_in(), pin),
+        None => resolve(place, &store, request, fetching, &policies, &host, pin)?,
+    };
     marks.mark("cli: image resolved");
-    let storage = storage::choose(request.launching.storage_driver, &host, &userns)?;
-    let volumes = place.data.join(crate::volumes::DIRECTORY);
-    let freed = replaced_ports(place, request);
-    let built = build(request, &image, &host, &ids, &userns, &storage, (names.0, names.1, &volumes, &freed))?;
+    let (storage, built) = match &request.bundle {
+        Some(bundle) => {
+            let (id, name) = names;
+            let (host, ids, userns) = (&host, &ids, &userns);
+            (bundle::STORAGE, bundle::build(bundle::Inputs { request, bundle, host, ids, userns, id, name })?)
+        }
+        None => {
+            let storage = storage::choose(request.launching.storage_driver, &host, &userns)?;
+            let volumes = place.data.join(crate::volumes::DIRECTORY);
+            let freed = replaced_ports(place, request);
+            let around = (names.0, names.1, volumes.as_path(), &freed[..]);
+            let built = build(request, &image, &host, &ids, &userns, &storage, around)?;
+            (storage, built)
+        }
+    };
     marks.mark("cli: configuration built");
     let Built { spec, mut warnings, account_files, stop_signal } = built;
-    crate::journal::image(&image.identity);
+    if request.bundle.is_none() {
+        crate::journal::image(&image.identity);
+    }
     let refused = |denied: Box<Denied>| {
         crate::journal::denied(&denied);
         denied.failure(&image.identity.reference)
     };
-    let asking = caller(&host);
+    let mut asking = caller(&host);
+    if request.bundle.is_some() {
+        "oci".clone_into(&mut asking.origin);
+    }
     crate::journal::asked(place, &spec, &asking);
     let shown = spec.parts().controls.clone();
     let admitted = policies.evaluate(spec, &asking).map_err(refused)?;
@@ -274,7 +297,10 @@ impl Prepared {
         let secrets = crate::secrets::give(place, &request.secrets)?;
         Ok(LaunchFacts {
             id_maps: self.ids.maps.clone(),
-            rootfs: self.rootfs(directory)?,
+            rootfs: match &request.bundle {
+                Some(bundle) => Rootfs::Directory { path: bundle.root.clone() },
+                None => self.rootfs(directory)?,
+            },
             container_dir: directory.to_owned(),
             journal: crate::journal::path(place),
             volumes: place.data.join(crate::volumes::DIRECTORY),
@@ -289,7 +315,8 @@ impl Prepared {
             seccomp_filters,
             cgroup: None,
             slirp,
-            files: self.files(request)?,
+            // Whoever made a bundle has said all that is to be in it.
+            files: if request.bundle.is_some() { Vec::new() } else { self.files(request)? },
             secrets: secrets.files,
             secret_variables: secrets.variables,
             pidfile: request.launching.pidfile.clone(),
@@ -337,7 +364,7 @@ impl Prepared {
                 let (uids, gids) = self.shown_owners()?;
                 Rootfs::FuseOverlay { lowers, binary: binary.clone(), uids, gids }
             }
-            (StorageDriver::FuseOverlayfs, None) | (StorageDriver::Copy, _) => {
+            (StorageDriver::FuseOverlayfs, None) | (StorageDriver::Copy | StorageDriver::Directory, _) => {
                 Rootfs::Directory { path: directory.join("merged") }
             }
         })

@@ -151,6 +151,8 @@ pub enum StorageDriver {
     FuseOverlayfs,
     /// Layers copied into one directory.
     Copy,
+    /// A directory as it is: a bundle's.
+    Directory,
 }
 
 impl std::str::FromStr for StorageDriver {
@@ -175,6 +177,7 @@ impl std::fmt::Display for StorageDriver {
             StorageDriver::Overlay => "overlay",
             StorageDriver::FuseOverlayfs => "fuse-overlayfs",
             StorageDriver::Copy => "copy",
+            StorageDriver::Directory => "directory",
         })
     }
 }
@@ -300,6 +303,9 @@ pub struct RunRequest {
     pub env_changes: env::Changes,
     /// How it is launched.
     pub launching: Launching,
+    /// What there is instead of an image.
+    #[serde(default)]
+    pub bundle: Option<crate::bundle::Bundle>,
 }
 
 /// What becomes of the files that rlrun puts into a container.

@@ -14,6 +14,7 @@ use crate::request::{RunRequest, StorageDriver};
 use crate::trace::Marks;
 use oci_spec::runtime::Mount;
 use rlrun_image::InIdMap as _;
+use rlrun_spec::plan::SealError;
 use rlrun_spec::policy::Answer;
 use rlrun_spec::{ContainerSpec, Failure, Kind, SealedPlan, Stage};
 use serde::Serialize;
@@ -61,7 +62,7 @@ pub fn run(
     facts.cgroup = crate::cgroup::create(&prepared, &record.directory)?;
     marks.mark("cli: cgroups made");
     facts.trace_marks = marks.into_inner();
-    let plan = SealedPlan::seal(&prepared.admitted, facts).map_err(|e| unsupported(&e.to_string(), &request.image))?;
+    let plan = SealedPlan::seal(&prepared.admitted, facts).map_err(|e| unsealed(&e, request))?;
     drop(prepared);
     if request.launching.life.detach {
         journal::tell(place);
@@ -102,7 +103,7 @@ pub fn create(
     let New { id, prepared, record, cidfile } = New::make(place, request, Remains::Record, progress, &mut marks)?;
     let facts = prepared.facts(place, request, &record.directory)?;
     // What could not be launched is refused now.
-    SealedPlan::seal(&prepared.admitted, facts).map_err(|e| unsupported(&e.to_string(), &request.image))?;
+    SealedPlan::seal(&prepared.admitted, facts).map_err(|e| unsealed(&e, request))?;
     record.rest()?;
     if let Some(cidfile) = cidfile {
         cidfile.keep();
@@ -139,7 +140,17 @@ impl New {
             copy_layers(&prepared, &record)?;
         }
         let parts = prepared.admitted.spec().parts();
-        let mut about = json!({"image": prepared.image.identity.reference});
+        let mut about = match &request.bundle {
+            Some(bundle) => {
+                // Where other commands look for the files of a container.
+                let at = record.directory.join("merged");
+                std::fs::remove_dir(&at)
+                    .and_then(|()| std::os::unix::fs::symlink(&bundle.root, &at))
+                    .map_err(|e| record::failed("bundle", "make", &at, &e))?;
+                json!({"bundle": bundle.directory})
+            }
+            None => json!({"image": prepared.image.identity.reference}),
+        };
         let labels = labels(request, &prepared);
         if !labels.is_empty() {
             about["labels"] = json!(labels);
@@ -235,7 +246,7 @@ fn summary(request: &RunRequest, prepared: &Prepared, directory: &Path, created:
         id: parts.id.clone(),
         name: parts.name.clone(),
         created,
-        image: Some(prepared.image.identity.clone()),
+        image: request.bundle.is_none().then(|| prepared.image.identity.clone()),
         command: process.and_then(|p| p.args().clone()).unwrap_or_default(),
         labels: labels(request, prepared).into_iter().collect(),
         ports: parts.ports.clone(),
@@ -279,8 +290,14 @@ fn copy_layers(prepared: &Prepared, record: &Record) -> Result<(), Failure> {
     IdMapJobs::new(ids.maps).run(&job).map(drop)
 }
 
-pub(crate) fn unsupported(why: &str, image: &str) -> Failure {
-    Failure::new(Stage::Cli, Kind::Internal, "seal", "seal the plan of", image).why(why)
+/// What rlrun makes itself it can seal; a bundle may ask for anything.
+pub(crate) fn unsealed(error: &SealError, request: &RunRequest) -> Failure {
+    match (&request.bundle, error) {
+        (Some(_), SealError::Unsupported { field, why }) => crate::bundle::refused(field, &**why),
+        _ => {
+            Failure::new(Stage::Cli, Kind::Internal, "seal", "seal the plan of", &*request.image).why(error.to_string())
+        }
+    }
 }
 
 /// `--cidfile`, taken back when the container does not start.

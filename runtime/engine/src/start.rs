@@ -63,9 +63,13 @@ fn launch(
         Failure::new(Stage::Cli, Kind::Runtime, "record", "read the record of", summary.name.clone()).why(why)
     };
     let details = Details::read(directory).map_err(|e| broken(e.to_string()))?;
-    let image = summary.image.as_ref().ok_or_else(|| broken("it names no image".to_owned()))?;
     let request = again(container, details.request, &attach);
-    let prepared = prepare(place, &request, (&summary.id, &summary.name), Fetching::Known(image), marks)?;
+    let fetching = match (&summary.image, &request.bundle) {
+        (Some(image), _) => Fetching::Known(image),
+        (None, Some(_)) => Fetching::Forbidden,
+        (None, None) => return Err(broken("it names no image".to_owned())),
+    };
+    let prepared = prepare(place, &request, (&summary.id, &summary.name), fetching, marks)?;
     for warning in &prepared.warnings {
         crate::warn(warning);
     }
@@ -78,8 +82,7 @@ fn launch(
     facts.remove_unstarted = false;
     facts.trace_marks = std::mem::take(marks).into_inner();
     let text = run::text(&request, &prepared, directory, summary.created)?;
-    let plan =
-        SealedPlan::seal(&prepared.admitted, facts).map_err(|e| run::unsupported(&e.to_string(), &request.image))?;
+    let plan = SealedPlan::seal(&prepared.admitted, facts).map_err(|e| run::unsealed(&e, &request))?;
     write_aside(directory, RECORD, &text).map_err(|e| failed("data-dir", "write", &directory.join(RECORD), &e))?;
     if summary.remove {
         // From here on it leaves nothing, whatever ends it.

@@ -226,6 +226,8 @@ pub(crate) fn new_file_system(kind: &str, data: &str, options: MountOptions) -> 
         (options.nosuid, MountAttrFlags::MOUNT_ATTR_NOSUID),
         (options.nodev, MountAttrFlags::MOUNT_ATTR_NODEV),
         (options.noexec, MountAttrFlags::MOUNT_ATTR_NOEXEC),
+        (options.strictatime, MountAttrFlags::MOUNT_ATTR_STRICTATIME),
+        (options.noatime, MountAttrFlags::MOUNT_ATTR_NOATIME),
     ];
     let flags = attributes.into_iter().filter(|(on, _)| *on).fold(MountAttrFlags::empty(), |all, (_, bit)| all | bit);
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)

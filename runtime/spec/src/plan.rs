@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Raised with every change of the types below; a supervisor of another version refuses the plan.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// What the engine knows beside the admitted configuration: where things are on this host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -279,6 +279,10 @@ pub struct MountOptions {
     pub nodev: bool,
     /// MS_NOEXEC.
     pub noexec: bool,
+    /// MS_STRICTATIME; of a new file system only.
+    pub strictatime: bool,
+    /// MS_NOATIME; of a new file system only.
+    pub noatime: bool,
     /// Propagation: never back to the host; `rslave` lets host mounts appear inside.
     pub slave: bool,
     /// A tmpfs or a volume that was never used starts with a copy of what the image has there (`tmpcopyup`, `copy`).

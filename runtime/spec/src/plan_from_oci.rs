@@ -144,6 +144,8 @@ fn mount(index: usize, oci: &OciMount, volumes: &Path) -> Result<Mount, SealErro
             "nosuid" => options.nosuid = true,
             "nodev" => options.nodev = true,
             "noexec" => options.noexec = true,
+            "strictatime" => options.strictatime = true,
+            "noatime" => options.noatime = true,
             "suid" | "dev" | "exec" | "relatime" | "private" | "rprivate" | "notmpcopyup" | "defaults" => {}
             "slave" | "rslave" => options.slave = true,
             "shared" | "rshared" => return refuse(&field, "shared propagation would let mounts reach the host"),
@@ -157,6 +159,9 @@ fn mount(index: usize, oci: &OciMount, volumes: &Path) -> Result<Mount, SealErro
     let source = if bind {
         if let Some(unknown) = data.first() {
             return refuse(&field, format!("unknown option {unknown} of a bind mount"));
+        }
+        if options.strictatime || options.noatime {
+            return refuse(&field, "a bind mount keeps the times of access as the host does");
         }
         let Some(path) = oci.source().clone() else { return refuse(&field, "a bind mount without a source") };
         MountSource::Bind { path, recursive }

@@ -372,6 +372,7 @@ impl RunArgs {
             own_files: self.more.own_files()?,
             env_changes: self.more.env_changes()?,
             launching: self.launching()?,
+            bundle: None,
         })
     }
 
@@ -487,10 +488,11 @@ impl NetworkArgs {
 
 impl LimitArgs {
     fn request(&self) -> Result<limits::LimitRequest, Failure> {
-        let size = |option, word: &Option<String>| word.as_deref().map(|w| limits::size(option, w)).transpose();
-        let number = |option, word: &Option<String>, range| {
-            word.as_deref().map(|w| limits::number(option, w, range)).transpose()
-        };
+        // 0 is no limit, as in podman.
+        let given = |word: &Option<String>| word.clone().filter(|w| w != "0");
+        let size = |option, word: &Option<String>| given(word).map(|w| limits::size(option, &w)).transpose();
+        let number =
+            |option, word: &Option<String>, range| given(word).map(|w| limits::number(option, &w, range)).transpose();
         let level = match self.limits {
             Level::Require => LimitsLevel::Require,
             Level::Prefer => LimitsLevel::Prefer,
@@ -503,19 +505,19 @@ impl LimitArgs {
             level,
             cgroups,
             memory: size("--memory", &self.memory)?,
-            memory_swap: self.memory_swap.as_deref().map(limits::swap).transpose()?,
+            memory_swap: given(&self.memory_swap).as_deref().map(limits::swap).transpose()?,
             memory_reservation: size("--memory-reservation", &self.memory_reservation)?,
             memory_swappiness: self.memory_swappiness.as_deref().map(limits::swappiness).transpose()?.flatten(),
             oom_kill_disable: self.oom_kill_disable,
             oom_score_adj: self.oom_score_adj.as_deref().map(limits::oom_score_adj).transpose()?,
-            cpu_millis: self.cpus.as_deref().map(limits::cpus).transpose()?,
+            cpu_millis: given(&self.cpus).as_deref().map(limits::cpus).transpose()?,
             cpu_period: number("--cpu-period", &self.cpu_period, limits::PERIODS)?,
             cpu_quota: self.cpu_quota.as_deref().map(limits::quota).transpose()?.flatten(),
             cpu_shares: number("--cpu-shares", &self.cpu_shares, limits::SHARES)?,
             cpuset: self.cpuset_cpus.as_deref().map(limits::cpuset).transpose()?,
             block_io: self.block_io()?,
             pids: self.pids_limit.as_deref().map(limits::pids).transpose()?,
-            shm: size("--shm-size", &self.shm_size)?,
+            shm: self.shm_size.as_deref().map(|w| limits::size("--shm-size", w)).transpose()?,
             disk: self.storage_opt.iter().map(|w| limits::storage(w)).collect::<Result<Vec<_>, _>>()?.pop(),
             ulimits: self.ulimit.iter().map(|w| limits::ulimit(w)).collect::<Result<_, _>>()?,
         };
@@ -574,6 +576,6 @@ fn argv() -> Vec<String> {
 }
 
 /// A file of this directory by a name that a later start in another one finds; a reference or a name stays as it is.
-fn from_anywhere(policy: PathBuf) -> PathBuf {
+pub(crate) fn from_anywhere(policy: PathBuf) -> PathBuf {
     if policy.exists() { std::path::absolute(&policy).unwrap_or(policy) } else { policy }
 }

@@ -48,6 +48,7 @@ pub(crate) fn request() -> RunRequest {
         own_files: crate::request::OwnFiles::default(),
         env_changes: crate::request::env::Changes::default(),
         launching: Launching::default(),
+        bundle: None,
     }
 }
 

@@ -128,7 +128,7 @@ impl Reach {
     fn upper_on_disk(&self, container: &Container) -> Result<Upper, Failure> {
         let (style, directory) = match container.summary.storage_driver {
             StorageDriver::Overlay | StorageDriver::FuseOverlayfs => (Style::Overlay, "upper"),
-            StorageDriver::Copy => (Style::Whole, "merged"),
+            StorageDriver::Copy | StorageDriver::Directory => (Style::Whole, "merged"),
         };
         Ok(Upper { style, directory: container.directory.join(directory), lowers: self.lowers.clone() })
     }
@@ -183,7 +183,9 @@ pub(super) fn rootfs(
     let lowers = lowers.to_vec();
     Ok(match container.summary.storage_driver {
         StorageDriver::Overlay => Rootfs::Overlay { lowers },
-        StorageDriver::Copy => Rootfs::Directory { path: container.directory.join("merged") },
+        StorageDriver::Copy | StorageDriver::Directory => {
+            Rootfs::Directory { path: container.directory.join("merged") }
+        }
         StorageDriver::FuseOverlayfs => {
             let Some(binary) = host.fuse_overlayfs.clone() else {
                 return Err(failure("mount the files of", &container.summary.name)

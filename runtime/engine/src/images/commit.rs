@@ -48,6 +48,7 @@ impl Workshop {
             return Err(usage("ONBUILD has no place in an OCI image").hint("--format docker keeps it"));
         }
         let container = containers::find(&self.place, &request.container)?;
+        self.place.has_room()?;
         let details =
             Details::read(&container.directory).map_err(|e| usage("its record cannot be read").why(e.to_string()))?;
         let ports: Vec<String> = container

@@ -37,6 +37,7 @@ impl Workshop {
     /// # Errors
     /// When the archive is not one, or a policy refuses an image of it.
     pub fn load(&self, source: Option<&Path>, progress: Listener<'_>) -> Result<Vec<Stored>, Failure> {
+        self.place.has_room()?;
         let policies = self.policies()?;
         if let Some(path) = source.filter(|path| path.is_dir()) {
             // What is in it tells how it is laid out.
@@ -64,6 +65,7 @@ impl Workshop {
             platform: request.platform.as_deref(),
             change: Some(&change),
         };
+        self.place.has_room()?;
         let (mut reader, object) = open(Some(file).filter(|f| *f != Path::new("-")))?;
         let policies = self.policies()?;
         let approve = |image: &Incoming<'_>| self.judge(&policies, image);
@@ -171,6 +173,7 @@ impl Workshop {
     }
 
     fn load_files(&self, policies: &PolicySet, files: &Files, progress: Listener<'_>) -> Result<Vec<Stored>, Failure> {
+        self.place.has_room()?;
         let approve = |image: &Incoming<'_>| self.judge(policies, image);
         let stored = self.store.load_files(files, &self.work(progress, &approve)).map_err(|e| self.told(e))?;
         stored.iter().for_each(|image| tell("pull", image));

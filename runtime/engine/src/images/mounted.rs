@@ -61,7 +61,7 @@ pub fn mount_container(place: &Place, container: &Container) -> Result<PathBuf, 
     let store = Store::new(&place.data);
     let _pin = store.pin()?;
     let lowers = match (summary.storage_driver, &summary.image) {
-        (StorageDriver::Copy, _) => vec![container.directory.join("merged")],
+        (StorageDriver::Copy | StorageDriver::Directory, _) => vec![container.directory.join("merged")],
         (_, image) => {
             let layers = image.as_ref().map_or(Ok(Vec::new()), |image| store.resolve(&image.id).map(|i| i.layers))?;
             std::iter::once(container.directory.join("upper")).chain(layers).collect()

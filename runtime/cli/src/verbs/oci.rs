@@ -1,0 +1,166 @@
+//! `rlrun oci`: create, delete, kill, run, start, state: containers of bundles, by the words of an OCI runtime.
+
+use super::{Outcome, Verb, place, read, verb, with};
+use crate::arguments::oci::{BundleArgs, CreateArgs, DeleteArgs, IdArgs, KillArgs, RunArgs};
+use crate::arguments::run::from_anywhere;
+use crate::report;
+use clap::ArgMatches;
+use rlrun_engine::attach::Attaching;
+use rlrun_engine::bundle::Bundle;
+use rlrun_engine::containers::{self, Container, Status};
+use rlrun_engine::images::{OwnVolumes, Workshop};
+use rlrun_engine::life::{self, Removal};
+use rlrun_engine::place::Place;
+use rlrun_engine::record::{Details, Reach};
+use rlrun_engine::request::life::LogRequest;
+use rlrun_engine::request::limits::signal_number;
+use rlrun_engine::request::{self, LimitsLevel, RunRequest};
+use rlrun_engine::run::{self, Started, sweep};
+use rlrun_engine::start::{Attach, start as start_one};
+use rlrun_engine::trace::Marks;
+use rlrun_spec::{Failure, Kind, Stage};
+use serde_json::json;
+use std::process::ExitCode;
+
+/// What bundles are read by (the version of the specification whose words are all known here).
+const VERSION: &str = "1.2.0";
+
+pub(super) const VERBS: &[Verb] = &[
+    verb("create", "Decide and record a container of a bundle", with::<CreateArgs>, create),
+    verb("start", "Start it", with::<IdArgs>, start),
+    verb("run", "Create and start one", with::<RunArgs>, run),
+    verb("state", "Print its state, as JSON", with::<IdArgs>, state),
+    verb("kill", "Send it a signal", with::<KillArgs>, kill),
+    verb("delete", "Remove it", with::<DeleteArgs>, delete),
+];
+
+fn usage(operation: &str, object: &str) -> Failure {
+    Failure::new(Stage::Cli, Kind::Usage, "oci", operation, object)
+}
+
+fn asked(args: BundleArgs) -> Result<RunRequest, Failure> {
+    if let Some(socket) = &args.console_socket {
+        return Err(usage("send the terminal to", &socket.display().to_string())
+            .why("the supervisor keeps the terminal of a container")
+            .hint("leave out --console-socket; `rlrun attach` reaches the terminal"));
+    }
+    if args.preserve_fds != 0 {
+        return Err(usage("pass on descriptors", "--preserve-fds").why("only the standard ones reach the container"));
+    }
+    let name =
+        request::container_name(&args.id).map_err(|invalid| usage("name the container", &args.id).why(invalid.why))?;
+    let level = match args.limits.as_str() {
+        "prefer" => LimitsLevel::Prefer,
+        "require" => LimitsLevel::Require,
+        other => return Err(usage("understand --limits", other).why("it is prefer or require")),
+    };
+    let (bundle, told) = Bundle::read(&args.bundle)?;
+    for warning in &told {
+        rlrun_engine::warn(warning);
+    }
+    let mut request = bundle.request(&name, level)?;
+    request.launching.pidfile = args.pid_file;
+    request.launching.policies = args.policy.into_iter().map(from_anywhere).collect();
+    request.launching.baseline = args.policy_baseline.into();
+    Ok(request)
+}
+
+fn create(matches: &mut ArgMatches, marks: Marks) -> Outcome {
+    let args: CreateArgs = read(matches)?;
+    run::create(&place()?, &asked(args.bundle)?, &|_| {}, marks)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run(matches: &mut ArgMatches, marks: Marks) -> Outcome {
+    let args: RunArgs = read(matches)?;
+    let mut request = asked(args.bundle)?;
+    request.launching.remove = !args.detach && !args.keep;
+    request.launching.life.detach = args.detach;
+    if !args.detach {
+        request.interactive = true;
+        // Whoever watches has its output.
+        request.launching.life.log = Some(LogRequest::None);
+    }
+    let attaching = Attaching { input: true, sig_proxy: true, detach_keys: Vec::new() };
+    let Started::Detached(_) = run::run(&place()?, &request, attaching, &|_| {}, marks)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A container of a bundle by its name; those of images are not an OCI runtime's to show.
+fn find(place: &Place, id: &str) -> Result<(Container, Bundle), Failure> {
+    sweep(place, Reach::All);
+    let container = containers::find_by_name(place, id);
+    let container = match container {
+        Some(container) => container,
+        // With the words for what is not there.
+        None => containers::find(place, id)?,
+    };
+    let details =
+        Details::read(&container.directory).map_err(|e| usage("read the record of", id).why(e.to_string()))?;
+    match details.request.bundle {
+        Some(bundle) => Ok((container, bundle)),
+        None => Err(usage("find the container of a bundle", id)
+            .why("it was made of an image")
+            .hint("the verbs without `oci` are for it")),
+    }
+}
+
+fn start(matches: &mut ArgMatches, marks: Marks) -> Outcome {
+    let args: IdArgs = read(matches)?;
+    let place = place()?;
+    let (container, _) = find(&place, &args.id)?;
+    if container.status != Status::Created {
+        return Err(usage("start the container", &args.id).why(format!("it is {}", container.status.word())));
+    }
+    drop(start_one(&place, &container, Attach::No, marks)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// In the words of the specification; `paused` is runc's.
+fn word(status: Status) -> &'static str {
+    match status {
+        Status::Created => "created",
+        Status::Running | Status::Stopping => "running",
+        Status::Paused => "paused",
+        Status::Restarting | Status::Exited | Status::Dead => "stopped",
+    }
+}
+
+fn state(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: IdArgs = read(matches)?;
+    let (container, bundle) = find(&place()?, &args.id)?;
+    let mut state = json!({
+        "ociVersion": VERSION,
+        "id": container.summary.name,
+        "status": word(container.status),
+        "bundle": bundle.directory,
+        "rootfs": bundle.root,
+        "annotations": bundle.config.annotations().clone().unwrap_or_default(),
+    });
+    if container.status.is_alive() {
+        state["pid"] = json!(container.state.pid);
+    }
+    report::print(&format!("{state:#}\n"))
+}
+
+fn kill(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: KillArgs = read(matches)?;
+    let signal = signal_number(&args.signal)
+        .ok_or_else(|| usage("send the signal", &args.signal).why("no such signal").hint("signal(7) lists them"))?;
+    let (container, _) = find(&place()?, &args.id)?;
+    life::signal(&container, signal)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn delete(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: DeleteArgs = read(matches)?;
+    let workshop = Workshop::open(place()?)?;
+    let (container, _) = match find(workshop.place(), &args.id) {
+        Err(failure) if args.force && containers::is_missing(&failure) => return Ok(ExitCode::SUCCESS),
+        other => other?,
+    };
+    // The supervisor of one that has ended may still be putting things away, which is waited for.
+    let force = (args.force || container.status == Status::Exited).then_some(Some(0));
+    workshop.remove_container(&container, Removal { force, volumes: OwnVolumes::Keep })?;
+    Ok(ExitCode::SUCCESS)
+}

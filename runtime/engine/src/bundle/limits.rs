@@ -1,0 +1,120 @@
+//! The limits that a configuration asks for, in the words of the command line, so that one ladder serves both.
+
+use super::refused;
+use crate::request::LimitsLevel;
+use crate::request::limits::{LimitRequest, PERIODS, Pids, SHARES, Swap};
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice, Spec};
+use rlrun_spec::Failure;
+use std::ops::RangeInclusive;
+
+/// What the resources of `config` ask for.
+///
+/// # Errors
+/// With the first field that means nothing without more power than an ordinary user has, or is out of its range.
+pub(super) fn request(config: &Spec, level: LimitsLevel) -> Result<LimitRequest, Failure> {
+    let oom_score_adj = config.process().as_ref().and_then(oci_spec::runtime::Process::oom_score_adj);
+    let mut limits = LimitRequest { level, oom_score_adj, pids: Some(Pids::Unlimited), ..LimitRequest::default() };
+    let Some(resources) = config.linux().as_ref().and_then(|l| l.resources().as_ref()) else { return Ok(limits) };
+    refuse_unknown(resources)?;
+    if let Some(limit) = resources.pids().map(|p| p.limit()).filter(|n| *n > 0) {
+        limits.pids = Some(Pids::AtMost(u32::try_from(limit).unwrap_or(u32::MAX)));
+    }
+    if let Some(asked) = resources.memory() {
+        memory(asked, &mut limits)?;
+    }
+    if let Some(asked) = resources.cpu() {
+        cpu(asked, &mut limits)?;
+    }
+    if let Some(asked) = resources.block_io() {
+        block_io(asked, &mut limits)?;
+    }
+    Ok(limits)
+}
+
+fn absent(field: &str, is_set: bool) -> Result<(), Failure> {
+    if !is_set {
+        return Ok(());
+    }
+    Err(refused(&format!("/linux/resources/{field}"), "nothing enforces it for an ordinary user")
+        .hint("leave it out of config.json"))
+}
+
+fn refuse_unknown(resources: &LinuxResources) -> Result<(), Failure> {
+    absent("unified", resources.unified().as_ref().is_some_and(|all| !all.is_empty()))?;
+    absent("rdma", resources.rdma().as_ref().is_some_and(|all| !all.is_empty()))?;
+    absent("hugepageLimits", resources.hugepage_limits().as_ref().is_some_and(|all| !all.is_empty()))?;
+    absent("network", resources.network().is_some())?;
+    // What denies is kept: without power over the host nobody makes a device node, and none is there but what is bound.
+    let allows = |rule: &oci_spec::runtime::LinuxDeviceCgroup| rule.allow();
+    let all = resources.devices().iter().flatten().filter(|rule| allows(rule));
+    absent("devices", all.into_iter().any(|rule| rule.major().is_none() && rule.minor().is_none()))
+}
+
+fn within(field: &str, value: u64, range: RangeInclusive<u64>) -> Result<u64, Failure> {
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    let (first, last) = (range.start(), range.end());
+    Err(refused(&format!("/linux/resources/{field}"), format!("{value} is not from {first} to {last}")))
+}
+
+fn positive(value: Option<i64>) -> Option<u64> {
+    value.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0)
+}
+
+#[allow(deprecated, reason = "a limit that newer kernels do not have must not be passed over")]
+fn memory(asked: &LinuxMemory, limits: &mut LimitRequest) -> Result<(), Failure> {
+    absent("memory/kernel", positive(asked.kernel()).is_some())?;
+    absent("memory/kernelTCP", positive(asked.kernel_tcp()).is_some())?;
+    limits.memory = positive(asked.limit());
+    limits.memory_reservation = positive(asked.reservation());
+    limits.memory_swap = match (limits.memory, positive(asked.swap())) {
+        (_, Some(both)) => Some(Swap::AtMost(both)),
+        (Some(_), None) => Some(Swap::Unlimited),
+        (None, None) => None,
+    };
+    limits.memory_swappiness = asked.swappiness().map(|n| within("memory/swappiness", n, 0..=100)).transpose()?;
+    limits.oom_kill_disable = asked.disable_oom_killer().unwrap_or(false);
+    Ok(())
+}
+
+fn cpu(asked: &LinuxCpu, limits: &mut LimitRequest) -> Result<(), Failure> {
+    absent("cpu/idle", asked.idle().is_some_and(|n| n != 0))?;
+    absent("cpu/burst", asked.burst().is_some_and(|n| n != 0))?;
+    absent("cpu/realtimeRuntime", asked.realtime_runtime().is_some_and(|n| n != 0))?;
+    absent("cpu/realtimePeriod", asked.realtime_period().is_some_and(|n| n != 0))?;
+    absent("cpu/mems", asked.mems().as_deref().is_some_and(|s| !s.is_empty()))?;
+    let set = |n: Option<u64>| n.filter(|n| *n > 0);
+    limits.cpu_period = set(asked.period()).map(|n| within("cpu/period", n, PERIODS)).transpose()?;
+    limits.cpu_quota =
+        positive(asked.quota()).map(|n| within("cpu/quota", n, 1_000..=1_000_000_000_000)).transpose()?;
+    limits.cpu_shares = set(asked.shares()).map(|n| within("cpu/shares", n, SHARES)).transpose()?;
+    if let Some(words) = asked.cpus().as_deref().filter(|s| !s.is_empty()) {
+        let list = crate::request::limits::cpuset(words);
+        limits.cpuset = Some(list.map_err(|invalid| refused("/linux/resources/cpu/cpus", invalid.to_string()))?);
+    }
+    Ok(())
+}
+
+fn block_io(asked: &LinuxBlockIo, limits: &mut LimitRequest) -> Result<(), Failure> {
+    let any = |all: &Option<Vec<LinuxThrottleDevice>>| all.as_ref().is_some_and(|all| !all.is_empty());
+    absent("blockIO/leafWeight", asked.leaf_weight().is_some())?;
+    absent("blockIO/weightDevice", asked.weight_device().as_ref().is_some_and(|all| !all.is_empty()))?;
+    absent("blockIO/throttleReadIOPSDevice", any(asked.throttle_read_iops_device()))?;
+    absent("blockIO/throttleWriteIOPSDevice", any(asked.throttle_write_iops_device()))?;
+    if let Some(weight) = asked.weight().filter(|n| *n > 0) {
+        limits.block_io.push(("--blkio-weight".to_owned(), weight.to_string()));
+    }
+    let all = [
+        ("--device-read-bps", asked.throttle_read_bps_device()),
+        ("--device-write-bps", asked.throttle_write_bps_device()),
+    ];
+    for (option, devices) in all {
+        for device in devices.iter().flatten() {
+            let path = format!("/dev/block/{}:{}", device.major(), device.minor());
+            let path = std::fs::canonicalize(&path).map_or(path, |found| found.display().to_string());
+            limits.block_io.push((option.to_owned(), format!("{path}:{}", device.rate())));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,212 @@
+//! `rlrun oci`: bundles that another program wrote, by the words of an OCI runtime.
+
+use nix::sys::signal::Signal;
+use rlrun_tests::{BASE, Case, base_rootfs, case, until};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// A bundle with the base image's files, and the configuration that runc writes for an ordinary user, changed.
+fn bundle(case: &Case, change: impl FnOnce(&mut Value)) -> PathBuf {
+    let directory = case.make_dir("bundle");
+    let archive = case.make_file("rootfs.tar", base_rootfs().tar());
+    let script = "mkdir rootfs && tar -C rootfs --no-same-owner -xf \"$1\" && runc spec --rootless";
+    let made = case.invoke("/bin/sh".as_ref()).in_directory(&directory);
+    made.args(["-c", script, "sh", archive.to_str().unwrap()]).run().ok();
+    let file = directory.join("config.json");
+    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    config["process"]["terminal"] = json!(false);
+    // `baseline` refuses the host's network and /sys, which runc's configuration for an ordinary user has.
+    let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.extend([json!({"type": "network"}), json!({"type": "cgroup"})]);
+    let sys = config["mounts"].as_array_mut().unwrap().iter_mut().find(|m| m["destination"] == "/sys").unwrap();
+    *sys = json!({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]});
+    change(&mut config);
+    std::fs::write(&file, config.to_string()).unwrap();
+    directory
+}
+
+fn command(words: &[&str]) -> impl FnOnce(&mut Value) {
+    move |config| config["process"]["args"] = json!(words)
+}
+
+fn oci<'a>(verb: &'a str, bundle: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    let mut words = vec!["oci", verb, "--bundle", bundle.to_str().unwrap()];
+    words.extend(more);
+    words
+}
+
+fn state(case: &Case, id: &str) -> Value {
+    serde_json::from_str(&case.run(["oci", "state", id]).ok().out()).unwrap()
+}
+
+#[test]
+fn a_bundle_that_runc_wrote_runs() {
+    let case = case!(Userns, Runc);
+    let script = "id -u; hostname; cat /etc/base-image; cat; exit 7";
+    let bundle = bundle(&case, command(&["sh", "-c", script]));
+    let out = case.rlrun(oci("run", &bundle, &["web"])).stdin("from outside\n").run();
+    out.code(7).prints("0\nrunc\nbase\nfrom outside");
+    assert!(bundle.join("rootfs/etc/base-image").exists(), "the root file system is the bundle's");
+    case.run(["oci", "state", "web"]).refused(125, "no such container");
+}
+
+#[test]
+fn the_network_of_the_host_is_a_matter_of_policy() {
+    let case = case!(Userns, Runc);
+    let bundle = bundle(&case, |config| {
+        command(&["ls", "/sys/class/net"])(config);
+        let own = ["pid", "ipc", "uts", "mount", "user"];
+        config["linux"]["namespaces"] = own.iter().map(|kind| json!({"type": kind})).collect();
+        let sys = config["mounts"].as_array_mut().unwrap().iter_mut().find(|m| m["destination"] == "/sys").unwrap();
+        *sys = json!({"destination": "/sys", "type": "none", "source": "/sys", "options": ["rbind", "ro"]});
+    });
+    case.run(oci("run", &bundle, &["web"])).code(125).complains("the host's network namespace");
+    let out = case.run(oci("run", &bundle, &["--policy-baseline", "off", "web"]));
+    let host = std::fs::read_dir("/sys/class/net").unwrap().count();
+    assert_eq!(out.ok().out().lines().count(), host);
+}
+
+#[test]
+fn a_bundle_is_confined_as_it_says() {
+    let case = case!(Userns, Runc);
+    let script = "grep -E '^(CapBnd|NoNewPrivs|Seccomp):' /proc/self/status; touch /x; cat /proc/self/uid_map";
+    let bundle = bundle(&case, |config| {
+        command(&["sh", "-c", script])(config);
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["sethostname"], "action": "SCMP_ACT_ERRNO"}]
+        });
+    });
+    let out = case.run(oci("run", &bundle, &["web"]));
+    // CAP_KILL, CAP_NET_BIND_SERVICE and CAP_AUDIT_WRITE, as runc writes it.
+    out.ok().says("CapBnd:\t0000000020000420").says("NoNewPrivs:\t1").says("Seccomp:\t2").complains("Read-only");
+    let lines: Vec<String> = out.out().lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    assert!(lines.contains(&format!("0 {} 1", case.user().uid)), "{lines:?}");
+}
+
+#[test]
+fn the_limits_of_a_bundle_hold() {
+    let case = case!(Userns, Runc);
+    let limited = bundle(&case, |config| {
+        command(&["probe", "forks", "100"])(config);
+        config["linux"]["resources"] = json!({"pids": {"limit": 20}});
+    });
+    case.run(oci("run", &limited, &["--limits=require", "few"])).ok().prints("19 EAGAIN");
+    let file = limited.join("config.json");
+    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let memory = json!({"limit": 64 << 20, "swap": 64 << 20});
+    config["linux"]["resources"] = json!({"memory": memory, "cpu": {"quota": 50_000, "period": 100_000}});
+    config["process"]["args"] = json!(["sh", "-c", "x=$(yes | head -c 200000000)"]);
+    std::fs::write(&file, config.to_string()).unwrap();
+    case.run(oci("run", &limited, &["much"])).code(137).complains("memory");
+}
+
+#[test]
+fn a_bundle_is_created_started_signalled_and_deleted() {
+    let case = case!(Userns, Runc);
+    let script = "trap 'exit 9' TERM; echo up > /tmp/up; while :; do sleep 0.1; done";
+    let bundle = bundle(&case, |config| {
+        command(&["sh", "-c", script])(config);
+        config["annotations"] = json!({"who": "me"});
+        config["mounts"].as_array_mut().unwrap().push(json!({
+            "destination": "/tmp", "type": "bind", "source": "shared", "options": ["rbind", "rw"]
+        }));
+    });
+    let shared = case.make_dir("bundle/shared");
+    let pid_file = case.directory().join("pid");
+    let pid_file_word = case.make_file("pid", "").display().to_string();
+    case.run(oci("create", &bundle, &["--pid-file", &pid_file_word, "web"])).ok();
+    let created = state(&case, "web");
+    assert_eq!((&created["status"], &created["id"], created.get("pid")), (&json!("created"), &json!("web"), None));
+    assert_eq!(created["annotations"]["who"], "me");
+    assert_eq!(created["bundle"], json!(bundle));
+    case.run(oci("create", &bundle, &["web"])).refused(125, "web");
+    // What is changed after the creation changes nothing (runtime.md, "create").
+    std::fs::write(bundle.join("config.json"), "{}").unwrap();
+    case.rlrun(["oci", "start", "web"]).leaving_processes().run().ok();
+    assert!(until(20, || shared.join("up").exists().then_some(())).is_some(), "it runs");
+    let running = state(&case, "web");
+    assert_eq!(running["status"], "running");
+    assert_eq!(std::fs::read_to_string(&pid_file).unwrap(), running["pid"].to_string());
+    case.run(["oci", "start", "web"]).code(125).complains("it is running");
+    case.run(["oci", "delete", "web"]).refused(125, "it is running");
+    case.run(["exec", "web", "cat", "/tmp/up"]).ok().prints("up");
+    case.run(["oci", "kill", "web", "TERM"]).ok();
+    assert!(until(20, || (state(&case, "web")["status"] == "stopped").then_some(())).is_some(), "it ends");
+    case.run(["wait", "web"]).ok().prints("9");
+    case.run(["oci", "kill", "web"]).refused(125, "exited");
+    case.run(["oci", "delete", "web"]).ok();
+    case.run(["oci", "delete", "web"]).refused(125, "no such container");
+    case.run(["oci", "delete", "--force", "web"]).ok();
+    assert!(bundle.join("rootfs/bin").exists(), "the bundle stays");
+}
+
+#[test]
+fn a_running_bundle_is_deleted_by_force() {
+    let case = case!(Userns, Runc);
+    let bundle = bundle(&case, command(&["sleep", "1000"]));
+    case.rlrun(oci("run", &bundle, &["-d", "web"])).leaving_processes().run().ok();
+    case.run(["update", "--pids-limit", "30", "web"]).ok();
+    case.run(["oci", "delete", "-f", "web"]).ok();
+    case.run(["oci", "state", "web"]).refused(125, "no such container");
+}
+
+#[test]
+fn killing_the_runtime_leaves_nothing_of_a_bundle() {
+    let case = case!(Userns, Runc);
+    let bundle = bundle(&case, command(&["sh", "-c", "echo ready; exec sleep 1000"]));
+    let running = case.rlrun(oci("run", &bundle, &["web"])).spawn();
+    running.wait_for("ready");
+    running.signal(Signal::SIGKILL);
+    running.finish();
+    case.run(["ps", "-a"]).ok();
+    assert!(bundle.join("rootfs/etc/base-image").exists(), "the root file system is the bundle's");
+}
+
+#[test]
+fn what_a_bundle_cannot_have_is_refused_before_the_start() {
+    let case = case!(Userns, Runc);
+    let bundle = bundle(&case, command(&["true"]));
+    let file = bundle.join("config.json");
+    let good: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let cases = [
+        ("/hooks", json!({"prestart": [{"path": "/bin/true"}]}), "hooks"),
+        ("/linux/resources", json!({"memory": {"limit": 1_i64 << 50}}), "machine"),
+        ("/linux/resources", json!({"cpu": {"cpus": "999"}}), "CPU 999"),
+        ("/linux/rootfsPropagation", json!("shared"), "rootfsPropagation"),
+        ("/process/apparmorProfile", json!("x"), "apparmorProfile"),
+        ("/linux/gidMappings", json!([{"containerID": 0, "hostID": 0, "size": 1}]), "not yours"),
+        ("/root", json!({"path": "nowhere"}), "nowhere"),
+    ];
+    for (pointer, value, why) in cases {
+        let mut config = good.clone();
+        let (parent, name) = pointer.rsplit_once('/').unwrap();
+        config.pointer_mut(parent).unwrap()[name] = value;
+        std::fs::write(&file, config.to_string()).unwrap();
+        case.run(oci("run", &bundle, &["web"])).refused(125, why);
+    }
+    std::fs::write(&file, good.to_string()).unwrap();
+    case.run(oci("create", &bundle, &["--console-socket", "/tmp/x", "web"])).refused(125, "terminal");
+    case.run(oci("run", &bundle, &["a/b"])).code(125).complains("a/b");
+    case.run(["oci", "run", "--bundle", "/not/there", "web"]).code(125).complains("/not/there");
+}
+
+#[test]
+fn policies_are_asked_about_bundles() {
+    let case = case!(Userns, Runc);
+    let bundle = bundle(&case, |config| {
+        command(&["true"])(config);
+        config["mounts"].as_array_mut().unwrap().push(json!({
+            "destination": "/host", "type": "bind", "source": "/", "options": ["rbind"]
+        }));
+    });
+    case.run(oci("run", &bundle, &["web"])).code(125).complains("denied");
+}
+
+#[test]
+fn containers_of_images_are_none_of_an_oci_runtime() {
+    let case = case!(Userns).keeping_containers();
+    case.run(["create", "--network", "none", "--name", "other", BASE, "true"]).ok();
+    case.run(["oci", "state", "other"]).refused(125, "made of an image");
+    case.run(["rm", "other"]).ok();
+}
