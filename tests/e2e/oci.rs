@@ -21,8 +21,13 @@ fn bundle(case: &Case, change: impl FnOnce(&mut Value)) -> PathBuf {
     let sys = config["mounts"].as_array_mut().unwrap().iter_mut().find(|m| m["destination"] == "/sys").unwrap();
     *sys = json!({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]});
     change(&mut config);
-    std::fs::write(&file, config.to_string()).unwrap();
+    configure(case, &config);
     directory
+}
+
+fn configure(case: &Case, config: &Value) {
+    std::fs::remove_file(case.directory().join("bundle/config.json")).unwrap();
+    case.make_file("bundle/config.json", config.to_string());
 }
 
 fn command(words: &[&str]) -> impl FnOnce(&mut Value) {
@@ -97,7 +102,7 @@ fn the_limits_of_a_bundle_hold() {
     let memory = json!({"limit": 64 << 20, "swap": 64 << 20});
     config["linux"]["resources"] = json!({"memory": memory, "cpu": {"quota": 50_000, "period": 100_000}});
     config["process"]["args"] = json!(["sh", "-c", "x=$(yes | head -c 200000000)"]);
-    std::fs::write(&file, config.to_string()).unwrap();
+    configure(&case, &config);
     case.run(oci("run", &limited, &["much"])).code(137).complains("memory");
 }
 
@@ -122,7 +127,7 @@ fn a_bundle_is_created_started_signalled_and_deleted() {
     assert_eq!(created["bundle"], json!(bundle));
     case.run(oci("create", &bundle, &["web"])).refused(125, "web");
     // What is changed after the creation changes nothing (runtime.md, "create").
-    std::fs::write(bundle.join("config.json"), "{}").unwrap();
+    configure(&case, &json!({}));
     case.rlrun(["oci", "start", "web"]).leaving_processes().run().ok();
     assert!(until(20, || shared.join("up").exists().then_some(())).is_some(), "it runs");
     let running = state(&case, "web");
@@ -182,10 +187,10 @@ fn what_a_bundle_cannot_have_is_refused_before_the_start() {
         let mut config = good.clone();
         let (parent, name) = pointer.rsplit_once('/').unwrap();
         config.pointer_mut(parent).unwrap()[name] = value;
-        std::fs::write(&file, config.to_string()).unwrap();
+        configure(&case, &config);
         case.run(oci("run", &bundle, &["web"])).refused(125, why);
     }
-    std::fs::write(&file, good.to_string()).unwrap();
+    configure(&case, &good);
     case.run(oci("create", &bundle, &["--console-socket", "/tmp/x", "web"])).refused(125, "terminal");
     case.run(oci("run", &bundle, &["a/b"])).code(125).complains("a/b");
     case.run(["oci", "run", "--bundle", "/not/there", "web"]).code(125).complains("/not/there");
@@ -200,6 +205,13 @@ fn policies_are_asked_about_bundles() {
             "destination": "/host", "type": "bind", "source": "/", "options": ["rbind"]
         }));
     });
+    case.run(oci("run", &bundle, &["web"])).code(125).complains("denied");
+    // What may not be mounted may not be the root either.
+    let file = bundle.join("config.json");
+    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    config["mounts"].as_array_mut().unwrap().pop();
+    config["root"]["path"] = json!("/");
+    configure(&case, &config);
     case.run(oci("run", &bundle, &["web"])).code(125).complains("denied");
 }
 

@@ -105,7 +105,7 @@ pub(crate) fn container(parts: &SpecParts, host: &HostSide) -> wit::Container {
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
         read_only_rootfs: spec.root().as_ref().and_then(|r| r.readonly()).unwrap_or(false),
         seccomp: seccomp(parts),
-        mounts: spec.mounts().iter().flatten().map(|m| mount(m, parts)).collect(),
+        mounts: root(spec).iter().chain(spec.mounts().iter().flatten()).map(|m| mount(m, parts)).collect(),
         devices: linux_list(spec, |l| l.devices().iter().flatten().map(|d| text(d.path())).collect()),
         host_namespaces: host_namespaces(spec),
         network: match parts.network {
@@ -192,6 +192,20 @@ fn seccomp(parts: &SpecParts) -> wit::SeccompSummary {
         Some(LinuxSeccompAction::ScmpActLog) => "log",
     };
     wit::SeccompSummary { profile: parts.seccomp_profile.clone(), default_action: default_action.to_owned() }
+}
+
+/// A root file system that is a directory of the host's is a bind mount to policies: what may not be mounted may not be
+/// the root either.
+fn root(spec: &Spec) -> Option<Mount> {
+    let root = spec.root().as_ref().filter(|root| root.path().is_absolute())?;
+    let access = if root.readonly().unwrap_or(false) { "ro" } else { "rw" };
+    let mut mount = Mount::default();
+    mount
+        .set_destination("/".into())
+        .set_typ(Some("bind".to_owned()))
+        .set_source(Some(root.path().clone()))
+        .set_options(Some(["bind", access].map(str::to_owned).to_vec()));
+    Some(mount)
 }
 
 fn mount(mount: &Mount, parts: &SpecParts) -> wit::Mount {

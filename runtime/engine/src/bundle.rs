@@ -92,8 +92,10 @@ impl Bundle {
     pub fn request(self, name: &str, level: LimitsLevel) -> Result<RunRequest, Failure> {
         let process = self.config.process().clone().ok_or_else(|| refused("/process", "is missing"))?;
         let own_network = has(&self.config, LinuxNamespaceType::Network);
-        let mut security = request::security::SecurityRequest::default();
-        security.no_new_privileges = process.no_new_privileges().unwrap_or(false);
+        let security = request::security::SecurityRequest {
+            no_new_privileges: process.no_new_privileges().unwrap_or(false),
+            ..request::security::SecurityRequest::default()
+        };
         Ok(RunRequest {
             image: self.directory.display().to_string(),
             command: process.args().clone().unwrap_or_default(),
@@ -295,6 +297,7 @@ pub(crate) fn build(inputs: Inputs<'_>) -> Result<Built, Failure> {
         ids,
         userns,
         storage: &STORAGE,
+        ports: &[],
         seccomp_profile: seccomp,
         capabilities: &names.join(","),
         bounding,

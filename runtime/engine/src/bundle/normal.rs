@@ -26,7 +26,12 @@ pub(super) fn normal(bundle: &Bundle, request: &RunRequest, host: &HostFacts, id
     refuse_foreign(&oci)?;
     let Some(mut linux) = oci.linux().clone() else { return Err(refused("/linux", "is missing")) };
     let Some(mut process) = oci.process().clone() else { return Err(refused("/process", "is missing")) };
-    let mut normal = Normal { oci: Spec::default(), resolved: Vec::new(), warnings: Vec::new() };
+    let at = bundle.root.display().to_string();
+    let mut normal = Normal { oci: Spec::default(), resolved: vec![("/".to_owned(), at)], warnings: Vec::new() };
+    if let Some(mut root) = oci.root().clone() {
+        root.set_path(bundle.root.clone());
+        oci.set_root(Some(root));
+    }
     namespaces(&linux)?;
     process_of(&mut process, ids, &mut normal.warnings)?;
     let mut mounts = Vec::new();

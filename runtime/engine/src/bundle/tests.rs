@@ -27,10 +27,15 @@ fn config() -> Value {
     })
 }
 
+fn write(directory: &Path, text: &str) {
+    let mut file = File::create(directory.join("config.json")).unwrap();
+    std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+}
+
 fn bundle(config: &Value) -> (tempfile::TempDir, Result<(Bundle, Vec<String>), Failure>) {
     let directory = tempfile::tempdir().unwrap();
     std::fs::create_dir(directory.path().join("rootfs")).unwrap();
-    std::fs::write(directory.path().join("config.json"), config.to_string()).unwrap();
+    write(directory.path(), &config.to_string());
     let read = Bundle::read(directory.path());
     (directory, read)
 }
@@ -47,8 +52,13 @@ fn built(config: &Value) -> Result<Built, Failure> {
 
 fn with(pointer: &str, value: Value) -> Value {
     let mut config = config();
-    let (parent, name) = pointer.rsplit_once('/').unwrap();
-    config.pointer_mut(parent).unwrap()[name] = value;
+    match config.pointer_mut(pointer) {
+        Some(there) => *there = value,
+        None => {
+            let (parent, name) = pointer.rsplit_once('/').unwrap();
+            config.pointer_mut(parent).unwrap()[name] = value;
+        }
+    }
     config
 }
 
@@ -120,7 +130,7 @@ fn properties_that_nobody_knows_are_told() {
 fn no_configuration_is_a_failure_and_no_panic() {
     for text in ["", "{", "[]", "{}", "null", r#"{"ociVersion":"1.0.0","root":{"path":"/not/there"}}"#] {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("config.json"), text).unwrap();
+        write(directory.path(), text);
         assert!(Bundle::read(directory.path()).is_err(), "{text}");
     }
 }

@@ -26,6 +26,9 @@ pub(crate) fn applicable(t: &Tightening, parts: &SpecParts) -> Result<(), String
     }
     let mounts = parts.oci.mounts().as_deref().unwrap_or_default();
     for removed in &t.removed_mounts {
+        if removed == "/" && parts.oci.root().as_ref().is_some_and(|root| root.path().is_absolute()) {
+            return Err("remove-mount: / is the root file system; deny it".to_owned());
+        }
         if !mounts.iter().any(|m| destination(m) == *removed) {
             continue;
         }
