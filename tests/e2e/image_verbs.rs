@@ -1,6 +1,6 @@
 //! Looking at images and naming them: formats, filters, `rlrun image ...`.
 
-use rlrun_tests::{BASE, Case, Image, Rootfs, base_rootfs, case};
+use rlrun_tests::{BASE, Case, Image, Rootfs, base_rootfs, case, gzip};
 
 fn load(case: &Case, name: &str, text: &str) {
     case.load(&Image::new(name, base_rootfs().clone()).layer(Rootfs::new().file("etc/which", 0o644, text)));
@@ -31,6 +31,23 @@ fn lists_are_formatted_and_filtered_as_users_of_podman_expect() {
     );
     assert_eq!(images(&["-q", "--filter", "dangling=true"]), "");
     assert_eq!(case.run(["image", "ls", "-q", "listed:7"]).ok().out(), id);
+    // A name means all images that have it, whatever their tags; a pattern may stand for it.
+    load(&case, "localhost/team/listed:8", "y");
+    let tags = |word: &str| images(&["--sort", "tag", "--format", "{{.Tag}}", word]);
+    assert_eq!((tags("listed").as_str(), tags("team/listed").as_str()), ("7\n8\n", "8\n"));
+    assert_eq!(
+        (tags("list*:[78]").as_str(), tags("lis?ed:7").as_str(), tags("nothing").as_str()),
+        ("7\n8\n", "7\n", "")
+    );
+    assert_eq!((tags("team/*").as_str(), tags("localhost*").as_str()), ("8\n", ""));
+    assert_eq!(tags(id.trim()), "7\n");
+    let fields = "{{.History}} {{.ParentId}}{{.SharedSize}} {{.Containers}} {{.ManifestType}}";
+    let manifest = "application/vnd.oci.image.manifest.v1+json";
+    assert_eq!(images(&["--format", fields, "listed:7"]), format!("[localhost/listed:7] 0 0 {manifest}\n"));
+    let names = |filter: &str| images(&["--sort", "tag", "--format", "{{.Repository}}", "--filter", filter]);
+    assert_eq!((names("containers=true").as_str(), names("manifest=true").as_str()), ("", ""));
+    assert_eq!((names("intermediate=true").as_str(), names("containers=false").lines().count()), ("", 3));
+    case.run(["images", "--filter", "containers=x"]).refused(125, "containers=x");
     case.run(["images", "--format", "{{.Nope}}"]).refused(125, "Nope");
     case.run(["images", "--format", "{{.Id"]).refused(125, "template");
     case.run(["images", "--filter", "colour=red"]).refused(125, "no such filter");
@@ -93,12 +110,26 @@ fn pruning_removes_what_has_no_name_and_no_container() {
     case.run(["image", "prune", "-af"]).ok();
     let left = case.run(["images", "--format", "{{.Repository}}"]).ok().out();
     assert_eq!(left, "localhost/used\n");
-    case.run(["rmi", "-f", "localhost/used:1"]).refused(125, "holder");
+    case.run(["rmi", "-f", "localhost/used:1"]).refused(2, "holder");
     case.run(["rm", "holder"]).ok();
     case.run(["rmi", "--all"]).ok().says("localhost/used:1");
     case.run(["images", "-q"]).ok().prints("");
-    case.run(["rmi", "localhost/used:1"]).refused(125, "localhost/used:1");
+    case.run(["rmi", "localhost/used:1"]).refused(1, "localhost/used:1");
     case.run(["rmi", "--ignore", "localhost/used:1"]).ok();
+    case.run(["image", "rm", "-f", "localhost/used:1"]).ok().prints("");
+}
+
+#[test]
+fn an_image_is_as_large_as_its_layers_are_unpacked() {
+    let case = case!(Userns);
+    let long = Image::new("localhost/long:1", Rootfs::new().file("zeroes", 0o644, vec![0; 3_000_000]));
+    let archive = case.make_file("long.tar", long.oci_archive("+gzip", gzip).bytes());
+    case.run(["load", "-q", "-i", archive.to_str().unwrap()]).ok();
+    let bytes = json(&case.run(["images", "--format", "json", "long"]).ok().out())[0]["Size"].as_u64().unwrap();
+    // With headers and padding, as tar archives have them.
+    assert!((3_000_000..3_100_000).contains(&bytes), "{bytes}");
+    assert!(case.run(["images", "--format", "{{.Size}}", "long"]).ok().out().starts_with("3.0"));
+    assert_eq!(json(&case.run(["image", "inspect", "long:1"]).ok().out())[0]["Size"], bytes);
 }
 
 #[test]
@@ -142,6 +173,7 @@ fn what_podman_has_and_rlrun_does_not_do_is_refused_with_the_reason() {
         (&["push", "--compression-format", "zstd", BASE, "x"], "its digest stays"),
         (&["push", "--sign-by", "me", BASE, "x"], "verifies signatures and makes none"),
         (&["push", "--compress", BASE, "x"], "dir:"),
+        (&["pull", "--signature-policy", "/p", "x"], "not for the command line"),
         (&["search", "--filter", "stars=3", "x"], "neither stars"),
         (&["images", "--history"], "names that an image had before"),
         (&["image", "tree", "--whatrequires", BASE], "in any case"),
@@ -185,7 +217,7 @@ fn an_image_is_mounted_to_be_looked_at() {
     // What somebody looks at stays.
     let mut shell = inside(&case, "$rlrun image mount localhost/one:1 && read word").spawn();
     shell.wait_for(id);
-    case.run(["rmi", "localhost/one:1"]).code(125).complains("it is mounted");
+    case.run(["rmi", "localhost/one:1"]).code(2).complains("it is mounted");
     drop(shell.stdin.take());
     shell.finish();
     case.run(["rmi", "localhost/one:1"]).ok();

@@ -131,7 +131,7 @@ pub fn sizes(place: &Place, all: &[Container]) -> Result<Vec<(u64, u64)>, Failur
     let whole = |c: &Container| matches!(c.summary.storage_driver, StorageDriver::Copy | StorageDriver::Directory);
     let paths = all.iter().map(|c| c.directory.join(if whole(c) { "merged" } else { "upper" })).collect();
     let written = rlrun_image::measure(&crate::run::default_jobs(place)?, paths)?;
-    let images = crate::images::list(place, None)?;
+    let images = crate::images::list(place)?;
     let sizes = all.iter().zip(written).map(|(c, written)| {
         let image = c.summary.image.as_ref().and_then(|image| images.iter().find(|i| i.id == image.id));
         let image = image.map_or(0, |image| image.size);

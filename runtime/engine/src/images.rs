@@ -14,7 +14,7 @@ pub use mounted::{
 pub use outgoing::{logged_in, login, logout, push, remote_tags, save, search, verify};
 pub use upkeep::{Share, Shares, check, shares};
 
-pub use rlrun_image::{Compression, Credentials, Files, Kept, Layout, Signatures, VerifiedSignature};
+pub use rlrun_image::{Checked, Compression, Credentials, Files, Kept, Layout, Signatures, VerifiedSignature};
 
 pub(crate) use incoming::origin;
 
@@ -33,6 +33,7 @@ use rlrun_image::{Approve, Asking, Event, ImageError, ImageUser, Limits, Look, W
 use rlrun_spec::container::UserNamespace;
 use rlrun_spec::{Caller, Failure, HostFacts};
 use serde_json::json;
+use std::collections::BTreeMap;
 
 pub use crate::record::OwnVolumes;
 pub use rlrun_image::{
@@ -219,22 +220,26 @@ fn bring(place: &Place, name: &str, progress: Listener<'_>) -> Result<(), Failur
     Workshop::open(place.clone())?.take_over(name, progress)
 }
 
-/// `rlrun images`: everything, or what one name means. Reads only.
+/// `rlrun images`. Reads only.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn list(place: &Place, name: Option<&str>) -> Result<Vec<ImageSummary>, Failure> {
-    let store = Store::new(&place.data);
-    let mut all = store.images(&|e| crate::warn(&format!("{e}")))?;
-    if let Some(name) = name {
-        match store.details(name) {
-            Ok(image) => all.retain(|summary| summary.id == image.summary.id),
-            // Asking for what is not there is no error, as in podman.
-            Err(ImageError::Unknown { .. }) => all.clear(),
-            Err(other) => return Err(other.into()),
-        }
-    }
-    Ok(all)
+pub fn list(place: &Place) -> Result<Vec<ImageSummary>, Failure> {
+    Ok(Store::new(&place.data).images(&|e| crate::warn(&format!("{e}")))?)
+}
+
+/// The id of the image that a word means, if there is one.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn id_of(place: &Place, name: &str) -> Result<Option<String>, Failure> {
+    Ok(Store::new(&place.data).id_of(name)?)
+}
+
+/// How many containers each image has, by its id.
+#[must_use]
+pub fn containers(place: &Place) -> BTreeMap<String, usize> {
+    record::images_in_use(place)
 }
 
 /// `rlrun image inspect` and its kin: one image with its documents. Reads only.

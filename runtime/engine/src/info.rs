@@ -39,7 +39,7 @@ pub fn info(place: &Place) -> Result<Value, Failure> {
             "graphDriverName": driver,
             "graphRoot": place.data,
             "graphStatus": {"Backing Filesystem": file_system.name, "Remark": file_system.remark().unwrap_or_default()},
-            "imageStore": {"number": images::list(place, None)?.len()},
+            "imageStore": {"number": images::list(place)?.len()},
             "volumePath": place.data.join(crate::volumes::DIRECTORY),
         },
         "version": {"Version": env!("CARGO_PKG_VERSION"), "OsArch": images::platform()},

@@ -16,6 +16,7 @@ pub use sweep::{Reach, sweep};
 
 use crate::place::Place;
 use rlrun_spec::{Failure, Kind, Stage};
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::fd::OwnedFd;
@@ -322,6 +323,16 @@ pub fn user_of_image(place: &Place, image_id: &str) -> Option<String> {
         let summary = Summary::read(&entry.path()).ok()?;
         (summary.image?.id == image_id).then_some(summary.name)
     })
+}
+
+/// How many containers each image has, by its id.
+#[must_use]
+pub fn images_in_use(place: &Place) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    let containers = fs::read_dir(place.data.join("containers")).into_iter().flatten().flatten();
+    let images = containers.filter_map(|entry| Summary::read(&entry.path()).ok()?.image);
+    images.for_each(|image| *counts.entry(image.id).or_default() += 1);
+    counts
 }
 
 /// Which volumes containers mount: the volume's name and the container's.

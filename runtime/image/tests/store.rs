@@ -314,3 +314,63 @@ fn a_full_disk_is_one_clear_error() {
         assert!(output.contains("1 passed"), "{output}");
     });
 }
+
+namespaced! {
+    fn a_check_looks_into_extracted_layers(scratch) {
+        let below = Layer::new().dir("etc").file("etc/passwd", b"root").hard_link("etc/again", "etc/passwd")
+            .symlink("lib", "usr/lib").dir("usr").dir("usr/lib").file("lib/x", b"x").owner(5, 6).mode(0o640).file("own", b"own");
+        // The last entry of a name counts, and a directory may go without an entry of its own.
+        let above = Layer::new().file("twice", b"1").file("twice", b"22").file("deep/er/f", b"f")
+            .file(".wh.own", b"").file("dir/a", b"a").file("dir", b"now a file");
+        scratch.load(&archive(&[below.build(), above.build()], "app")).unwrap();
+        let check = || scratch.store.check(&Enter).unwrap();
+        let whole = check();
+        assert_eq!((whole.layers, &whole.damage[..]), (2, &[][..]));
+        let layers = scratch.layers("app");
+        for (layer, script, why) in [
+            (1, "printf toor > etc/passwd", "`etc/passwd` has other content"),
+            (1, "printf rooot > etc/passwd", "`etc/passwd` has another size"),
+            (1, "chmod u+s own", "`own` has another mode"),
+            (1, "chown 0 own; chmod 640 own", "`own` has another owner"),
+            (1, "rm -r usr/lib", "`lib/x` is missing"),
+            (1, "rm lib; ln -s / lib", "`lib` leads elsewhere"),
+            (1, "rm etc/again; echo > etc/again", "`etc/again` is no link"),
+            (1, "touch etc/more", "`etc/more` is no part of it"),
+            (0, "rm own", "`own` is not hidden"),
+            (0, "rm dir; mkdir dir", "`dir` is of another kind"),
+            (0, "rm twice; printf 1 > twice", "`twice` has another size"),
+        ] {
+            let saved = scratch.path("outside/saved");
+            scratch.inside("cp -a \"$1\" \"$2\"", &[&layers[layer], &saved]);
+            scratch.inside(&format!("cd \"$1\"; {script}"), &[&layers[layer]]);
+            let found = check().damage;
+            scratch.inside("rm -r \"$1\"; mv \"$2\" \"$1\"", &[&layers[layer], &saved]);
+            assert_eq!(found.len(), 1, "{script}: {found:?}");
+            assert!(found[0].why.contains(why), "{script}: {}", found[0].why);
+        }
+        assert_eq!(check().damage, []);
+        scratch.inside("rm -r \"$1\"", &[&layers[0]]);
+        let missing = check();
+        assert!(missing.damage[0].why.contains("is missing"), "{:?}", missing.damage);
+        assert_eq!(scratch.store.repair(&missing, &|_| None, &Enter).unwrap(), []);
+        assert_eq!(scratch.contents(), Vec::<String>::new());
+    }
+}
+
+namespaced! {
+    fn a_repair_leaves_the_same_image_in_another_form(scratch) {
+        let layer = Layer::new().file("a", b"1").build();
+        scratch.load(&archive(std::slice::from_ref(&layer), "plain")).unwrap();
+        scratch.load(&common::archive_with(&[gzip(&layer)], &[common::hex(&layer)], "packed")).unwrap();
+        let (plain, packed) = (scratch.store.resolve("plain").unwrap(), scratch.store.resolve("packed").unwrap());
+        assert_eq!(plain.identity.id, packed.identity.id);
+        let blob = scratch.path("data/blobs/sha256").join(common::hex(&gzip(&layer)));
+        write(&blob, b"altered");
+        let checked = scratch.store.check(&Enter).unwrap();
+        assert_eq!(checked.damage.len(), 1, "{:?}", checked.damage);
+        assert_eq!(scratch.store.repair(&checked, &|_| None, &Enter).unwrap(), []);
+        assert!(matches!(scratch.store.resolve("packed"), Err(ImageError::Unknown { .. })));
+        assert!(scratch.layers("plain")[0].join("a").exists());
+        assert_eq!(scratch.store.check(&Enter).unwrap().damage, []);
+    }
+}

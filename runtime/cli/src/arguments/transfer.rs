@@ -79,6 +79,8 @@ pub(crate) fn combined(os: Option<String>, arch: Option<String>, variant: Option
 /// `rlrun load`.
 #[derive(Args, Debug)]
 pub(crate) struct LoadArgs {
+    #[arg(long, hide = true)]
+    pub(crate) signature_policy: Option<PathBuf>,
     /// The archive, or a directory; standard input when left out
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
@@ -119,6 +121,8 @@ pub(crate) struct ImportArgs {
 /// `rlrun pull`.
 #[derive(Args, Debug)]
 pub(crate) struct PullArgs {
+    #[arg(long, hide = true)]
+    pub(crate) signature_policy: Option<PathBuf>,
     /// The image: a name, docker://NAME, docker-archive:FILE, oci-archive:FILE, oci:DIR or dir:DIR
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) images: Vec<String>,
@@ -141,6 +145,8 @@ pub(crate) struct PullArgs {
 /// `rlrun push`.
 #[derive(Args, Debug)]
 pub(crate) struct PushArgs {
+    #[arg(long, hide = true)]
+    pub(crate) signature_policy: Option<PathBuf>,
     /// Name or id
     #[arg(value_name = "IMAGE")]
     pub(crate) image: String,

@@ -56,7 +56,7 @@ fn row(kind: &str, share: &Share) -> Row {
 fn each_thing(workshop: &Workshop, shares: &Shares) -> Result<String, Failure> {
     let now = now();
     let mut images = Vec::new();
-    for image in images::list(workshop.place(), None)? {
+    for image in images::list(workshop.place())? {
         let names = if image.names.is_empty() { vec!["<none>:<none>".to_owned()] } else { image.names.clone() };
         let containers = shares.each_container.iter();
         let containers = containers.filter(|(c, _)| c.summary.image.as_ref().is_some_and(|i| i.id == image.id)).count();
@@ -141,7 +141,8 @@ fn check(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let checked = images::check(&place)?;
     let mut text: String = checked.damage.iter().map(|d| format!("Damaged image {}: {}\n", d.image, d.why)).collect();
     if !args.quiet {
-        text.push_str(&format!("{} images and {} blobs checked\n", checked.images, checked.blobs));
+        let images::Checked { images, blobs, layers, .. } = &checked;
+        text.push_str(&format!("{images} images, {blobs} blobs and {layers} extracted layers checked\n"));
     }
     let printed = report::print(&text)?;
     let left = match (checked.damage.is_empty(), args.repair) {

@@ -16,9 +16,9 @@ use std::path::Path;
 /// `rlrun system check`: reads only.
 ///
 /// # Errors
-/// When the store cannot be read.
+/// When the store cannot be read, or the id map not be entered.
 pub fn check(place: &Place) -> Result<Checked, Failure> {
-    Ok(Store::new(&place.data).check()?)
+    Ok(Store::new(&place.data).check(&crate::run::default_jobs(place)?)?)
 }
 
 /// What one kind of thing takes of the disk.

@@ -7,6 +7,7 @@ use super::remove::InUse;
 use super::sweep::unlink;
 use crate::digest::{Digest, HashingReader};
 use crate::error::{ImageError, store_io};
+use crate::unpack::{self, VerifyLayer};
 use crate::work::InIdMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -19,6 +20,8 @@ pub struct Checked {
     pub images: usize,
     /// Blobs whose content was compared with their digest.
     pub blobs: usize,
+    /// Extracted layers that were compared with the archives they are from.
+    pub layers: usize,
     /// What is wrong, each with the image that it concerns.
     pub damage: Vec<Damage>,
 }
@@ -28,6 +31,8 @@ pub struct Checked {
 pub struct Damage {
     /// Image id; the file name of a record that cannot be read.
     pub image: String,
+    /// The record: one id may have several.
+    pub(crate) record: RecordName,
     /// What is wrong with it.
     pub why: String,
 }
@@ -46,14 +51,16 @@ pub struct Usage {
 }
 
 impl Store {
-    /// Reads every blob and looks for every layer that a record names. Nothing is swept meanwhile.
+    /// Reads every blob, and compares every extracted layer that a record names with its archive. Nothing is swept
+    /// meanwhile.
     ///
     /// # Errors
-    /// When the store cannot be read.
-    pub fn check(&self) -> Result<Checked, ImageError> {
+    /// When the store cannot be read, or the id map not be entered.
+    pub fn check(&self, ids: &dyn InIdMap) -> Result<Checked, ImageError> {
         let _writers = self.lock_for_reading()?;
         let mut checked = Checked::default();
-        // Blobs are shared; each is read once.
+        let mut records = Vec::new();
+        // Blobs and layers are shared; each is read once.
         let mut blobs: BTreeMap<Digest, Option<String>> = BTreeMap::new();
         for name in self.record_names()? {
             checked.images += 1;
@@ -61,7 +68,7 @@ impl Store {
                 Ok(Some(record)) => record,
                 Ok(None) => continue,
                 Err(ImageError::Malformed { why, .. }) => {
-                    checked.damage.push(Damage { image: name.file_name(), why });
+                    checked.damage.push(Damage { image: name.file_name(), record: name, why });
                     continue;
                 }
                 Err(e) => return Err(e),
@@ -71,14 +78,47 @@ impl Store {
                     blobs.insert(digest.clone(), self.blob_damage(digest)?);
                 }
             }
-            let layers = record.all_layers().filter_map(|id| self.layer_damage(id).transpose());
-            let layers = layers.collect::<Result<Vec<_>, _>>()?;
-            let bad = record.all_blobs().filter_map(|digest| blobs.get(digest)?.clone()).chain(layers);
-            let image = record.id.to_string();
-            checked.damage.extend(bad.map(|why| Damage { image: image.clone(), why }));
+            records.push(record);
         }
-        checked.blobs = blobs.len();
+        let layers = self.layers_damage(&records, &blobs, ids)?;
+        for record in records {
+            let bad_blobs = record.all_blobs().filter_map(|digest| blobs.get(digest)?.clone());
+            let bad = bad_blobs.chain(record.all_layers().filter_map(|id| layers.get(id)?.clone()));
+            let damage = |why| Damage { image: record.id.to_string(), record: record.name(), why };
+            checked.damage.extend(bad.map(damage));
+        }
+        (checked.blobs, checked.layers) = (blobs.len(), layers.len());
         Ok(checked)
+    }
+
+    /// By the layers' ids.
+    fn layers_damage(
+        &self,
+        records: &[Record],
+        blobs: &BTreeMap<Digest, Option<String>>,
+        ids: &dyn InIdMap,
+    ) -> Result<BTreeMap<String, Option<String>>, ImageError> {
+        let mut found = BTreeMap::new();
+        let mut there: BTreeMap<String, VerifyLayer> = BTreeMap::new();
+        for record in records {
+            for (id, digest) in record.layers_with_blobs() {
+                let directory = self.layers().join(id);
+                let missing = !directory.is_dir() || self.layer_facts(id)?.is_none();
+                let why = || missing.then(|| format!("the extracted layer {id} is missing"));
+                found.entry(id.to_owned()).or_insert_with(why);
+                // Of a blob that is damaged itself there is nothing to be learnt.
+                let sound = blobs.get(digest).is_some_and(Option::is_none);
+                if sound && !missing && !there.contains_key(id) {
+                    there.insert(id.to_owned(), VerifyLayer { directory, blob: self.blob(digest) });
+                }
+            }
+        }
+        let (names, jobs): (Vec<_>, Vec<_>) = there.into_iter().unzip();
+        for (id, wrong) in names.into_iter().zip(unpack::verify(ids, jobs)?) {
+            let why = wrong.map(|wrong| format!("the extracted layer {id} is not what its archive says: {wrong}"));
+            found.insert(id, why);
+        }
+        Ok(found)
     }
 
     /// Removes the images that [`Store::check`] found damaged, with all that no other image needs, so that they can be
@@ -96,10 +136,7 @@ impl Store {
                     left.push(Damage { why, ..damage.clone() });
                     continue;
                 }
-                let doomed = |name: &RecordName| name.id.as_str() == damage.image || name.file_name() == damage.image;
-                for name in self.record_names()?.iter().filter(|name| doomed(name)) {
-                    unlink(&self.record_path(name))?;
-                }
+                unlink(&self.record_path(&damage.record))?;
             }
         }
         self.sweep(ids)?;
@@ -117,11 +154,6 @@ impl Store {
         io::copy(&mut hashing, &mut io::sink()).map_err(store_io("read a blob", &path))?;
         let actual = hashing.digest();
         Ok((&actual != digest).then(|| format!("the blob {digest} has the digest {actual}")))
-    }
-
-    fn layer_damage(&self, id: &str) -> Result<Option<String>, ImageError> {
-        let there = self.layers().join(id).is_dir() && self.layer_facts(id)?.is_some();
-        Ok((!there).then(|| format!("the extracted layer {id} is missing")))
     }
 
     /// Sums up what images take. `in_use` answers for an image id with a container that uses it.

@@ -58,7 +58,8 @@ impl Ingest<'_> {
                 }
                 (Some(record), None) => Pending { record, file: None },
                 (None, provenance) => {
-                    let record = record(image, facts.next().unwrap_or_default(), provenance.unwrap_or_default());
+                    let facts = facts.next().unwrap_or_default();
+                    let record = record(image, facts, self.unpacked(image)?, provenance.unwrap_or_default());
                     Pending { file: Some(self.write_record(&record)?), record }
                 }
             });
@@ -99,6 +100,13 @@ impl Ingest<'_> {
         }
         let images = self.run_unpack(extract, finish)?.images;
         Ok(images)
+    }
+
+    /// Bytes of an image's layers, uncompressed; all of them are extracted.
+    fn unpacked(&self, image: &NewImage) -> Result<u64, ImageError> {
+        let layers = chain_ids(&image.contents.layers);
+        let bytes = layers.iter().map(layer_dir).map(|id| Ok(self.store.layer_facts(&id)?.map_or(0, |f| f.bytes)));
+        bytes.sum()
     }
 
     /// Only what an image is made of: archives have further files.
@@ -208,7 +216,7 @@ impl Store {
     }
 }
 
-fn record(image: &NewImage, facts: ImageFacts, provenance: Provenance) -> Record {
+fn record(image: &NewImage, facts: ImageFacts, unpacked: u64, provenance: Provenance) -> Record {
     let mut layers: Vec<String> = chain_ids(&image.contents.layers).iter().rev().map(layer_dir).collect();
     let hidden_layers = layers.split_off(facts.visible.min(layers.len()));
     Record::new(RecordParts {
@@ -218,6 +226,7 @@ fn record(image: &NewImage, facts: ImageFacts, provenance: Provenance) -> Record
         hidden_layers,
         blobs: blobs(image),
         size: image.size(),
+        unpacked,
         added: std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_secs()),
         passwd: facts.passwd,
         group: facts.group,

@@ -1,7 +1,7 @@
 //! All that is known of one image, for those who look; reads only.
 
 use super::Store;
-use super::lookup::ImageSummary;
+use super::list::ImageSummary;
 use crate::error::{ImageError, store_io};
 use crate::manifest::{MAX_CONFIG, MAX_MANIFEST};
 use crate::provenance::Provenance;

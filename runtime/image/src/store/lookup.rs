@@ -1,7 +1,7 @@
 //! From a user's words to an image in the store; reads only.
 
 use super::Store;
-use super::record::{Head, LINK_PREFIX, Record, RecordName};
+use super::record::{Record, RecordName};
 use crate::config::ImageConfig;
 use crate::digest::Digest;
 use crate::error::{ImageError, store_io};
@@ -9,7 +9,8 @@ use crate::provenance::Provenance;
 use crate::reference::{DEFAULT_DOMAIN, LOCAL_DOMAIN, Partial, Reference};
 use crate::registry::Registries;
 use rlrun_spec::ImageIdentity;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::os::unix::fs::DirEntryExt as _;
 use std::path::{Path, PathBuf};
 
 /// An image, ready to be run.
@@ -27,73 +28,6 @@ pub struct ResolvedImage {
     pub group: Option<String>,
     /// What was found out about it when it came in.
     pub provenance: Provenance,
-}
-
-/// One row of `rlrun images`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImageSummary {
-    /// Names with tags, sorted; empty for an image that lost its last one.
-    pub names: Vec<String>,
-    /// Names with digests, sorted.
-    pub digests: Vec<String>,
-    /// Configuration digest.
-    pub id: String,
-    /// Manifest digest.
-    pub digest: String,
-    /// RFC 3339, as the image says it.
-    pub created: Option<String>,
-    /// Seconds since the epoch when it came into the store.
-    pub added: u64,
-    /// Bytes of its layers as they came.
-    pub size: u64,
-    /// `linux/amd64`.
-    pub platform: String,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
-    /// It is in an additional store, which this user's commands only read.
-    pub read_only: bool,
-}
-
-impl ImageSummary {
-    pub(super) fn new(record: &Record, references: Vec<Reference>) -> Self {
-        let (names, digests) = sorted(references);
-        ImageSummary {
-            names,
-            digests,
-            id: record.id.to_string(),
-            digest: record.manifest.to_string(),
-            created: record.config.created.clone(),
-            added: record.added,
-            size: record.size,
-            platform: record.config.platform(),
-            labels: record.config.labels.clone(),
-            read_only: false,
-        }
-    }
-
-    fn of(head: Head, references: Vec<Reference>) -> Self {
-        let (names, digests) = sorted(references);
-        ImageSummary {
-            names,
-            digests,
-            platform: head.platform(),
-            id: head.id.to_string(),
-            digest: head.manifest.to_string(),
-            created: head.config.created,
-            added: head.added,
-            size: head.size,
-            labels: head.config.labels,
-            read_only: false,
-        }
-    }
-}
-
-/// Names with tags, names with digests.
-fn sorted(mut references: Vec<Reference>) -> (Vec<String>, Vec<String>) {
-    references.sort_by_cached_key(ToString::to_string);
-    let (tags, digests) = references.into_iter().partition::<Vec<_>, _>(|r| r.tag().is_some());
-    let texts = |list: Vec<Reference>| list.iter().map(ToString::to_string).collect();
-    (texts(tags), texts(digests))
 }
 
 /// The shortest id prefix that is taken for one.
@@ -135,6 +69,20 @@ impl Store {
         match self.find(name) {
             Ok(_) => Ok(true),
             Err(ImageError::Unknown { .. }) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The id of the image that [`Store::resolve`] would find, here or in an additional store; None when there is none.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn id_of(&self, name: &str) -> Result<Option<String>, ImageError> {
+        match self.find(name) {
+            Ok((_, record)) => Ok(Some(record.id.to_string())),
+            Err(ImageError::Unknown { .. }) => Ok(self.elsewhere(name)?.map(|found| found.record.id.to_string())),
+            // A pattern, or the beginning of several ids.
+            Err(ImageError::Reference { .. } | ImageError::Ambiguous { .. }) => Ok(None),
             Err(e) => Err(e),
         }
     }
@@ -210,7 +158,7 @@ impl Store {
     }
 
     /// All names and what they point to.
-    fn links(&self) -> Result<Vec<(Reference, PathBuf)>, ImageError> {
+    pub(super) fn links(&self) -> Result<Vec<(Reference, PathBuf)>, ImageError> {
         let refs = self.refs();
         let mut links = Vec::new();
         for name in read_dir_names(&refs)? {
@@ -226,65 +174,6 @@ impl Store {
     pub(crate) fn blobs_of(&self, name: &RecordName) -> Result<Vec<Digest>, ImageError> {
         Ok(Record::read(&self.record_path(name))?.map_or_else(Vec::new, |record| record.blobs))
     }
-
-    /// All images, newest first; those of additional stores too, unless this one has them. `told` is given what cannot
-    /// be read of those.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn images(&self, told: &dyn Fn(&ImageError)) -> Result<Vec<ImageSummary>, ImageError> {
-        let mut rows = self.own_images()?;
-        let others = self.images_elsewhere(told)?;
-        let own = rows.len();
-        rows.extend(others);
-        if rows.len() > own {
-            let mut seen = std::collections::BTreeSet::new();
-            rows.retain(|row| seen.insert(row.id.clone()) || !row.read_only);
-            sort(&mut rows);
-        }
-        Ok(rows)
-    }
-
-    /// As another user lists them: a record that is none is told.
-    pub(super) fn images_of(&self, told: super::additional::Told<'_>) -> Result<Vec<ImageSummary>, ImageError> {
-        self.rows(&|e| {
-            told(&e);
-            Ok(())
-        })
-    }
-
-    fn own_images(&self) -> Result<Vec<ImageSummary>, ImageError> {
-        let mut rows = self.rows(&Err)?;
-        sort(&mut rows);
-        Ok(rows)
-    }
-
-    /// By the names of files alone, which is what counts where there are thousands.
-    fn rows(&self, failed: &dyn Fn(ImageError) -> Result<(), ImageError>) -> Result<Vec<ImageSummary>, ImageError> {
-        let mut names = HashMap::<String, Vec<Reference>>::new();
-        for (reference, target) in self.links()? {
-            if let Some(file) = target.to_str().and_then(|t| t.strip_prefix(LINK_PREFIX)) {
-                names.entry(file.to_owned()).or_default().push(reference);
-            }
-        }
-        let (dir, mut rows) = (self.images_dir(), Vec::new());
-        for file in read_dir_names(&dir)? {
-            match Head::read(&dir.join(&file)) {
-                Ok(Some(head)) if head.is_of(&file) => {
-                    rows.push(ImageSummary::of(head, names.remove(&file).unwrap_or_default()));
-                }
-                // Removed meanwhile, or no record.
-                Ok(_) => {}
-                Err(_) if RecordName::from_file_name(&file).is_none() => {}
-                Err(e) => failed(e)?,
-            }
-        }
-        Ok(rows)
-    }
-}
-
-fn sort(rows: &mut [ImageSummary]) {
-    rows.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
 }
 
 /// The hex digits, if `name` can be an image id or the beginning of one.
@@ -303,6 +192,11 @@ fn local_candidates(partial: &Partial) -> Result<Vec<Reference>, ImageError> {
 
 /// Names in a directory of the store; none when the store was never written.
 pub(super) fn read_dir_names(dir: &Path) -> Result<Vec<String>, ImageError> {
+    Ok(read_dir(dir)?.into_iter().map(|(name, _)| name).collect())
+}
+
+/// The same, each with its inode.
+pub(super) fn read_dir(dir: &Path) -> Result<Vec<(String, u64)>, ImageError> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -313,7 +207,7 @@ pub(super) fn read_dir_names(dir: &Path) -> Result<Vec<String>, ImageError> {
         let entry = entry.map_err(store_io("list the image store", dir))?;
         // The store's own names are ASCII; anything else is not the store's.
         if let Ok(name) = entry.file_name().into_string() {
-            names.push(name);
+            names.push((name, entry.ino()));
         }
     }
     Ok(names)

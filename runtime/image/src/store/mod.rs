@@ -6,6 +6,7 @@
 //! layers/<32 hex>.json          what that layer is, for the next pull
 //! images/<config>.<manifest>    everything `run` needs of an image, in one file
 //! refs/<reference>              -> ../images/<config>.<manifest>
+//! images.index                  what lists show of all images; made anew whenever it is not up to date
 //! empty/                        below an image that has no layer
 //! tmp/<random>/                 what is being made; nothing in it outlives its command
 //! ```
@@ -19,7 +20,9 @@ mod blob;
 mod check;
 mod commit;
 mod details;
+mod index;
 mod ingest;
+mod list;
 mod lock;
 mod lookup;
 mod naming;
@@ -30,8 +33,9 @@ mod writeback;
 
 pub use check::{Checked, Damage, Usage};
 pub use details::{ImageDetails, LayerDetails};
+pub use list::ImageSummary;
 pub use lock::{Pin, ResetLock};
-pub use lookup::{ImageSummary, ResolvedImage};
+pub use lookup::ResolvedImage;
 pub use remove::{ImageUser, InUse, RemoveMode, Removed};
 
 pub(crate) use additional::Elsewhere;

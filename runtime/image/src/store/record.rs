@@ -29,6 +29,9 @@ pub(crate) struct Record {
     pub(crate) blobs: Vec<Digest>,
     /// Bytes of its layers as they came.
     pub(crate) size: u64,
+    /// Bytes of its layers, uncompressed.
+    #[serde(default)]
+    pub(crate) unpacked: Option<u64>,
     /// Seconds since the epoch when it was added.
     pub(crate) added: u64,
     pub(crate) passwd: Option<String>,
@@ -45,6 +48,7 @@ pub(crate) struct RecordParts {
     pub(crate) hidden_layers: Vec<String>,
     pub(crate) blobs: Vec<Digest>,
     pub(crate) size: u64,
+    pub(crate) unpacked: u64,
     pub(crate) added: u64,
     pub(crate) passwd: Option<String>,
     pub(crate) group: Option<String>,
@@ -92,6 +96,7 @@ impl Record {
             hidden_layers: parts.hidden_layers,
             blobs: parts.blobs,
             size: parts.size,
+            unpacked: Some(parts.unpacked),
             added: parts.added,
             passwd: parts.passwd,
             group: parts.group,
@@ -123,6 +128,12 @@ impl Record {
         self.layers.iter().chain(&self.hidden_layers).map(String::as_str)
     }
 
+    /// Each extracted layer with the blob that it is from, bottom first.
+    pub(crate) fn layers_with_blobs(&self) -> impl Iterator<Item = (&str, &Digest)> {
+        let top_first: Vec<&str> = self.all_layers().collect();
+        top_first.into_iter().rev().zip(self.blobs.iter().skip(2))
+    }
+
     pub(crate) fn name(&self) -> RecordName {
         RecordName { id: self.id.clone(), manifest: self.manifest.clone() }
     }
@@ -136,6 +147,8 @@ pub(crate) struct Head {
     pub(crate) id: Digest,
     pub(crate) config: HeadConfig,
     pub(crate) size: u64,
+    #[serde(default)]
+    pub(crate) unpacked: Option<u64>,
     pub(crate) added: u64,
 }
 

@@ -1,7 +1,7 @@
 //! `rmi`: a name goes, and with the last name the image, unless a container uses it.
 
 use super::Store;
-use super::lookup::ImageSummary;
+use super::list::ImageSummary;
 use super::record::{Record, RecordName};
 use super::sweep::unlink;
 use crate::error::ImageError;

@@ -13,6 +13,7 @@ mod pipe;
 mod remove;
 mod run;
 mod tree;
+mod verify;
 mod whiteout;
 
 pub use run::inner_main;
@@ -38,6 +39,8 @@ pub(crate) enum Job {
     Remove(RemoveJob),
     /// Tells how much is below each of these directories.
     Measure(Vec<PathBuf>),
+    /// Compares extracted layers with their archives.
+    Verify(VerifyJob),
     /// Copies layers together into one directory (driver `copy`).
     CopyRootfs {
         /// Extracted layers, top first.
@@ -101,6 +104,19 @@ pub(crate) struct ImageFacts {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct VerifyJob {
+    pub(crate) layers: Vec<VerifyLayer>,
+    pub(crate) limits: Limits,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct VerifyLayer {
+    pub(crate) directory: PathBuf,
+    /// The layer as it came.
+    pub(crate) blob: PathBuf,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct RemoveJob {
     /// Directories to remove.
     pub(crate) paths: Vec<PathBuf>,
@@ -123,6 +139,17 @@ pub fn copy_rootfs_job(lowers: &[PathBuf], target: &Path) -> Result<Vec<u8>, Fai
 /// When one cannot be read, or the id map cannot be entered.
 pub fn measure(ids: &dyn InIdMap, paths: Vec<PathBuf>) -> Result<Vec<u64>, Failure> {
     let answer = ids.run(&encode(&Job::Measure(paths))?)?;
+    serde_json::from_slice(&answer).map_err(|e| {
+        Failure::new(Stage::Cli, Kind::Internal, "unpack", "read the answer of the id map", "").why(e.to_string())
+    })
+}
+
+/// What is wrong with each extracted layer; None where nothing is.
+pub(crate) fn verify(ids: &dyn InIdMap, layers: Vec<VerifyLayer>) -> Result<Vec<Option<String>>, Failure> {
+    if layers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let answer = ids.run(&encode(&Job::Verify(VerifyJob { layers, limits: Limits::default() }))?)?;
     serde_json::from_slice(&answer).map_err(|e| {
         Failure::new(Stage::Cli, Kind::Internal, "unpack", "read the answer of the id map", "").why(e.to_string())
     })

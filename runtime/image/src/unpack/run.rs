@@ -4,7 +4,7 @@ use super::failure::{on, system};
 use super::idmap::IdMap;
 use super::layer::{self, Extracted, Rules};
 use super::merged::Merged;
-use super::{ImageFacts, Job, LayerFacts, LayerJob, UnpackJob, UnpackReply, copy, implied, measure, remove};
+use super::{ImageFacts, Job, LayerFacts, LayerJob, UnpackJob, UnpackReply, copy, implied, measure, remove, verify};
 use rlrun_spec::{Failure, Kind, Stage};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -32,6 +32,7 @@ pub fn inner_main(job: &[u8]) -> Result<Vec<u8>, Failure> {
         Job::Unpack(job) => answer(&unpack(&job)?),
         Job::Remove(job) => remove::run(&job).and_then(|()| answer(&())),
         Job::Measure(paths) => answer(&measure::run(&paths)?),
+        Job::Verify(job) => answer(&verify::run(&job)?),
         Job::CopyRootfs { lowers, target } => copy::rootfs(&lowers, &target).and_then(|()| answer(&())),
     }
 }

@@ -29,7 +29,7 @@ pub(in crate::verbs) fn document(image: &ImageDetails) -> Value {
         "User": inner.get("User").cloned().unwrap_or_else(|| json!("")),
         "Labels": summary.labels,
         "Annotations": manifest.get("annotations").cloned().unwrap_or_else(|| json!({})),
-        "ManifestType": manifest.get("mediaType").cloned().unwrap_or(Value::Null),
+        "ManifestType": manifest_type(image),
         "Config": inner,
         "RootFS": {"Type": "layers", "Layers": config.pointer("/rootfs/diff_ids").cloned().unwrap_or_else(|| json!([]))},
         "History": config.get("history").cloned().unwrap_or_else(|| json!([])),
@@ -54,6 +54,12 @@ fn complete(config: Option<&Value>) -> Value {
         }
     }
     whole
+}
+
+/// The specification leaves it to the manifest to say what it is; one that does not is OCI's.
+pub(super) fn manifest_type(image: &ImageDetails) -> Value {
+    let said = image.manifest.get("mediaType").filter(|said| said.is_string()).cloned();
+    said.unwrap_or_else(|| json!("application/vnd.oci.image.manifest.v1+json"))
 }
 
 fn last_comment(config: &Value) -> &str {

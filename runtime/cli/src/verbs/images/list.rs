@@ -9,16 +9,57 @@ use rlrun_engine::place::Place;
 use rlrun_spec::Failure;
 use serde_json::{Value, json};
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-const FILTERS: &[&str] =
-    &["after", "before", "dangling", "digest", "id", "label", "label!", "readonly", "reference", "since", "until"];
+const FILTERS: &[&str] = &[
+    "after",
+    "before",
+    "containers",
+    "dangling",
+    "digest",
+    "id",
+    "intermediate",
+    "label",
+    "label!",
+    "manifest",
+    "readonly",
+    "reference",
+    "since",
+    "until",
+];
 const HEADINGS: &[(&str, &str)] = &[("Id", "IMAGE ID"), ("CreatedSince", "CREATED"), ("Created", "CREATED")];
+
+/// What filters ask of the store, each only if it is asked.
+pub(super) trait Asked {
+    /// When the image that a word means was made.
+    fn age_of(&self, name: &str) -> Result<u64, Failure>;
+    /// The id of the image that a word means.
+    fn id_of(&self, name: &str) -> Result<Option<String>, Failure>;
+    /// How many containers each image has, by its id.
+    fn containers(&self) -> BTreeMap<String, usize>;
+}
+
+impl Asked for Place {
+    fn age_of(&self, name: &str) -> Result<u64, Failure> {
+        Ok(created(&images::details(self, name)?.summary))
+    }
+
+    fn id_of(&self, name: &str) -> Result<Option<String>, Failure> {
+        images::id_of(self, name)
+    }
+
+    fn containers(&self) -> BTreeMap<String, usize> {
+        images::containers(self)
+    }
+}
 
 /// What `rlrun images` prints.
 pub(super) fn list(place: &Place, args: &ImagesArgs, now: u64) -> Result<String, Failure> {
-    let mut all = images::list(place, args.name.as_deref())?;
-    let fits = fits_filters(&args.list.filter, now, &|name| Ok(created(&images::details(place, name)?.summary)))?;
+    let mut all = images::list(place)?;
+    // A name is a filter, as podman has it.
+    let mut words = args.list.filter.clone();
+    words.extend(args.name.iter().map(|name| format!("reference={name}")));
+    let fits = fits_filters(&words, now, place)?;
     all.retain(fits);
     sort(&mut all, args.sort);
     if args.list.quiet {
@@ -29,38 +70,59 @@ pub(super) fn list(place: &Place, args: &ImagesArgs, now: u64) -> Result<String,
     } else {
         "{{.Repository}}\t{{.Tag}}\t{{.Id}}\t{{.CreatedSince}}\t{{.Size}}"
     };
-    let format = Format::parse(args.list.format.as_deref(), columns)?;
-    let rows: Vec<Row> = match format {
-        // One document an image, and one row a name.
-        Format::Json => all.iter().map(|i| Row { document: document(i), fields: Value::Null }).collect(),
-        Format::Lines(_) | Format::Table(_) => {
-            // The columns of the table need no more than is put there in any case.
-            let base = |i: &ImageSummary| if args.list.format.is_none() { json!({}) } else { document(i) };
-            all.iter().flat_map(|i| rows(i, &base, args.list.no_trunc, now)).collect()
+    let wanted = args.list.format.as_deref();
+    let format = Format::parse(wanted, columns)?;
+    // The columns of the table need no more than is put there in any case.
+    let containers = wanted.map(|_| images::containers(place)).unwrap_or_default();
+    let types = wanted.is_some_and(|format| format.contains(".ManifestType"));
+    let base = |image: &ImageSummary| -> Result<Value, Failure> {
+        if wanted.is_none() {
+            return Ok(json!({}));
         }
+        let mut document = document(image, containers.get(&image.id).copied().unwrap_or_default());
+        if types {
+            document["ManifestType"] = super::inspect::manifest_type(&images::details(place, &image.id)?);
+        }
+        Ok(document)
     };
-    format.list(&rows, HEADINGS, Heading::from(args.list.noheading))
+    let mut found: Vec<Row> = Vec::new();
+    for image in &all {
+        let document = base(image)?;
+        match format {
+            // One document an image, and one row a name.
+            Format::Json => found.push(Row { document, fields: Value::Null }),
+            Format::Lines(_) | Format::Table(_) => found.extend(rows(image, &document, args.list.no_trunc, now)),
+        }
+    }
+    format.list(&found, HEADINGS, Heading::from(args.list.noheading))
 }
 
-/// Whether an image fits all filters. `age_of` tells when the image that a filter names was made.
+/// Whether an image fits all filters.
 pub(super) fn fits_filters(
     words: &[String],
     now: u64,
-    age_of: &dyn Fn(&str) -> Result<u64, Failure>,
+    asked: &dyn Asked,
 ) -> Result<impl Fn(&ImageSummary) -> bool + use<>, Failure> {
     let filters = Filters::parse(words, FILTERS)?;
     let dangling = filters.truth("dangling")?;
     let read_only = filters.truth("readonly")?;
+    // An image is one platform's, and made in one piece.
+    let neither = [filters.truth("manifest")?, filters.truth("intermediate")?].contains(&Some(true));
+    let used = filters.truth("containers")?;
+    let containers = used.map(|_| asked.containers()).unwrap_or_default();
     let until = filters.moments("until", now)?;
-    let ages = |key| filters.values(key).map(age_of).collect::<Result<Vec<_>, _>>();
+    let ages = |key| filters.values(key).map(|name| asked.age_of(name)).collect::<Result<Vec<_>, _>>();
     let (before, mut since) = (ages("before")?, ages("since")?);
     since.extend(ages("after")?);
+    let meant = filters.values("reference").map(|name| asked.id_of(name)).collect::<Result<Vec<_>, _>>()?;
     Ok(move |image: &ImageSummary| {
         let labels = || image.labels.iter().map(|(k, v)| (k.as_str(), v.as_str()));
         let names = || image.names.iter().chain(&image.digests);
         let dangles = image.names.is_empty();
-        dangling.is_none_or(|wanted| wanted == dangles)
+        !neither
+            && dangling.is_none_or(|wanted| wanted == dangles)
             && read_only.is_none_or(|wanted| wanted == image.read_only)
+            && used.is_none_or(|wanted| wanted == containers.contains_key(&image.id))
             && until.iter().all(|moment| created(image) < *moment)
             && before.iter().all(|moment| created(image) < *moment)
             && since.iter().all(|moment| created(image) > *moment)
@@ -68,44 +130,79 @@ pub(super) fn fits_filters(
             && filters.any("digest", |digest| hex(&image.digest).starts_with(hex(digest)))
             && filters.all("label", |word| label_fits(word, labels()))
             && filters.all("label!", |word| !label_fits(word, labels()))
-            && filters.any("reference", |pattern| names().any(|name| is_meant(pattern, name)))
+            && (filters.any("reference", |pattern| names().any(|name| is_meant(pattern, name)))
+                || meant.iter().flatten().any(|id| *id == image.id))
     })
 }
 
-/// Whether a reference is what a pattern means: the whole name, or its end after a slash; each with or without its tag.
+/// Whether a reference is what a pattern means: all of it, all but its registry, or its last component; each with or
+/// without its tag or digest.
 fn is_meant(pattern: &str, name: &str) -> bool {
     let bare = name.split('@').next().unwrap_or(name);
     let bare = bare.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(bare, |(bare, _)| bare);
-    let ends = |text: &str| {
-        let starts = text.match_indices('/').map(|(at, _)| at + 1);
-        std::iter::once(0).chain(starts).any(|at| glob(pattern.as_bytes(), &text.as_bytes()[at..]))
-    };
-    ends(name) || ends(bare)
+    let fits = |text: &str| glob(pattern.as_bytes(), text.as_bytes());
+    let tail = |from: Option<usize>, text: &str| fits(&text[from.map_or(0, |at| at + 1)..]);
+    [name, bare].into_iter().any(|text| fits(text) || tail(bare.find('/'), text) || tail(bare.rfind('/'), text))
 }
 
-/// `*` is anything but a slash, `?` one such character; linear in what it can try (two pointers).
+/// As Go's `path.Match`: `*` is anything but a slash, `?` one such character, `[a-z]` one of these and `[^a-z]` none of
+/// them, `\` the next one itself. Linear in what it can try (two pointers).
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     // Where the last star was, and how much it has taken.
     let mut star: Option<(usize, usize)> = None;
     while t < text.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, t));
-                p += 1;
-            }
-            Some(b'?') if text[t] != b'/' => (p, t) = (p + 1, t + 1),
-            Some(c) if *c == text[t] => (p, t) = (p + 1, t + 1),
-            _ => match star {
+        if pattern.get(p) == Some(&b'*') {
+            star = Some((p, t));
+            p += 1;
+        } else if let Some(taken) = one(&pattern[p..], text[t]) {
+            (p, t) = (p + taken, t + 1);
+        } else {
+            match star {
                 Some((at, taken)) if text[taken] != b'/' => {
                     star = Some((at, taken + 1));
                     (p, t) = (at + 1, taken + 1);
                 }
                 _ => return false,
-            },
+            }
         }
     }
     pattern[p..].iter().all(|c| *c == b'*')
+}
+
+/// How much of a pattern stands for this one character; None if it stands for another.
+fn one(pattern: &[u8], c: u8) -> Option<usize> {
+    match pattern {
+        [b'?', ..] => (c != b'/').then_some(1),
+        [b'[', class @ ..] => class_of(class, c).map(|taken| taken + 1),
+        [b'\\', literal, ..] => (*literal == c).then_some(2),
+        [literal, ..] => (*literal == c).then_some(1),
+        [] => None,
+    }
+}
+
+/// As [`one`], for what follows a `[`. A class without an end stands for nothing.
+fn class_of(class: &[u8], c: u8) -> Option<usize> {
+    let none_of = class.first() == Some(&b'^');
+    let mut at = usize::from(none_of);
+    let (begin, mut among) = (at, false);
+    loop {
+        let escaped = |at: usize| if class.get(at) == Some(&b'\\') { at + 1 } else { at };
+        match class.get(at)? {
+            b']' if at > begin => return (among != none_of && c != b'/').then_some(at + 1),
+            _ => {
+                at = escaped(at);
+                let low = *class.get(at)?;
+                let mut high = low;
+                if class.get(at + 1) == Some(&b'-') {
+                    at = escaped(at + 2);
+                    high = *class.get(at)?;
+                }
+                among |= (low..=high).contains(&c);
+                at += 1;
+            }
+        }
+    }
 }
 
 /// By name where what is asked for is equal; each key is made once.
@@ -147,10 +244,10 @@ fn names(image: &ImageSummary) -> Vec<(String, String)> {
     all
 }
 
-fn rows(image: &ImageSummary, base: &dyn Fn(&ImageSummary) -> Value, whole: bool, now: u64) -> Vec<Row> {
+fn rows(image: &ImageSummary, base: &Value, whole: bool, now: u64) -> Vec<Row> {
     let since = ago(created(image), now);
     let row = |(repository, tag): (String, String)| {
-        let mut fields = base(image);
+        let mut fields = base.clone();
         let texts = [
             ("Repository", json!(repository)),
             ("Tag", json!(tag)),
@@ -171,11 +268,16 @@ fn rows(image: &ImageSummary, base: &dyn Fn(&ImageSummary) -> Value, whole: bool
 }
 
 /// Field names as in `podman images --format json`.
-fn document(image: &ImageSummary) -> Value {
+fn document(image: &ImageSummary, containers: usize) -> Value {
     json!({
         "Id": hex(&image.id),
+        // Neither is kept: an image does not know what it was made from, and layers are counted by `system df`.
+        "ParentId": "",
+        "SharedSize": 0,
+        "Containers": containers,
         "Names": image.names,
         "RepoTags": image.names,
+        "History": image.names,
         "RepoDigests": image.digests,
         "Digest": image.digest,
         "Dangling": image.names.is_empty(),
@@ -209,10 +311,27 @@ mod tests {
         }
     }
 
+    /// Every word means an image of that day, and `short` one of these.
+    struct Fixed;
+
+    impl Asked for Fixed {
+        fn age_of(&self, _: &str) -> Result<u64, Failure> {
+            Ok(90_000)
+        }
+
+        fn id_of(&self, name: &str) -> Result<Option<String>, Failure> {
+            Ok((name == "short").then(|| image(&[], &[]).id))
+        }
+
+        fn containers(&self) -> BTreeMap<String, usize> {
+            BTreeMap::from([(image(&[], &[]).id, 2)])
+        }
+    }
+
     fn fits(words: &[&str]) -> usize {
         let words: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
         let all = vec![image(&["localhost:5000/team/app:1", "docker.io/library/b:latest"], &[]), image(&[], &[])];
-        let fits = fits_filters(&words, 100_000, &|_| Ok(90_000)).unwrap();
+        let fits = fits_filters(&words, 100_000, &Fixed).unwrap();
         all.into_iter().filter(fits).count()
     }
 
@@ -238,6 +357,14 @@ mod tests {
             (&["reference=*p", "reference=b"], 1),
             (&["reference=localhost:5000/*/a??"], 1),
             (&["reference=localhost*"], 0),
+            (&["reference=a[p]p"], 1),
+            (&["reference=a[^p]p"], 0),
+            (&["reference=short"], 2),
+            (&["containers=true"], 2),
+            (&["containers=false"], 0),
+            (&["manifest=true"], 0),
+            (&["manifest=false", "intermediate=false"], 2),
+            (&["intermediate=true"], 0),
         ] {
             assert_eq!(fits(words), count, "{words:?}");
         }
@@ -250,7 +377,7 @@ mod tests {
             image(&[], &["quay.io/c@sha256:1"]),
             image(&[], &[]),
         ];
-        let rows: Vec<Row> = all.iter().flat_map(|i| rows(i, &document, false, 3 * 86_400)).collect();
+        let rows: Vec<Row> = all.iter().flat_map(|i| rows(i, &document(i, 0), false, 3 * 86_400)).collect();
         let format = Format::parse(None, "{{.Repository}}\t{{.Tag}}\t{{.Id}}\t{{.CreatedSince}}\t{{.Size}}").unwrap();
         let want = "\
 REPOSITORY           TAG         IMAGE ID      CREATED     SIZE
@@ -271,11 +398,36 @@ quay.io/c            <none>      abababababab  2 days ago  4.45 MB
 
     #[test]
     fn json_has_podmans_names() {
-        let value = document(&image(&["a:1"], &[]));
+        let value = document(&image(&["a:1"], &[]), 3);
         assert_eq!((&value["Created"], &value["Names"][0]), (&json!(86_400), &json!("a:1")));
+        assert_eq!((&value["Containers"], &value["ParentId"]), (&json!(3), &json!("")));
+    }
+
+    #[test]
+    fn patterns_are_gos() {
+        for (pattern, text, fits) in [
+            ("[a-c]x", "bx", true),
+            ("[^a-c]x", "bx", false),
+            ("[^a-c]x", "dx", true),
+            ("[]a]", "a", true),
+            ("\\*", "*", true),
+            ("\\*", "a", false),
+            ("[a", "a", false),
+            ("[\\]]", "]", true),
+            ("*[0-9]", "app1", true),
+            ("a[^b]c", "a/c", false),
+            ("[", "[", false),
+        ] {
+            assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), fits, "{pattern} {text}");
+        }
     }
 
     proptest! {
+        #[test]
+        fn no_pattern_makes_it_panic_or_hang(pattern in "[]a^*?\\\\\\[-]{0,12}", text in "[]a/^-]{0,12}") {
+            glob(pattern.as_bytes(), text.as_bytes());
+        }
+
         #[test]
         fn a_pattern_without_wildcards_means_itself(text in "[a-c/]{0,8}", other in "[a-c/]{0,8}") {
             prop_assert!(glob(text.as_bytes(), text.as_bytes()));

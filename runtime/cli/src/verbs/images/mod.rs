@@ -124,7 +124,7 @@ pub(super) fn tree(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let place = place()?;
     let image = images::details(&place, &args.name)?;
     let mut tops = Vec::new();
-    for other in images::list(&place, None)? {
+    for other in images::list(&place)? {
         let top = images::details(&place, &other.id)?.layers.into_iter().next();
         tops.extend(top.map(|layer| (layer.id, other.names)));
     }

@@ -29,7 +29,7 @@ pub(super) fn mount(matches: &mut ArgMatches, _: Marks) -> Outcome {
         images::mount(&place, name)?;
     }
     if args.all {
-        for image in images::list(&place, None)? {
+        for image in images::list(&place)? {
             images::mount(&place, &image.id)?;
         }
     }

@@ -1,7 +1,7 @@
 //! `rmi`, `image prune`, `tag` and `untag`.
 
-use super::list::{created, fits_filters};
-use super::{Outcome, each, hex, place, read};
+use super::list::fits_filters;
+use super::{Outcome, hex, place, read};
 use crate::arguments::images::{PruneArgs, RmiArgs, TagArgs, UntagArgs};
 use crate::report;
 use crate::table::now;
@@ -24,9 +24,30 @@ pub(crate) fn remove(matches: &mut ArgMatches, _: Marks) -> Outcome {
             .why("is missing")
             .hint("rlrun rmi --help"));
     }
-    each(&args.images, |name| match workshop.remove(name, mode) {
-        Err(failure) if args.ignore && failure.step == "image-unknown" => Ok(String::new()),
-        other => other.map(|removed| told(&removed)),
+    let (mut text, mut codes) = (String::new(), Vec::new());
+    for name in &args.images {
+        match workshop.remove(name, mode) {
+            Ok(removed) => text.push_str(&told(&removed)),
+            // As podman's, --force takes it that an image is gone, however it went.
+            Err(failure) if (args.ignore || args.force) && failure.step == "image-unknown" => {}
+            Err(failure) => {
+                let code = report::failure(&failure);
+                codes.push((failure.step, code));
+            }
+        }
+    }
+    let printed = report::print(&text)?;
+    Ok(code_of(&codes).unwrap_or(printed))
+}
+
+/// As podman's: 1 when all that was wrong is that there was no such image, 2 when one is in use.
+fn code_of(failed: &[(String, ExitCode)]) -> Option<ExitCode> {
+    let (_, first) = failed.first()?;
+    let all = |steps: &[&str]| failed.iter().all(|(step, _)| steps.contains(&step.as_str()));
+    Some(match () {
+        () if all(&["image-unknown"]) => ExitCode::from(1),
+        () if all(&["image-unknown", "image-in-use"]) => ExitCode::from(2),
+        () => *first,
     })
 }
 
@@ -34,7 +55,7 @@ pub(crate) fn remove(matches: &mut ArgMatches, _: Marks) -> Outcome {
 fn all(workshop: &Workshop, force: bool) -> Outcome {
     let removed = workshop.prune(&|_| true)?;
     let printed = report::print(&told(&removed))?;
-    let kept = images::list(&place()?, None)?;
+    let kept = images::list(&place()?)?;
     match kept.first() {
         Some(image) if !force => {
             let name = image.names.first().unwrap_or(&image.id);
@@ -55,7 +76,7 @@ fn told(removed: &Removed) -> String {
 pub(super) fn prune(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: PruneArgs = read(matches)?;
     let what = if args.all { "all images that no container uses" } else { "all images without a name" };
-    let fits = fits_filters(&args.filter, now(), &|name| Ok(created(&images::details(&place()?, name)?.summary)))?;
+    let fits = fits_filters(&args.filter, now(), &place()?)?;
     if !args.force && !confirmed(&format!("WARNING! This command removes {what}."))? {
         return Ok(ExitCode::SUCCESS);
     }

@@ -16,10 +16,12 @@ use rlrun_engine::trace::Marks;
 use rlrun_spec::{Failure, Kind, Stage};
 use serde_json::json;
 use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 pub(crate) fn load(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: LoadArgs = read(matches)?;
+    check_policy(args.signature_policy.as_deref())?;
     if args.input.is_none() && std::io::stdin().is_terminal() {
         return Err(usage("--input", "standard input is a terminal, and no archive").hint("-i FILE reads a file"));
     }
@@ -49,6 +51,7 @@ pub(crate) fn import(matches: &mut ArgMatches, _: Marks) -> Outcome {
 
 pub(crate) fn pull(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: PullArgs = read(matches)?;
+    check_policy(args.signature_policy.as_deref())?;
     let workshop = Workshop::open(place()?)?;
     let fetch = Fetch { when: args.policy.into(), options: args.fetch.into() };
     let told = progress(args.quiet);
@@ -65,6 +68,7 @@ pub(crate) fn pull(matches: &mut ArgMatches, _: Marks) -> Outcome {
 
 pub(crate) fn push(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: PushArgs = read(matches)?;
+    check_policy(args.signature_policy.as_deref())?;
     check_push(&args)?;
     let options = args.registry.into();
     let signatures = if args.remove_signatures { Signatures::Removed } else { Signatures::Kept };
@@ -81,6 +85,15 @@ pub(crate) fn push(matches: &mut ArgMatches, _: Marks) -> Outcome {
         })?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Podman's hidden option for its own tests.
+fn check_policy(given: Option<&Path>) -> Result<(), Failure> {
+    match given {
+        None => Ok(()),
+        Some(_) => Err(usage("--signature-policy", "which images may come in is not for the command line to say")
+            .hint("the first of ~/.config/containers/policy.json and /etc/containers/policy.json says so")),
+    }
 }
 
 /// What podman's push does to an image on its way, and rlrun's does not.
