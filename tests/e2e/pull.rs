@@ -220,6 +220,24 @@ fn memory_does_not_grow_with_a_layer() {
 }
 
 #[test]
+fn memory_does_not_grow_with_the_number_of_layers_either() {
+    let case = case!(Userns, Registry);
+    let registry = Registry::http(case.directory());
+    let mut image = Image::new("localhost/many:1", Rootfs::new().file("0", 0o644, "0"));
+    for number in 1..=30 {
+        image = image.layer(Rootfs::new().file(&number.to_string(), 0o644, vec![b'a' + number; 10 << 20]));
+    }
+    registry.add("many", "1", &image);
+    let name = format!("localhost:{}/many:1", registry.address.port());
+    // A third of what the layers are together (setrlimit(2), RLIMIT_DATA).
+    let data = format!("--data={}", 96 << 20);
+    let program = case.program().to_owned();
+    let words = [data.as_str(), program.to_str().unwrap(), "pull", "-q", &name];
+    case.invoke("/usr/bin/prlimit".as_ref()).args(words).run().ok();
+    case.run(["system", "check"]).ok().says("extracted layers checked");
+}
+
+#[test]
 fn a_redirect_to_the_hosts_files_is_not_followed() {
     let case = case!(Userns);
     let mut replies = FakeRegistry::replies(&image("x"));

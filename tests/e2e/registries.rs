@@ -1,6 +1,9 @@
 //! Registries as they are out there: behind token servers, mirrors and bad lines, with images for several machines.
 
-use rlrun_tests::{Case, FileServer, Image, Registry, Reply, Request, Rootfs, base_rootfs, case, digest, gzip};
+use rlrun_tests::{
+    Case, Exit, FileServer, Image, Registry, Reply, Request, Rootfs, Terminal, base_rootfs, case, digest, eventually,
+    gzip,
+};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -173,6 +176,53 @@ fn a_download_goes_on_where_the_line_broke() {
     assert!(registry.has_logged(&["/blobs/sha256", "status\":206"]), "the rest alone is fetched again");
 }
 
+/// Bars and lines while a slow registry sends, and nothing of them where nobody looks.
+#[test]
+fn progress_is_shown_on_a_terminal_alone() {
+    let case = case!(Userns, Registry);
+    let registry = Registry::http(case.directory());
+    registry.add("app", "1", &image(&"0123456789abcdef".repeat(200_000)));
+    let name = format!("localhost:{}/app:1", registry.address.port());
+    // Where nobody says which terminal it is, nothing is drawn on it.
+    let terminal = Terminal::start(case.rlrun(["pull", &name]).env("TERM", "xterm"), 24, 100);
+    terminal.wait_for("Copying blob");
+    eventually("it is pulled", || !terminal.running.alive());
+    // Bars are gone when it is over: the last line is what a script reads.
+    let id = case.run(["images", "-q", "--no-trunc", &name]).ok().out();
+    let id = id.trim().trim_start_matches("sha256:");
+    terminal.wait_for(id);
+    let screen = terminal.screen();
+    for seen in ["Trying to pull localhost:", " done (", "Unpacking ", "[", "]", " / "] {
+        assert!(screen.contains(seen), "{seen}: {screen:?}");
+    }
+    assert!(screen.trim_end().ends_with(id), "{screen:?}");
+    assert_eq!(terminal.running.wait(), Exit::Code(0));
+    case.run(["rmi", &name]).ok();
+    let quiet = case.run(["pull", &name]);
+    assert_eq!(String::from_utf8_lossy(&quiet.ok().stderr), "");
+    case.run(["rmi", &name]).ok();
+    let terminal = Terminal::start(case.rlrun(["pull", "-q", &name]), 24, 100);
+    terminal.wait_for(id);
+    assert!(!terminal.screen().contains("Copying"), "{}", terminal.screen());
+    assert_eq!(terminal.running.wait(), Exit::Code(0));
+}
+
+#[test]
+fn short_names_that_other_tools_were_told_of_are_known() {
+    let case = case!(Userns, Registry);
+    let registry = Registry::http(case.directory());
+    registry.add("team/app", "1", &image("aliased"));
+    let cache = case.user().private_directory(&case.home().join(".cache"));
+    let directory = case.user().private_directory(&cache.join("containers"));
+    let path = directory.join("short-name-aliases.conf");
+    let text = format!("[aliases]\n  \"short/app\" = \"localhost:{}/team/app\"\n", registry.address.port());
+    std::fs::File::create(&path).and_then(|mut file| file.write_all(text.as_bytes())).unwrap();
+    case.user().own(&path);
+    case.run(["pull", "short/app:1"]).ok();
+    assert_eq!(which(&case, "short/app:1"), "aliased");
+    case.run(["image", "exists", &format!("localhost:{}/team/app:1", registry.address.port())]).ok();
+}
+
 #[test]
 fn registries_conf_decides_who_is_asked() {
     let case = case!(Userns, Registry);
@@ -253,6 +303,8 @@ fn an_index_gives_each_machine_its_image_and_odd_layers_are_told_apart() {
         assert_eq!(architecture(), "s390x\n");
         case.run(["pull", &name]).ok();
     }
+    // The other one is not here, and does not go along.
+    case.run(["push", &name, &format!("{host}/app:2")]).ok().complains("only the one that is here");
     case.run(["pull", "--platform", "linux/riscv64", &name]).refused(125, "it has linux/s390x");
     case.run(["pull", "--platform", "a/b/c/d", &name]).refused(125, "os/architecture");
 

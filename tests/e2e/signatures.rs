@@ -1,6 +1,6 @@
 //! policy.json decides what comes in, and cosign's signatures are verified with a key alone.
 
-use rlrun_tests::{Case, Image, Registry, Rootfs, base_rootfs, case, digest};
+use rlrun_tests::{Case, FakeRegistry, Image, Registry, Reply, Rootfs, base_rootfs, case, digest, gzip};
 use serde_json::json;
 use std::io::Write as _;
 use std::path::Path;
@@ -26,7 +26,21 @@ pub(crate) fn make_key(case: &Case, name: &str) -> (String, String) {
 }
 
 /// Signs an image of a registry as `cosign sign --key` does.
-pub(crate) fn sign(case: &Case, registry: &Registry, repository: &str, manifest: &str, (key, said): (&str, &str)) {
+pub(crate) fn sign(case: &Case, registry: &Registry, repository: &str, manifest: &str, by: (&str, &str)) {
+    let Signed { signed, payload } = signature(case, manifest, by);
+    let tag = format!("{}.sig", manifest.replace(':', "-"));
+    registry.add_manifest(repository, &tag, signed.as_bytes(), &[CONFIG, payload.as_bytes()]);
+}
+
+const CONFIG: &[u8] = br#"{"architecture":"","os":"","rootfs":{"type":"layers","diff_ids":[]}}"#;
+
+/// The manifest of a signature, and what it has signed.
+struct Signed {
+    signed: String,
+    payload: String,
+}
+
+fn signature(case: &Case, manifest: &str, (key, said): (&str, &str)) -> Signed {
     let payload = json!({
         "critical": {
             "identity": {"docker-reference": said},
@@ -41,14 +55,13 @@ pub(crate) fn sign(case: &Case, registry: &Registry, repository: &str, manifest:
     let signature = openssl(&["dgst", "-sha256", "-sign", key, file.to_str().unwrap()]);
     write(&case.directory().join("payload.sig"), signature);
     let encoded = openssl(&["base64", "-A", "-in", case.directory().join("payload.sig").to_str().unwrap()]);
-    let config = br#"{"architecture":"","os":"","rootfs":{"type":"layers","diff_ids":[]}}"#;
     let signed = json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": {
             "mediaType": "application/vnd.oci.image.config.v1+json",
-            "digest": digest(config),
-            "size": config.len(),
+            "digest": digest(CONFIG),
+            "size": CONFIG.len(),
         },
         "layers": [{
             "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json",
@@ -58,8 +71,7 @@ pub(crate) fn sign(case: &Case, registry: &Registry, repository: &str, manifest:
         }],
     })
     .to_string();
-    let tag = format!("{}.sig", manifest.replace(':', "-"));
-    registry.add_manifest(repository, &tag, signed.as_bytes(), &[config, payload.as_bytes()]);
+    Signed { signed, payload }
 }
 
 pub(crate) fn accept_only(case: &Case, requirement: &serde_json::Value) {
@@ -93,6 +105,7 @@ fn what_policy_json_rejects_never_comes_in() {
         (json!({"type": "signedBy", "keyType": "X509Certificates", "keyPath": "/k"}), "GPGKeys"),
         (json!({"type": "sigstoreSigned", "keyPath": "/no/such/key"}), "/no/such/key"),
         (json!({"type": "sigstoreSigned", "fulcio": {}}), "keyless"),
+        (json!({"type": "signedBaseLayer", "baseLayerIdentity": {"type": "matchExact"}}), "no program verifies it"),
         (json!({"type": "somethingNew"}), "policy.json"),
     ] {
         accept_only(&case, &requirement);
@@ -154,4 +167,34 @@ fn sign_as(case: &Case, registry: &Registry, manifest: &str, stated: &str, (key,
     sign(case, registry, "app", stated, (key, said));
     let tag = |digest: &str| format!("{}.sig", digest.replace(':', "-"));
     registry.move_tag("app", &tag(stated), &tag(manifest));
+}
+
+/// A registry of OCI 1.1 tells what refers to an image; the signature has no tag of its own.
+#[test]
+fn a_signature_that_refers_to_its_image_is_found() {
+    let case = case!(Userns);
+    let (private, public) = make_key(&case, "key");
+    let (own, _) = image("referred to").oci_manifest("+gzip", gzip);
+    let manifest = digest(&own);
+    let identity = json!({"type": "exactRepository", "dockerRepository": "example.com/app"});
+    accept_only(&case, &json!({"type": "sigstoreSigned", "keyPath": public, "signedIdentity": identity}));
+    let pull = |artifact_type: &str, key: &str| {
+        let Signed { signed, payload } = signature(&case, &manifest, (key, "example.com/app:1"));
+        let mut replies = FakeRegistry::replies(&image("referred to"));
+        let kind = "application/vnd.oci.image.manifest.v1+json";
+        let listed = json!({"mediaType": kind, "artifactType": artifact_type, "digest": digest(signed.as_bytes()), "size": signed.len()});
+        let index = "application/vnd.oci.image.index.v1+json";
+        let list = json!({"schemaVersion": 2, "mediaType": index, "manifests": [listed]}).to_string();
+        replies.insert(format!("/v2/app/referrers/{manifest}"), Reply::ok(index, list));
+        replies.insert(format!("/v2/app/manifests/{}", digest(signed.as_bytes())), Reply::ok(kind, signed));
+        let blob = format!("/v2/app/blobs/{}", digest(payload.as_bytes()));
+        replies.insert(blob, Reply::ok("application/octet-stream", payload));
+        let registry = FakeRegistry::serving(replies);
+        case.run(["pull", &registry.reference()])
+    };
+    let cosign = "application/vnd.dev.cosign.artifact.sig.v1+json";
+    pull("application/spdx+json", &private).refused(125, "no signature of it");
+    let (other, _) = make_key(&case, "other");
+    pull(cosign, &other).refused(125, "accepted key");
+    pull(cosign, &private).ok();
 }

@@ -377,7 +377,9 @@ fn free_port() -> u16 {
 }
 
 fn run(program: &str, arguments: &[&str]) {
-    let output = Command::new(program).args(arguments).output().unwrap();
+    // What stands below /run/containers is the machine's.
+    let runtime = tempfile::tempdir().unwrap();
+    let output = Command::new(program).args(arguments).env("XDG_RUNTIME_DIR", runtime.path()).output().unwrap();
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 

@@ -2,7 +2,7 @@
 
 use super::conf::Endpoint;
 use super::credentials::Credentials;
-use super::retry::{Failed, is_lost, is_passing, with_retries};
+use super::retry::{Failed, is_lost, is_passing, pause_of, with_retries};
 use super::tls::{self, Verify};
 use super::token::{Challenge, TokenAnswer, TokenServer};
 use crate::digest::Digest;
@@ -213,7 +213,8 @@ impl Client {
         if response.status().is_success() {
             return Ok(response);
         }
-        let pause = header(&response, header::RETRY_AFTER).and_then(|s| s.parse().ok()).map(Duration::from_secs);
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+        let pause = header(&response, header::RETRY_AFTER).and_then(|asked| pause_of(&asked, now));
         let said = self.read_small(&mut response, MAX_ANSWER).ok().and_then(|body| spoken_error(&body));
         let why = match &said {
             Some(said) => format!("the registry answers {}: {said}", response.status()),

@@ -63,6 +63,12 @@ struct FileFormat {
     registries: Option<toml::Table>,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct AliasesFormat {
+    aliases: BTreeMap<String, String>,
+}
+
 /// Where to ask for a reference: a repository and how far to trust the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
@@ -83,7 +89,23 @@ impl Registries {
             };
             merged.add(&text, &path)?;
         }
+        if let Some(path) = cache_home().map(|cache| cache.join("containers/short-name-aliases.conf")) {
+            match std::fs::read_to_string(&path) {
+                Ok(text) => merged.add_aliases(&text, &path)?,
+                Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {}
+                Err(e) => return Err(store_io("read the aliases of short names", &path)(e)),
+            }
+        }
         Ok(merged)
+    }
+
+    /// What other tools have been told when they asked what a short name means; it counts before all files of the
+    /// configuration. Of these files nothing else is read.
+    fn add_aliases(&mut self, text: &str, path: &Path) -> Result<(), ImageError> {
+        let file: AliasesFormat =
+            toml::from_str(text).map_err(|e| ImageError::configuration(path, e.message().to_owned()))?;
+        self.aliases.extend(file.aliases);
+        Ok(())
     }
 
     /// A later file wins: its search list replaces, its entries and aliases replace those of the same name.
@@ -121,7 +143,8 @@ impl Registries {
         if partial.domain.is_some() {
             return Ok(vec![partial.clone().in_domain(DEFAULT_DOMAIN)?]);
         }
-        if let Some(target) = self.aliases.get(&partial.path) {
+        // An empty one takes back what an earlier file said.
+        if let Some(target) = self.aliases.get(&partial.path).filter(|target| !target.is_empty()) {
             let target = Partial::parse(target)?;
             let whole = Partial { domain: target.domain, path: target.path, ..partial.clone() };
             return Ok(vec![whole.in_domain(DEFAULT_DOMAIN)?]);
@@ -241,8 +264,17 @@ fn system_files() -> Vec<PathBuf> {
 
 /// `$XDG_CONFIG_HOME`, or `~/.config`.
 pub(crate) fn config_home() -> Option<PathBuf> {
+    home("XDG_CONFIG_HOME", ".config")
+}
+
+/// `$XDG_CACHE_HOME`, or `~/.cache`.
+fn cache_home() -> Option<PathBuf> {
+    home("XDG_CACHE_HOME", ".cache")
+}
+
+fn home(variable: &str, below: &str) -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|h| h.join(".config")))
+    set(variable).or_else(|| set("HOME").map(|h| h.join(below)))
 }
 
 /// For [`crate::fuzz`]: reads a file and asks it about a name.
@@ -313,6 +345,17 @@ mod tests {
     fn an_alias_ends_the_search() {
         let alias = conf("unqualified-search-registries = ['quay.io']\n[aliases]\n'app' = 'registry.example/team/app'");
         assert_eq!(candidates(&alias, "app:2"), ["registry.example/team/app:2"]);
+    }
+
+    #[test]
+    fn what_other_tools_were_told_counts_first() {
+        let mut conf =
+            conf("unqualified-search-registries = ['quay.io']\n[aliases]\n'app' = 'a.io/app'\n'b' = 'a.io/b'");
+        let path = Path::new("short-name-aliases.conf");
+        conf.add_aliases("[aliases]\n'app' = 'c.io/team/app'\n'b' = ''", path).unwrap();
+        assert_eq!(candidates(&conf, "app:2"), ["c.io/team/app:2"]);
+        assert_eq!(candidates(&conf, "b"), ["quay.io/b:latest"], "taken back");
+        assert!(conf.add_aliases("[aliases", path).unwrap_err().to_string().contains("short-name-aliases.conf"));
     }
 
     #[test]

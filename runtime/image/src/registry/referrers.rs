@@ -62,6 +62,13 @@ impl Client {
         Ok(found.into_iter().take(MAX_STATEMENTS).collect())
     }
 
+    /// The manifests of one type that refer to another. A registry that fails at telling them has none.
+    pub(crate) fn referring(&self, about: &Digest, artifact_type: &str) -> Vec<Digest> {
+        let all = self.referrers(about, &format!("sha256-{}", about.hex())).unwrap_or_default();
+        let all = all.into_iter().filter(|statement| statement.media_type == artifact_type);
+        all.filter_map(|statement| statement.digest.parse().ok()).collect()
+    }
+
     fn referrers(&self, about: &Digest, tag: &str) -> Result<Vec<Statement>, ImageError> {
         let mut url = format!("{}/v2/{}/referrers/{about}", self.base, self.reference.path());
         let mut found = Vec::new();

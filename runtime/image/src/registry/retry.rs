@@ -44,6 +44,35 @@ pub(super) fn with_retries<T>(mut attempt: impl FnMut() -> Result<T, Failed>) ->
     attempt().map_err(Failed::into_error)
 }
 
+/// How long `Retry-After` asks to wait: so many seconds, or until a time (RFC 9110, 10.2.3); a time that is past is now.
+pub(super) fn pause_of(header: &str, now: u64) -> Option<Duration> {
+    let seconds = header.trim().parse().ok().or_else(|| Some(seconds_of(header)?.saturating_sub(now)))?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// Seconds since the epoch of `Sun, 06 Nov 1994 08:49:37 GMT`, the one form of times that HTTP lets servers write
+/// (RFC 9110, 5.6.7).
+fn seconds_of(time: &str) -> Option<u64> {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let (_, rest) = time.trim().split_once(", ")?;
+    let words: Vec<&str> = rest.split(' ').collect();
+    let [day, month, year, clock, "GMT"] = words[..] else { return None };
+    let clock: Vec<u64> = clock.split(':').map(str::parse).collect::<Result<_, _>>().ok()?;
+    let [hour, minute, second] = clock[..] else { return None };
+    let (day, year) = (day.parse::<u64>().ok()?, year.parse::<u64>().ok()?);
+    let month = MONTHS.iter().position(|name| *name == month)? as u64;
+    let fits = (1..=31).contains(&day) && (1970..=9999).contains(&year) && hour < 24 && minute < 60 && second <= 60;
+    if !fits {
+        return None;
+    }
+    // Years that begin in March end with their leap day.
+    let (year, month) = if month < 2 { (year - 1, month + 10) } else { (year, month - 2) };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1;
+    // Days from March of the year 0 to 1970.
+    let days = days.checked_sub(719_468)?;
+    Some(((days * 24 + hour) * 60 + minute) * 60 + second)
+}
+
 /// Whether a status says that the server is busy or broken for now (RFC 9110, 15.5.9, 15.6; RFC 6585, 4).
 pub(super) fn is_passing(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
@@ -91,6 +120,30 @@ mod tests {
         });
         assert!(result.is_err());
         assert_eq!(tries, 4);
+    }
+
+    #[test]
+    fn a_pause_is_a_number_or_a_time() {
+        let pause = |header: &str| pause_of(header, 784_111_770).map(|pause| pause.as_secs());
+        assert_eq!(pause("120"), Some(120));
+        assert_eq!(pause("Sun, 06 Nov 1994 08:49:37 GMT"), Some(7));
+        assert_eq!(pause("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
+        assert_eq!(seconds_of("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
+        assert_eq!(seconds_of("Thu, 29 Feb 2024 12:30:15 GMT"), Some(1_709_209_815));
+        assert_eq!(seconds_of("Fri, 31 Dec 1999 23:59:59 GMT"), Some(946_684_799));
+        let mut bad = vec!["", "-1", "soon", "Sun, 06 Nov 1994 08:49:37", "Sun, 06 Nix 1994 08:49:37 GMT"];
+        bad.extend(["Sun, 06 Nov 1994 08:61:37 GMT", "Sun, 06 Nov 94 08:49:37 GMT", "Sun, 06 Nov 1994 8 GMT"]);
+        for bad in bad {
+            assert_eq!(pause(bad), None, "{bad}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_header_makes_it_panic(header in "[ -~]{0,40}", time in "[A-Z][a-z]{2}, [0-9]{1,20} (Jan|Dec) [0-9]{1,20} [0-9:]{0,20} GMT") {
+            pause_of(&header, 5);
+            pause_of(&time, 5);
+        }
     }
 
     #[test]

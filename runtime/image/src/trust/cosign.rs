@@ -1,5 +1,5 @@
-//! Signatures as cosign attaches them: an image `sha256-<digest>.sig` in the same repository, whose layers are signed
-//! statements. Verified with a public key alone; no log and no certificate is asked.
+//! Signatures as cosign attaches them: an image whose layers are signed statements, in the same repository under the tag
+//! `sha256-<digest>.sig`, or referring to what it signs (OCI 1.1). Verified with a public key alone; no log and no certificate is asked.
 
 use super::key::PublicKey;
 use super::statement::{self, VerifiedSignature};
@@ -9,6 +9,8 @@ use crate::manifest::{self, Descriptor, Manifest};
 use crate::registry::Client;
 use base64::Engine as _;
 
+/// What an image is called that refers to what it signs.
+const ARTIFACT: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
 const PAYLOAD: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 const KIND: &str = "cosign container image signature";
@@ -16,6 +18,7 @@ const KIND: &str = "cosign container image signature";
 const MAX_PAYLOAD: u64 = 64 << 10;
 /// Somebody may have put thousands there.
 const MAX_SIGNATURES: usize = 100;
+const MAX_REFERRING: usize = 20;
 
 /// The statements that are attached to an image, with what is said to be their signatures.
 pub(super) struct Signatures {
@@ -33,12 +36,16 @@ impl Signatures {
     pub(super) fn fetch(client: &Client, digests: &[&Digest]) -> Result<Self, ImageError> {
         let mut found = Vec::new();
         for digest in digests {
-            let Some(fetched) = client.manifest_if_there(&format!("sha256-{}.sig", digest.hex()))? else { continue };
-            let object = format!("the signatures of {digest}");
-            let parsed = manifest::parse(&fetched.bytes, fetched.content_type.as_deref(), &object)?;
-            let Manifest::Image(image) = parsed else { continue };
-            for layer in image.layers.iter().filter(|l| l.media_type == PAYLOAD).take(MAX_SIGNATURES) {
-                found.extend(attached(client, digest, layer)?);
+            let referring = client.referring(digest, ARTIFACT).into_iter().take(MAX_REFERRING);
+            let names = std::iter::once(format!("sha256-{}.sig", digest.hex())).chain(referring.map(String::from));
+            for name in names {
+                let Some(fetched) = client.manifest_if_there(&name)? else { continue };
+                let object = format!("the signatures of {digest}");
+                let parsed = manifest::parse(&fetched.bytes, fetched.content_type.as_deref(), &object)?;
+                let Manifest::Image(image) = parsed else { continue };
+                for layer in image.layers.iter().filter(|l| l.media_type == PAYLOAD).take(MAX_SIGNATURES) {
+                    found.extend(attached(client, digest, layer)?);
+                }
             }
         }
         Ok(Signatures { found })

@@ -71,6 +71,9 @@ enum Wire {
         signed_identity: Option<Identity>,
     },
     SigstoreSigned(Box<SigstoreWire>),
+    SignedBaseLayer {
+        base_layer_identity: Identity,
+    },
 }
 
 #[derive(Deserialize)]
@@ -162,6 +165,11 @@ fn requirement(wire: Wire) -> Result<Requirement, String> {
             other => return Err(format!("signedBy: there is no keyType `{}`", other.escape_default())),
         },
         Wire::SigstoreSigned(wire) => sigstore(*wire)?,
+        Wire::SignedBaseLayer { base_layer_identity } => {
+            // Only that it is one counts: nobody has ever verified these, as containers-policy.json(5) says.
+            drop(base_layer_identity);
+            Requirement::Unsupported("signedBaseLayer: no program verifies it")
+        }
     })
 }
 
@@ -299,6 +307,14 @@ mod tests {
         ] {
             assert!(Policy::parse(bad.as_bytes()).is_err(), "{bad}");
         }
+        for bad in [r#"{"type":"signedBaseLayer"}"#, r#"{"type":"signedBaseLayer","baseLayerIdentity":{"type":"x"}}"#] {
+            assert!(Policy::parse(format!(r#"{{"default":[{bad}]}}"#).as_bytes()).is_err(), "{bad}");
+        }
+        // It refuses its own scope and no other.
+        let base = r#"{"default":[{"type":"insecureAcceptAnything"}],"transports":{"docker":{"a.io/x":[
+            {"type":"signedBaseLayer","baseLayerIdentity":{"type":"matchExact"}}]}}}"#;
+        assert!(kinds(base, "a.io/x:1").contains("signedBaseLayer"));
+        assert_eq!(kinds(base, "a.io/y:1"), "[AcceptAnything]");
         let rekor = r#"{"default":[{"type":"sigstoreSigned","keyPath":"/a","rekorPublicKeyPath":"/b"}]}"#;
         assert!(Policy::parse(rekor.as_bytes()).unwrap().default[0].is_refusal());
     }
