@@ -226,6 +226,18 @@ fn pulling_knows_policies_tags_and_files() {
     case.run(["rmi", "-f", &id]).ok();
     run(&format!("oci:{}:v1", layout.display())).ok().prints("x");
     run(&format!("oci:{}:v2", layout.display())).refused(125, "v2");
+    // A tag is no name: the image is called as its directory is.
+    case.run(["rmi", "-f", &id]).ok();
+    case.rlrun(["pull", "oci:layout:v1"]).in_directory(&out).run().ok();
+    case.run(["image", "exists", "localhost/layout:latest"]).ok();
+    case.run(["image", "exists", "localhost/v1:latest"]).code(1);
+    case.run(["rmi", "-f", &id]).ok();
+    case.rlrun(["load", "-i", "layout"]).in_directory(&out).run().ok().says("localhost/layout:latest");
+    // An archive that is there stays as it is, as with podman; an empty file is written to.
+    case.run(["save", "-o", text(&archive), &id]).refused(125, "a docker-archive is not changed");
+    std::fs::File::create(&archive).unwrap();
+    case.user().own(&archive);
+    case.run(["save", "-o", text(&archive), &id]).ok();
     run("oci:/no/such/layout").refused(125, "/no/such/layout");
     run("containers-storage:app").refused(125, "containers-storage");
 }

@@ -40,6 +40,11 @@ impl Descriptor {
         self.annotations.as_ref()?.get(key).map(String::as_str)
     }
 
+    /// Whether a machine runs it; what is said about images stands in an index as `unknown/unknown`.
+    pub(crate) fn is_for_a_machine(&self) -> bool {
+        self.platform.as_ref().is_some_and(|platform| platform.os != "unknown")
+    }
+
     pub(crate) fn has_platform(&self) -> bool {
         self.platform.is_some()
     }

@@ -3,7 +3,7 @@
 use super::{Listener, Store, bring};
 use crate::place::Place;
 use crate::request::PullOptions;
-use rlrun_image::{Compression, Files, Kept, Signatures, Transport, VerifiedSignature};
+use rlrun_image::{Compression, Files, Kept, Saved, Signatures, Transport, VerifiedSignature};
 use rlrun_spec::Failure;
 use std::path::Path;
 
@@ -16,7 +16,8 @@ pub fn save(place: &Place, images: &[Vec<String>], to: &Files, compression: Comp
         bring(place, name, &|_| {})?;
     }
     // As podman does: an archive is to be taken by whoever reads it.
-    Store::new(&place.data).save(images, to, (compression, Signatures::Removed))?;
+    let saved = Store::new(&place.data).save(images, to, (compression, Signatures::Removed))?;
+    warn_of_platforms(&saved);
     Ok(())
 }
 
@@ -34,13 +35,22 @@ pub fn push(
     bring(place, name, progress)?;
     let store = Store::new(&place.data);
     let to = destination.map(Transport::parse).transpose()?;
-    Ok(match to {
-        Some(Transport::Files(files)) => {
-            store.save(&[vec![name.to_owned()]], &files, (compression, signatures))?.digest
-        }
-        Some(Transport::Registry(to)) => store.push(name, Some(&to), (options, signatures), progress)?.digest,
-        None => store.push(name, None, (options, signatures), progress)?.digest,
-    })
+    let saved = match to {
+        Some(Transport::Files(files)) => store.save(&[vec![name.to_owned()]], &files, (compression, signatures))?,
+        Some(Transport::Registry(to)) => store.push(name, Some(&to), (options, signatures), progress)?,
+        None => store.push(name, None, (options, signatures), progress)?,
+    };
+    warn_of_platforms(&saved);
+    Ok(saved.digest)
+}
+
+fn warn_of_platforms(saved: &Saved) {
+    for name in &saved.one_platform_of {
+        crate::warn(&format!(
+            "of the several platforms that {name} was pulled from, only the one that is here went; \
+             `skopeo copy --all` copies all from registry to registry"
+        ));
+    }
 }
 
 /// `rlrun image verify`: with a public key, else as policy.json demands.

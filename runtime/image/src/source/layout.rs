@@ -54,14 +54,15 @@ pub(super) fn images(ingest: &Ingest<'_>, spool: &Spool, wanted: Option<&str>) -
             return Err(ImageError::Unknown { name: format!("{object}:{wanted}") });
         }
     }
-    let image = |listed: &Descriptor| listed_image(ingest, spool, listed);
+    let alone = list.len() == 1;
+    let image = |listed: &Descriptor| listed_image(ingest, spool, listed, alone);
     if list.iter().any(|d| name(d).is_some()) {
         // Each name is an image; the same name twice means several platforms, and the last that fits this machine stays.
         return list.iter().filter(|d| for_this_machine(d)).map(image).collect();
     }
     match &list[..] {
         [only] => Ok(vec![image(only)?]),
-        several => Ok(vec![image(Platform::host().choose(several, object)?)?]),
+        several => Ok(vec![listed_image(ingest, spool, Platform::host().choose(several, object)?, true)?]),
     }
 }
 
@@ -83,9 +84,24 @@ pub(super) fn signatures(ingest: &Ingest<'_>, spool: &Spool) -> Result<Vec<RawSi
     })
 }
 
-fn listed_image(ingest: &Ingest<'_>, spool: &Spool, listed: &Descriptor) -> Result<NewImage, ImageError> {
+/// `alone`: no other image is taken from there.
+fn listed_image(ingest: &Ingest<'_>, spool: &Spool, listed: &Descriptor, alone: bool) -> Result<NewImage, ImageError> {
     spool.promised(ingest, &Naming::Oci.manifest(&listed.digest), &listed.digest, listed.size)?;
-    image(ingest, spool, Naming::Oci, listed.digest.clone(), name(listed).into_iter().collect())
+    let mut name = name(listed);
+    if alone && spool.is_directory() && !has_whole_name(listed) {
+        // A tag says which image of a directory it is, not what it is called: it gets the directory's name, as in podman.
+        name = called_as(&spool.object).or(name);
+    }
+    image(ingest, spool, Naming::Oci, listed.digest.clone(), name.into_iter().collect())
+}
+
+fn has_whole_name(descriptor: &Descriptor) -> bool {
+    NAMES.iter().any(|key| descriptor.annotation(key).is_some_and(|text| text.contains('/')))
+}
+
+/// None for a path that no image can be called by: names have no capitals.
+fn called_as(path: &str) -> Option<Reference> {
+    Reference::parse(&format!("localhost/{}", path.trim_matches('/'))).ok().filter(|name| name.digest().is_none())
 }
 
 fn is_called(descriptor: &Descriptor, wanted: &str) -> bool {

@@ -42,6 +42,8 @@ pub enum Signatures {
 pub struct Saved {
     /// Digest of the manifest as it is there; None where the layout has none.
     pub digest: Option<String>,
+    /// Images that are one of several platforms of what they were pulled from; the others are not here, and did not go.
+    pub one_platform_of: Vec<String>,
 }
 
 impl Store {
@@ -58,6 +60,8 @@ impl Store {
     ) -> Result<Saved, ImageError> {
         let _writers = self.lock_for_reading()?;
         let mut images = images.iter().map(|names| self.outgoing(names)).collect::<Result<Vec<_>, _>>()?;
+        let one_platform_of = images.iter().filter_map(|image| image.one_platform_of.clone()).collect();
+        let saved = |digest: Option<String>| Ok(Saved { digest, one_platform_of });
         if signatures == Signatures::Removed {
             images.iter_mut().for_each(|image| image.signatures.clear());
         }
@@ -66,25 +70,37 @@ impl Store {
         }
         match target.layout {
             Layout::DockerArchive => {
+                refuse_existing(&target.path)?;
                 into_file(&target.path, |out| archive::docker(&images, target.name.as_deref(), out))?;
-                Ok(Saved { digest: None })
+                saved(None)
             }
             Layout::OciArchive => {
                 let image = only(&images, "oci-archive")?.as_oci()?;
                 into_file(&target.path, |out| archive::oci(&image, target.name.as_deref(), out))?;
-                Ok(Saved { digest: Some(image.digest().to_string()) })
+                saved(Some(image.digest().to_string()))
             }
             Layout::OciDir => {
                 let image = only(&images, "oci")?.as_oci()?;
                 directory::oci(&image, target.name.as_deref(), &target.path)?;
-                Ok(Saved { digest: Some(image.digest().to_string()) })
+                saved(Some(image.digest().to_string()))
             }
             Layout::DockerDir => {
                 let digest = directory::dir(only(&images, "dir")?, &target.path, compression)?;
-                Ok(Saved { digest: Some(digest.to_string()) })
+                saved(Some(digest.to_string()))
             }
         }
     }
+}
+
+/// As podman does: whoever names an archive with images in it may want them added, which is not what would happen.
+fn refuse_existing(path: &Path) -> Result<(), ImageError> {
+    if path == Path::new("-") || !std::fs::metadata(path).is_ok_and(|about| about.is_file() && about.len() > 0) {
+        return Ok(());
+    }
+    let failure = Failure::new(Stage::Cli, Kind::Usage, "save-exists", "write the archive", path.display().to_string());
+    Err(ImageError::Inner(
+        failure.why("it exists, and a docker-archive is not changed").hint("remove it, or name another"),
+    ))
 }
 
 pub(super) fn no_place_for_signatures(why: &str) -> ImageError {

@@ -8,6 +8,7 @@ use crate::manifest::{self, DOCKER_MANIFEST, Manifest, OCI_CONFIG, OCI_LAYER, OC
 use crate::reference::Reference;
 use crate::registry::RawSignature;
 use crate::store::Store;
+use crate::store::record::Record;
 use serde_json::Value;
 use std::fs::File;
 use std::io::{self, Read};
@@ -23,6 +24,8 @@ pub(crate) struct Outgoing {
     pub(crate) config: Vec<u8>,
     /// Bottom first.
     pub(crate) layers: Vec<OutgoingLayer>,
+    /// What it is called, if it is one of several platforms of what it was pulled from.
+    pub(crate) one_platform_of: Option<String>,
     /// Signatures of the manifest that came with it.
     pub(crate) signatures: Vec<RawSignature>,
 }
@@ -69,7 +72,21 @@ impl Store {
         });
         let written = serde_json::from_slice::<Value>(&manifest).ok();
         let written = written.as_ref().and_then(|m| m.get("mediaType")?.as_str()).unwrap_or(OCI_MANIFEST).to_owned();
-        Ok(Outgoing { names: references, media_type: written, layers: layers.collect(), manifest, config, signatures })
+        let one_platform_of = self.is_of_several(&record, first)?.then(|| first.clone());
+        let layers = layers.collect();
+        Ok(Outgoing { names: references, media_type: written, layers, manifest, config, one_platform_of, signatures })
+    }
+
+    /// Whether an index that the image was chosen from has it for further platforms.
+    fn is_of_several(&self, record: &Record, object: &str) -> Result<bool, ImageError> {
+        for digest in record.manifests().skip(1) {
+            if let Manifest::Index(list) = manifest::parse(&self.read_blob(digest)?, None, object)?
+                && list.iter().filter(|listed| listed.is_for_a_machine()).count() > 1
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn read_blob(&self, digest: &Digest) -> Result<Vec<u8>, ImageError> {

@@ -52,7 +52,8 @@ impl Store {
         if let Some(lookaside) = lookaside {
             lookaside.keep(&image.digest(), &image.signatures)?;
         }
-        Ok(Saved { digest: Some(image.digest().to_string()) })
+        let one_platform_of = image.one_platform_of.iter().cloned().collect();
+        Ok(Saved { digest: Some(image.digest().to_string()), one_platform_of })
     }
 
     fn send(
