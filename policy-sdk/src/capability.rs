@@ -75,6 +75,32 @@ pub mod provenance {
     }
 }
 
+/// What is in the layers of the image that a request is about. On the host what [`set`](contents::set) was told.
+pub mod contents {
+    pub use crate::bindings::capabilities::rlrun::policy0_2_0::contents::{PrivilegedFile, PrivilegedFiles};
+
+    /// Files with a set-user-ID or set-group-ID bit or with capabilities, in the hooks about a container. Absent for a
+    /// foreign root file system.
+    #[must_use]
+    pub fn privileged() -> Option<PrivilegedFiles> {
+        #[cfg(target_arch = "wasm32")]
+        return crate::bindings::capabilities::rlrun::policy0_2_0::contents::privileged();
+        #[cfg(not(target_arch = "wasm32"))]
+        FILES.with_borrow(Clone::clone)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    thread_local! {
+        static FILES: std::cell::RefCell<Option<PrivilegedFiles>> = const { std::cell::RefCell::new(None) };
+    }
+
+    /// For tests: the answer from here on, in this thread.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn set(files: Option<PrivilegedFiles>) {
+        FILES.set(files);
+    }
+}
+
 /// The time. Using it makes the policy one that somebody has to grant the clock to.
 pub mod clock {
     /// Milliseconds since 1970, the same for a whole command. On the host what [`set`] was told.

@@ -11,8 +11,9 @@
 //!
 //! `request`, `container` and `caller` hold what differs from `fixtures/defaults.json`, an ordinary interactive
 //! busybox. Objects are merged, lists replaced. `restrictions` and `narrowings` in `expect` are compared when they are
-//! there. `now` is what the clock says, in milliseconds since 1970.
+//! there. `now` is what the clock says, in milliseconds since 1970; `contents` what `contents.privileged` says.
 
+use crate::contents::PrivilegedFiles;
 use crate::{
     Caller, Container, CopyOutRequest, Decision, Diagnostic, ExecRequest, ExitEvent, ImageInfo, MountRequest, Narrowed,
     Port, Pull, Restriction, SecretRequest, Subject, Verdict,
@@ -102,6 +103,8 @@ pub struct Case {
     pub expect: Expect,
     /// The time of it.
     pub now: u64,
+    /// What is in the image.
+    pub contents: Option<PrivilegedFiles>,
 }
 
 #[derive(Deserialize)]
@@ -118,6 +121,7 @@ struct Raw {
     caller: Value,
     #[serde(default)]
     now: u64,
+    contents: Option<PrivilegedFiles>,
     expect: Expect,
 }
 
@@ -166,7 +170,7 @@ impl Case {
             }
         };
         let settings = raw.settings.map_or_else(|| "{}".to_owned(), |s| s.to_string());
-        Ok(Case { path: path.to_owned(), settings, ask, expect: raw.expect, now: raw.now })
+        Ok(Case { path: path.to_owned(), settings, ask, expect: raw.expect, now: raw.now, contents: raw.contents })
     }
 
     /// All cases of a directory, by name.
@@ -243,6 +247,7 @@ pub fn check<P: Asked>(dir: &str) {
 
 fn outcome<P: Asked>(case: &Case) -> Result<(), String> {
     crate::clock::set(case.now);
+    crate::contents::set(case.contents.clone());
     let Reply { verdict, narrowings } = match P::ask(&case.settings, &case.ask) {
         Ok(reply) => reply,
         Err(Unasked::Settings(why)) => Verdict::deny(crate::finding("SETTINGS", crate::Severity::High, why)).into(),

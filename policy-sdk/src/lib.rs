@@ -23,7 +23,7 @@
 //!
 //! with `crate-type = ["cdylib", "rlib"]`, built for `wasm32-unknown-unknown` with the linker `wasm-component-ld`.
 //! What a policy exports is what [`policy!`] lists; what it can reach is what it uses of [`log`], [`data`],
-//! [`oci`], [`provenance`] and [`clock`]. Everything is plain Rust on the host too, so `cargo test` needs no WebAssembly.
+//! [`oci`], [`provenance`], [`contents`] and [`clock`]. Everything is plain Rust on the host too, so `cargo test` needs no WebAssembly.
 
 #[allow(missing_docs, clippy::all, reason = "generated from wit/, documented there")]
 #[doc(hidden)]
@@ -83,7 +83,7 @@ pub use bindings::image::exports::rlrun::policy0_2_0::image::Pull;
 pub use bindings::mount::exports::rlrun::policy0_2_0::mount::{Narrowing as MountNarrowing, Request as MountRequest};
 pub use bindings::publish::exports::rlrun::policy0_2_0::publish::Narrowing as PortNarrowing;
 pub use bindings::secret::exports::rlrun::policy0_2_0::secret::{Form as SecretForm, Request as SecretRequest};
-pub use capability::{clock, data, log, oci, provenance};
+pub use capability::{clock, contents, data, log, oci, provenance};
 pub use facts::{Container, ImageInfo};
 pub use verdict::{Finding, Narrowed, finding};
 

@@ -31,6 +31,7 @@ mod oci;
 mod policy;
 mod policy_author;
 mod policy_distribution;
+mod privileged_files;
 mod provenance;
 mod pull;
 mod registries;

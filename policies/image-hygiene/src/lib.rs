@@ -15,6 +15,10 @@
 //! | HYG010 | larger, or of more layers, than wanted |
 //! | HYG011 | it exposes port 22 |
 //! | HYG012 | a package manager is run without a version, or its index is left behind |
+//! | HYG013 | a file in a layer has a set-user-ID or set-group-ID bit or capabilities, or that is not known |
+//!
+//! HYG013 is found when a container starts, because layers are extracted after the image was asked about. Where programs cannot
+//! raise privileges, as is usual, such files do nothing: then it refuses where `deny` names it, and does not warn.
 //!
 //! ```toml
 //! deny = ["HYG003", "HYG004"]      # these refuse; by default HYG003, HYG004, and what the settings below ask for
@@ -25,19 +29,22 @@
 //! max-bytes = 1000000000
 //! max-layers = 40
 //! allow-secrets = ["EXAMPLE_TOKEN"]
+//! allow-privileged-files = ["/usr/bin/su"]
 //! ```
 
+use rlrun_policy::contents::{PrivilegedFile, PrivilegedFiles};
 use rlrun_policy::{
-    Caller, Diagnostic, Image, ImageInfo, Policy, Severity, Verdict, finding, glue, policy, secret_scan,
+    Caller, Container, Create, Diagnostic, Image, ImageInfo, Policy, Severity, Verdict, contents, finding, glue,
+    policy, secret_scan,
 };
 use serde::Deserialize;
 
 /// The policy.
 pub struct ImageHygiene;
 
-const CODES: [&str; 12] = [
+const CODES: [&str; 13] = [
     "HYG001", "HYG002", "HYG003", "HYG004", "HYG005", "HYG006", "HYG007", "HYG008", "HYG009", "HYG010", "HYG011",
-    "HYG012",
+    "HYG012", "HYG013",
 ];
 
 /// Nobody means to hand out a secret. The others deny where the settings ask for what they are about.
@@ -63,6 +70,8 @@ pub struct Settings {
     pub max_layers: Option<u32>,
     /// Names of variables that only look like secrets.
     pub allow_secrets: Vec<String>,
+    /// Paths that may have set-user-ID bits and the like.
+    pub allow_privileged_files: Vec<String>,
 }
 
 impl rlrun_policy::Settings for Settings {
@@ -70,7 +79,7 @@ impl rlrun_policy::Settings for Settings {
         let settings: Settings = glue::from_json(json)?;
         let mut named = settings.deny.iter().flatten().chain(&settings.skip);
         match named.find(|code| !CODES.contains(&code.as_str())) {
-            Some(unknown) => Err(format!("`{unknown}` is no code: HYG001 to HYG012")),
+            Some(unknown) => Err(format!("`{unknown}` is no code: HYG001 to HYG013")),
             None => Ok(settings),
         }
     }
@@ -95,17 +104,30 @@ impl Image for ImageHygiene {
         configuration(settings, info, &mut found);
         history(info, &mut found);
         origin(settings, info, &mut found);
-        let kept = found.into_iter().filter(|f| !settings.skip.contains(&f.code));
-        let (denied, warned): (Vec<Diagnostic>, Vec<Diagnostic>) = kept.partition(|f| settings.denies(&f.code));
-        if denied.is_empty() {
-            warned.into_iter().fold(Verdict::allow(), Verdict::warn)
-        } else {
-            Verdict::judged(denied)
-        }
+        judged(settings, found)
     }
 }
 
-policy!(ImageHygiene: image);
+impl Create for ImageHygiene {
+    fn create(settings: &Settings, container: &Container, _: &Caller) -> Verdict {
+        let harmless = container.no_new_privileges && !settings.denies("HYG013");
+        if harmless || settings.skip.iter().any(|code| code == "HYG013") {
+            return Verdict::abstain();
+        }
+        let Some(files) = contents::privileged() else { return Verdict::abstain() };
+        let mut found = Vec::new();
+        privileged(settings, &files, &mut found);
+        judged(settings, found)
+    }
+}
+
+policy!(ImageHygiene: image, create);
+
+fn judged(settings: &Settings, found: Vec<Diagnostic>) -> Verdict {
+    let kept = found.into_iter().filter(|f| !settings.skip.contains(&f.code));
+    let (denied, warned): (Vec<Diagnostic>, Vec<Diagnostic>) = kept.partition(|f| settings.denies(&f.code));
+    if denied.is_empty() { warned.into_iter().fold(Verdict::allow(), Verdict::warn) } else { Verdict::judged(denied) }
+}
 
 fn say(found: &mut Vec<Diagnostic>, code: &str, path: String, message: String, help: &str) {
     let severity = if DENY.contains(&code) { Severity::High } else { Severity::Medium };
@@ -229,6 +251,48 @@ fn origin(settings: &Settings, info: &ImageInfo, found: &mut Vec<Diagnostic>) {
         let message = format!("it has {} layers, more than {most}", info.layers);
         say(found, "HYG010", "/layers".to_owned(), message, "build it in stages and copy what is needed");
     }
+}
+
+/// Paths that a message names; it says how many there are.
+const NAMED: usize = 5;
+
+fn privileged(settings: &Settings, files: &PrivilegedFiles, found: &mut Vec<Diagnostic>) {
+    let allowed = |file: &&PrivilegedFile| !settings.allow_privileged_files.contains(&file.path);
+    let wrong: Vec<&PrivilegedFile> = files.files.iter().filter(allowed).collect();
+    let place = || "/image".to_owned();
+    if !wrong.is_empty() {
+        let mut names: Vec<String> = wrong.iter().take(NAMED).map(|file| described(file)).collect();
+        if wrong.len() > NAMED {
+            names.push(format!("{} more", wrong.len() - NAMED));
+        }
+        let message = format!("files of the image raise privileges: {}", names.join(", "));
+        let help = "take the bits away in the image, or list the paths in allow-privileged-files";
+        say(found, "HYG013", place(), message, help);
+    }
+    if files.truncated {
+        let message = "the image has more files that raise privileges than are noted".to_owned();
+        say(found, "HYG013", place(), message, "take the bits away in the image");
+    }
+    if files.unknown {
+        let message = "it is not known which files of the image raise privileges: it came before rlrun noted them";
+        let help = "remove the image and get it again: rlrun rmi, rlrun pull";
+        say(found, "HYG013", place(), message.to_owned(), help);
+    }
+}
+
+/// `/usr/bin/su (set-user-ID 0)`
+fn described(file: &PrivilegedFile) -> String {
+    let mut what = Vec::new();
+    if file.set_user_id {
+        what.push(format!("set-user-ID {}", file.uid));
+    }
+    if file.set_group_id {
+        what.push(format!("set-group-ID {}", file.gid));
+    }
+    if file.file_capabilities {
+        what.push("capabilities".to_owned());
+    }
+    format!("{} ({})", file.path, what.join(", "))
 }
 
 #[cfg(test)]

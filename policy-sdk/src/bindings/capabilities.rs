@@ -1423,6 +1423,198 @@ pub mod rlrun {
                 }
             }
         }
+        /// What is in the layers of the image that a request is about: what was seen when they were extracted.
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod contents {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            use super::super::super::_rt;
+            /// A file that gives whoever executes it more than he has.
+            #[derive(Clone)]
+            #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+            pub struct PrivilegedFile {
+                /// "/usr/bin/su"; what is not UTF-8 is escaped.
+                pub path: _rt::String,
+                pub set_user_id: bool,
+                pub set_group_id: bool,
+                /// It has the attribute `security.capability`.
+                pub file_capabilities: bool,
+                /// Its owner in the container.
+                pub uid: u32,
+                pub gid: u32,
+                /// The digest of the layer's archive, uncompressed.
+                pub layer: _rt::String,
+            }
+            impl ::core::fmt::Debug for PrivilegedFile {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("PrivilegedFile")
+                        .field("path", &self.path)
+                        .field("set-user-id", &self.set_user_id)
+                        .field("set-group-id", &self.set_group_id)
+                        .field("file-capabilities", &self.file_capabilities)
+                        .field("uid", &self.uid)
+                        .field("gid", &self.gid)
+                        .field("layer", &self.layer)
+                        .finish()
+                }
+            }
+            #[derive(Clone)]
+            #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+            pub struct PrivilegedFiles {
+                /// From the top layer down. Files that a layer above hides are left out, where that can be told.
+                pub files: _rt::Vec<PrivilegedFile>,
+                /// There are more.
+                pub truncated: bool,
+                /// Nothing is known of some layer: an older rlrun has extracted it, or it is not there any more.
+                pub unknown: bool,
+            }
+            impl ::core::fmt::Debug for PrivilegedFiles {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("PrivilegedFiles")
+                        .field("files", &self.files)
+                        .field("truncated", &self.truncated)
+                        .field("unknown", &self.unknown)
+                        .finish()
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// In the hooks about a container; absent in others, `on-image` among them, which is asked before a layer is extracted, and
+            /// for a foreign root file system.
+            #[allow(async_fn_in_trait)]
+            pub fn privileged() -> ::core::option::Option<PrivilegedFiles> {
+                unsafe {
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 4 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 4
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "rlrun:policy/contents@0.2.0")]
+                    unsafe extern "C" {
+                        #[link_name = "privileged"]
+                        fn wit_import1(_: *mut u8);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(_: *mut u8) {
+                        unreachable!()
+                    }
+                    wit_import1(ptr0);
+                    let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+                    let result19 = match l2 {
+                        0 => None,
+                        1 => {
+                            let e = {
+                                let l3 = *ptr0
+                                    .add(::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l4 = *ptr0
+                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base16 = l3;
+                                let len16 = l4;
+                                let mut result16 = _rt::Vec::with_capacity(len16);
+                                for i in 0..len16 {
+                                    let base = base16
+                                        .add(i * (8 + 5 * ::core::mem::size_of::<*const u8>()));
+                                    let e16 = {
+                                        let l5 = *base.add(0).cast::<*mut u8>();
+                                        let l6 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len7 = l6;
+                                        let bytes7 = _rt::Vec::from_raw_parts(
+                                            l5.cast(),
+                                            len7,
+                                            len7,
+                                        );
+                                        let l8 = i32::from(
+                                            *base
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>(),
+                                        );
+                                        let l9 = i32::from(
+                                            *base
+                                                .add(1 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>(),
+                                        );
+                                        let l10 = i32::from(
+                                            *base
+                                                .add(2 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>(),
+                                        );
+                                        let l11 = *base
+                                            .add(4 + 2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<i32>();
+                                        let l12 = *base
+                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<i32>();
+                                        let l13 = *base
+                                            .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l14 = *base
+                                            .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len15 = l14;
+                                        let bytes15 = _rt::Vec::from_raw_parts(
+                                            l13.cast(),
+                                            len15,
+                                            len15,
+                                        );
+                                        PrivilegedFile {
+                                            path: _rt::string_lift(bytes7),
+                                            set_user_id: _rt::bool_lift(l8 as u8),
+                                            set_group_id: _rt::bool_lift(l9 as u8),
+                                            file_capabilities: _rt::bool_lift(l10 as u8),
+                                            uid: l11 as u32,
+                                            gid: l12 as u32,
+                                            layer: _rt::string_lift(bytes15),
+                                        }
+                                    };
+                                    result16.push(e16);
+                                }
+                                _rt::cabi_dealloc(
+                                    base16,
+                                    len16 * (8 + 5 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                let l17 = i32::from(
+                                    *ptr0
+                                        .add(3 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l18 = i32::from(
+                                    *ptr0
+                                        .add(1 + 3 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                PrivilegedFiles {
+                                    files: result16,
+                                    truncated: _rt::bool_lift(l17 as u8),
+                                    unknown: _rt::bool_lift(l18 as u8),
+                                }
+                            };
+                            Some(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result19
+                }
+            }
+        }
         /// The answer of a hook where there is nothing to tighten.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
         pub mod answers {
@@ -1532,9 +1724,9 @@ mod _rt {
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 3260] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x99\x18\x01A\x02\x01\
-A\x18\x01B7\x01m\x05\x04info\x03low\x06medium\x04high\x08critical\x04\0\x08sever\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 3466] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xe7\x19\x01A\x02\x01\
+A\x1a\x01B7\x01m\x05\x04info\x03low\x06medium\x04high\x08critical\x04\0\x08sever\
 ity\x03\0\0\x01ks\x01r\x05\x04codes\x08severity\x01\x07messages\x04path\x02\x04h\
 elp\x02\x04\0\x0adiagnostic\x03\0\x03\x01r\x02\x04names\x05values\x04\0\x04pair\x03\
 \0\x05\x01r\x03\x09references\x06digests\x08platforms\x04\0\x09image-ref\x03\0\x07\
@@ -1591,16 +1783,21 @@ gests\x0amedia-types\x0asize-bytesw\x04\0\x05layer\x03\0\x0e\x01r\x04\x0acreated
 \x01\x08\x04\0\x0battestation\x03\0\x02\x01p\x01\x01p\x03\x01r\x05\x06pinned\x7f\
 \x0asignatures\x04\x06looked\x7f\x0cattestations\x05\x04sbom\x7f\x04\0\x06origin\
 \x03\0\x06\x01k\x07\x01@\0\0\x08\x04\0\x05image\x01\x09\x03\0\x1drlrun:policy/pr\
-ovenance@0.2.0\x05\x09\x02\x03\0\0\x08decision\x02\x03\0\0\x0adiagnostic\x01B\x0a\
-\x02\x03\x02\x01\x0a\x04\0\x08decision\x03\0\0\x02\x03\x02\x01\x0b\x04\0\x0adiag\
-nostic\x03\0\x02\x02\x03\x02\x01\x05\x04\0\x04pair\x03\0\x04\x01p\x03\x01p\x05\x01\
-r\x03\x08decision\x01\x0bdiagnostics\x06\x05audit\x07\x04\0\x09judgement\x03\0\x08\
-\x03\0\x1arlrun:policy/answers@0.2.0\x05\x0c\x02\x03\0\0\x09image-ref\x01B\x05\x02\
-\x03\x02\x01\x0d\x04\0\x09image-ref\x03\0\0\x01k\x01\x01r\x03\x02ids\x04names\x05\
-image\x02\x04\0\x07subject\x03\0\x03\x03\0\x1arlrun:policy/subject@0.2.0\x05\x0e\
-\x04\0?rlrun:policy/capabilities-with-all-of-its-exports-removed@0.2.0\x04\0\x0b\
-2\x01\0,capabilities-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\
-\x0cprocessed-by\x02\x0dwit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
+ovenance@0.2.0\x05\x09\x01B\x08\x01r\x07\x04paths\x0bset-user-id\x7f\x0cset-grou\
+p-id\x7f\x11file-capabilities\x7f\x03uidy\x03gidy\x05layers\x04\0\x0fprivileged-\
+file\x03\0\0\x01p\x01\x01r\x03\x05files\x02\x09truncated\x7f\x07unknown\x7f\x04\0\
+\x10privileged-files\x03\0\x03\x01k\x04\x01@\0\0\x05\x04\0\x0aprivileged\x01\x06\
+\x03\0\x1brlrun:policy/contents@0.2.0\x05\x0a\x02\x03\0\0\x08decision\x02\x03\0\0\
+\x0adiagnostic\x01B\x0a\x02\x03\x02\x01\x0b\x04\0\x08decision\x03\0\0\x02\x03\x02\
+\x01\x0c\x04\0\x0adiagnostic\x03\0\x02\x02\x03\x02\x01\x05\x04\0\x04pair\x03\0\x04\
+\x01p\x03\x01p\x05\x01r\x03\x08decision\x01\x0bdiagnostics\x06\x05audit\x07\x04\0\
+\x09judgement\x03\0\x08\x03\0\x1arlrun:policy/answers@0.2.0\x05\x0d\x02\x03\0\0\x09\
+image-ref\x01B\x05\x02\x03\x02\x01\x0e\x04\0\x09image-ref\x03\0\0\x01k\x01\x01r\x03\
+\x02ids\x04names\x05image\x02\x04\0\x07subject\x03\0\x03\x03\0\x1arlrun:policy/s\
+ubject@0.2.0\x05\x0f\x04\0?rlrun:policy/capabilities-with-all-of-its-exports-rem\
+oved@0.2.0\x04\0\x0b2\x01\0,capabilities-with-all-of-its-exports-removed\x03\0\0\
+\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.258.3\x10wit-bind\
+gen-rust\x060.61.1";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

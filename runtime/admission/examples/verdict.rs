@@ -28,6 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         log: None,
         shipped_dir: PathBuf::new(),
         moment: None,
+        look_inside: None,
         project: None,
     };
     let set = PolicySet::load(&sources).map_err(|e| e.failure())?;

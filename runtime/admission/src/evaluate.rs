@@ -2,14 +2,14 @@
 
 use crate::answer;
 use crate::bindings::rlrun::policy::{clock, data, log, oci, types};
-use crate::bindings::rlrun::policy2::{self, provenance};
+use crate::bindings::rlrun::policy2::{self, contents, provenance};
 use crate::file::{self, Trust};
 use crate::limits;
-use crate::policy::Policy;
+use crate::policy::{Contents, Policy};
 use crate::request_facts;
 use crate::sources::LogLine;
 use rlrun_spec::ContainerSpec;
-use rlrun_spec::policy::{Answer, Decision, PolicyId, Refusal, code};
+use rlrun_spec::policy::{Answer, Decision, PolicyId, PrivilegedFiles, Refusal, code};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +27,7 @@ pub(crate) struct State {
     log: Option<LogLine>,
     log_lines: usize,
     moment: Option<u64>,
+    contents: Contents,
     /// Bytes that imported functions may still hand over.
     imported: usize,
     /// What `oci.config` has shown of the subject.
@@ -100,6 +101,21 @@ impl policy2::provenance::Host for State {
         let facts = origin.as_ref().map_or(0, |origin| origin.signatures.len() + origin.attestations.len());
         self.hand_over(facts * limits::FACT_BYTES)?;
         Ok(origin)
+    }
+}
+
+impl contents::Host for State {
+    fn privileged(&mut self) -> wasmtime::Result<Option<contents::PrivilegedFiles>> {
+        let image = self.subject.as_deref().and_then(|spec| spec.parts().image.as_ref());
+        let found = match (&self.contents, image) {
+            (Contents::Given(files), _) => Some(files.clone()),
+            (Contents::Store(data, look), Some(image)) => Some(look(data, image)),
+            (Contents::Store(..) | Contents::Nothing, _) => None,
+        };
+        let weight = |files: &PrivilegedFiles| files.files.iter().map(|f| f.path.len() + limits::FACT_BYTES).sum();
+        // Looking costs something even where nothing is found.
+        self.hand_over(limits::LOOK_BYTES + found.as_ref().map_or(0, weight))?;
+        Ok(found.map(request_facts::privileged))
     }
 }
 
@@ -215,6 +231,7 @@ impl<'p> Session<'p> {
             log,
             log_lines: 0,
             moment: policy.moment,
+            contents: policy.contents.clone(),
             imported: limits::IMPORT_BYTES,
             config: None,
         };

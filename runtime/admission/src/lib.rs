@@ -73,5 +73,5 @@ pub use lock::{LOCK, Lock, Locked};
 pub use policy::{Hook, is_capability};
 pub use pulled::{MANIFEST, pulled};
 pub use set::PolicySet;
-pub use sources::{Builtin, LogLine, MANDATORY_DIR, Sources, Switch};
+pub use sources::{Builtin, LogLine, LookInside, MANDATORY_DIR, Sources, Switch};
 pub use workbench::{Function, Given, Reply, Unaskable, Workbench};

@@ -8,6 +8,8 @@ pub(crate) const HOOK_FUEL: u64 = 100_000_000;
 pub(crate) const INIT_FUEL: u64 = 500_000_000;
 /// What a signature or an attestation counts as among what imported functions hand over.
 pub(crate) const FACT_BYTES: usize = 256;
+/// What a look into an image counts as beside that: it reads files.
+pub(crate) const LOOK_BYTES: usize = 4 << 20;
 /// For all questions of one evaluation together: each port, mount and secret is one.
 pub(crate) const SESSION_FUEL: u64 = 500_000_000;
 /// What of a question's fuel does not count towards that: thousands of ports may be published.

@@ -4,7 +4,8 @@ use crate::answer;
 use crate::bindings::exports::rlrun::{policy as exports, policy2 as exports2};
 use crate::error::LoadError;
 use crate::evaluate::State;
-use rlrun_spec::policy::{Mode, PolicyId};
+use crate::sources::LookInside;
+use rlrun_spec::policy::{Mode, PolicyId, PrivilegedFiles};
 use std::fmt;
 use std::path::PathBuf;
 use wasmtime::component::{Component, InstancePre, Linker};
@@ -111,6 +112,17 @@ pub(crate) struct Hooks {
     pub(crate) exit: Option<exports2::exit::GuestIndices>,
 }
 
+/// Where a policy's look into an image ends.
+#[derive(Clone)]
+pub(crate) enum Contents {
+    /// There is nothing to be seen.
+    Nothing,
+    /// In the image of the container that it is asked about.
+    Store(PathBuf, LookInside),
+    /// These, whatever it is asked about.
+    Given(PrivilegedFiles),
+}
+
 /// A loaded policy.
 pub(crate) struct Policy {
     pub(crate) id: PolicyId,
@@ -122,6 +134,8 @@ pub(crate) struct Policy {
     pub(crate) data: Option<PathBuf>,
     /// What `clock` tells, where it was granted.
     pub(crate) moment: Option<u64>,
+    /// What `contents` tells.
+    pub(crate) contents: Contents,
     /// What its no does.
     pub(crate) mode: Mode,
 }
@@ -140,7 +154,8 @@ impl Policy {
     ) -> Result<Self, LoadError> {
         let pre = linker.instantiate_pre(component).map_err(|error| unlinkable(component, linker, &id.name, &error))?;
         let hooks = Hooks::find(&pre).map_err(|error| LoadError::not_a_policy(&id.name, format!("{error:#}")))?;
-        let policy = Policy { id, pre, hooks, settings, data, moment: None, mode: Mode::Enforce };
+        let policy =
+            Policy { id, pre, hooks, settings, data, moment: None, contents: Contents::Nothing, mode: Mode::Enforce };
         let asked = Hook::ALL.into_iter().filter(|h| *h != Hook::Lifecycle);
         if !asked.clone().any(|hook| policy.has(hook)) {
             let known: Vec<&str> = asked.map(Hook::interface).collect();
@@ -221,7 +236,8 @@ fn unlinkable(component: &Component, linker: &Linker<State>, name: &str, error: 
 fn is_offered(import: &str) -> bool {
     let offered = |(name, version): (&str, &str)| {
         (version.starts_with("0.1.") && ["types", "log", "data", "oci", "clock"].contains(&name))
-            || (version.starts_with("0.2.") && ["facts", "answers", "subject", "provenance"].contains(&name))
+            || (version.starts_with("0.2.")
+                && ["facts", "answers", "subject", "provenance", "contents"].contains(&name))
     };
     import.strip_prefix("rlrun:policy/").and_then(|i| i.split_once('@')).is_some_and(offered)
 }
@@ -231,6 +247,11 @@ fn is_offered(import: &str) -> bool {
 pub fn is_capability(import: &str) -> bool {
     let name = import.strip_prefix("rlrun:policy/").and_then(|i| i.split('@').next());
     !name.is_some_and(|name| ["types", "facts", "answers", "subject"].contains(&name))
+}
+
+/// The import that looks into images.
+pub(crate) fn is_contents(import: &str) -> bool {
+    import.starts_with("rlrun:policy/contents@")
 }
 
 /// Capabilities that a policy has only where somebody has said so: with them the same request can have another answer.
@@ -244,6 +265,6 @@ fn import_hint(import: &str) -> &'static str {
     } else if import.starts_with("rlrun:policy/") {
         "the interface is reserved: update rlrun, or build the policy against this version's policy-sdk"
     } else {
-        "a policy can import rlrun:policy/log, data, oci, provenance and clock, nothing else"
+        "a policy can import rlrun:policy/log, data, oci, provenance, contents and clock, nothing else"
     }
 }

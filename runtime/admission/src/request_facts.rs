@@ -2,7 +2,7 @@
 
 use crate::bindings::exports::rlrun::policy2::{copy_out, exit, mount, secret};
 use crate::bindings::rlrun::policy::types as wit;
-use crate::bindings::rlrun::policy2::{facts, provenance, subject};
+use crate::bindings::rlrun::policy2::{contents, facts, provenance, subject};
 use crate::evaluate_parts::Shown;
 use crate::host::HostSide;
 use crate::request;
@@ -10,7 +10,9 @@ use oci_spec::runtime::LinuxResources;
 use rlrun_spec::SpecParts;
 use rlrun_spec::container::{ImageIdentity, ImageWishes, SecretForm, SecretUse};
 use rlrun_spec::life::Restart;
-use rlrun_spec::policy::{Attestation, CopyOut, ExitEvent, ImageFacts, Origin, Outward, PortName, Subject};
+use rlrun_spec::policy::{
+    Attestation, CopyOut, ExitEvent, ImageFacts, Origin, Outward, PortName, PrivilegedFile, PrivilegedFiles, Subject,
+};
 
 /// A container with everything that any hook may be shown of it.
 pub(crate) fn shown(parts: &SpecParts, host: &HostSide) -> Shown {
@@ -168,6 +170,21 @@ pub(crate) fn origin(origin: &Origin) -> provenance::Origin {
         attestations: origin.attestations.iter().map(attestation).collect(),
         sbom: origin.attestations.iter().any(Attestation::is_sbom),
     }
+}
+
+/// What `contents.privileged` shows.
+pub(crate) fn privileged(told: PrivilegedFiles) -> contents::PrivilegedFiles {
+    let file = |file: PrivilegedFile| contents::PrivilegedFile {
+        path: file.path,
+        set_user_id: file.set_user_id,
+        set_group_id: file.set_group_id,
+        file_capabilities: file.file_capabilities,
+        uid: file.uid,
+        gid: file.gid,
+        layer: file.layer,
+    };
+    let files = told.files.into_iter().map(file).collect();
+    contents::PrivilegedFiles { files, truncated: told.truncated, unknown: told.unknown }
 }
 
 /// Of an image that comes in.

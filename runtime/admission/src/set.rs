@@ -7,7 +7,7 @@ use crate::evaluate::{self, Session, abstention, denial};
 use crate::evaluate_parts::Shown;
 use crate::host::HostSide;
 use crate::mode::bounded;
-use crate::policy::{Hook, Policy, needs_a_grant};
+use crate::policy::{Contents, Hook, Policy, is_contents, needs_a_grant};
 use crate::sources::{self, Discovered, Found, LogLine, Origin, Sources};
 use crate::{engine, file, limits, request, request_facts};
 use rlrun_spec::policy::{
@@ -90,6 +90,15 @@ impl PolicySet {
     /// Asks from now on as if it were then: milliseconds since 1970, for those that may look at the clock.
     pub fn turn_back(&mut self, moment: u64) {
         self.policies.iter_mut().filter_map(|policy| policy.moment.as_mut()).for_each(|m| *m = moment);
+    }
+
+    /// Whether any of them looks into images.
+    #[must_use]
+    pub fn looks_inside(&self) -> bool {
+        let looks = |policy: &Policy| {
+            policy.pre.component().component_type().imports(&self.engine).any(|(import, _)| is_contents(import))
+        };
+        self.policies.iter().any(looks)
     }
 
     /// What any of them is asked.
@@ -307,6 +316,7 @@ pub(crate) struct Loader {
     notices: Vec<String>,
     /// Milliseconds since 1970, the same for all policies of a command.
     moment: u64,
+    contents: Contents,
 }
 
 impl Loader {
@@ -326,7 +336,9 @@ impl Loader {
         let policyc = sources.policyc.clone();
         let moment = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
         let moment = sources.moment.unwrap_or(u64::try_from(moment).unwrap_or(u64::MAX));
-        Ok(Loader { engine, linker, cache, policyc, target: engine::target_key(), notices, moment })
+        let inside = |look| Contents::Store(sources.data_dir.clone(), look);
+        let contents = sources.look_inside.map_or(Contents::Nothing, inside);
+        Ok(Loader { engine, linker, cache, policyc, target: engine::target_key(), notices, moment, contents })
     }
 
     pub(crate) fn load(&mut self, found: Found) -> Result<Policy, LoadError> {
@@ -343,7 +355,8 @@ impl Loader {
         let granted = self.granted(&component, &found)?;
         let id = PolicyId { name: found.name, digest: format!("sha256:{digest}"), tier: found.tier };
         let policy = Policy::link(&self.linker, &component, id, settings, found.data)?;
-        Ok(Policy { moment: granted.then_some(self.moment), mode: found.mode, ..policy })
+        let (moment, contents) = (granted.then_some(self.moment), self.contents.clone());
+        Ok(Policy { moment, contents, mode: found.mode, ..policy })
     }
 
     /// Whether a policy has the clock. One that wants it and may not have it is not asked.

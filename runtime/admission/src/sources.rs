@@ -7,7 +7,8 @@ use crate::limits;
 use crate::lock::{LOCK, Lock};
 use crate::tier_config::{TIER_CONFIG, TierConfig};
 use crate::{project, pulled};
-use rlrun_spec::policy::{Mode, PolicyId, Tier};
+use rlrun_spec::ImageIdentity;
+use rlrun_spec::policy::{Mode, PolicyId, PrivilegedFiles, Tier};
 use rustix::fs::{Mode as FileMode, OFlags};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,9 @@ pub enum Switch {
 /// Takes what a policy logs: who, how grave, what.
 pub type LogLine = fn(&PolicyId, &str, &str);
 
+/// Looks into the layers of an image; the path is [`Sources::data_dir`].
+pub type LookInside = fn(&Path, &ImageIdentity) -> PrivilegedFiles;
+
 /// Where to look for policies.
 #[derive(Clone, Debug)]
 pub struct Sources {
@@ -68,6 +72,8 @@ pub struct Sources {
     pub shipped_dir: PathBuf,
     /// What the clock tells, in milliseconds since 1970; None: now. For asking again about the past.
     pub moment: Option<u64>,
+    /// Tells policies what is in an image, when they ask.
+    pub look_inside: Option<LookInside>,
     /// The working directory, from which upwards `.rlrun/policy.toml` is looked for.
     pub project: Option<PathBuf>,
 }

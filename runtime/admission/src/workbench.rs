@@ -4,11 +4,11 @@
 use crate::answer;
 use crate::error::LoadError;
 use crate::evaluate::{self, Session};
-use crate::policy::Policy;
+use crate::policy::{Contents, Policy};
 use crate::set::Loader;
 use crate::sources::{self, LogLine, Sources};
 use crate::{limits, value};
-use rlrun_spec::policy::{PolicyId, Refusal};
+use rlrun_spec::policy::{PolicyId, PrivilegedFiles, Refusal};
 use serde_json::{Map, Value};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -117,6 +117,11 @@ impl Workbench {
     /// At another time, for a policy that looks at the clock: milliseconds since the epoch.
     pub fn set_moment(&mut self, moment: u64) {
         self.policy.moment = Some(moment);
+    }
+
+    /// With this in the image of whatever it is asked about.
+    pub fn set_contents(&mut self, contents: Option<PrivilegedFiles>) {
+        self.policy.contents = contents.map_or(Contents::Nothing, Contents::Given);
     }
 
     /// Who it is.

@@ -65,6 +65,7 @@ fn sources(place: &Place, choice: Choice) -> Result<Sources, Failure> {
         log: Some(log),
         shipped_dir: shipped_dir(),
         moment: None,
+        look_inside: Some(|data, image| rlrun_image::Store::new(data).privileged_files(image)),
         // A directory that is gone has no project above it.
         project: std::env::current_dir().ok(),
     })

@@ -6,16 +6,17 @@
 mod common;
 
 use common::{Place, write};
-use rlrun_admission::{PolicySet, Sources};
+use rlrun_admission::{LookInside, PolicySet, Sources};
 use rlrun_policy as sdk;
 use rlrun_policy::fixtures::{Ask, Case};
 use rlrun_spec::container::{Beside, ImageIdentity, ImageWishes, NetworkMode, PortMapping, Protocol, UserNamespace};
 use rlrun_spec::life::Restart;
 use rlrun_spec::policy::{
     Answer, Attestation, CopyOut, Decision, Denied, ExecRequest, HistoryEntry, ImageFacts, Origin, Outward,
-    PullRequest, SeccompOverlay, Signature, Subject,
+    PrivilegedFiles, PullRequest, SeccompOverlay, Signature, Subject,
 };
 use rlrun_spec::{Caller, ContainerSpec, Control, Enforced, Level, SpecParts};
+use std::cell::RefCell;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
@@ -38,6 +39,15 @@ fn built(name: &str) -> Option<PathBuf> {
 /// Cases of what no configuration of rlrun's can say: it always makes a user namespace.
 const NATIVE_ONLY: &[&str] = &["cis/fixtures/deny-5.31.json"];
 
+thread_local! {
+    /// What is in the image of the case.
+    static CONTENTS: RefCell<Option<PrivilegedFiles>> = const { RefCell::new(None) };
+}
+
+fn look(_: &Path, _: &ImageIdentity) -> PrivilegedFiles {
+    CONTENTS.with_borrow(Clone::clone).unwrap()
+}
+
 fn run(name: &str) {
     let Some(component) = built(name) else { return };
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies").join(name).join("fixtures");
@@ -55,7 +65,12 @@ fn run(name: &str) {
         let home = Some(place.path("home"));
         let data_dir = place.path("home/.local/share/rlrun");
         let moment = Some(case.now);
-        let set = PolicySet::load(&Sources { user_dir, data_dir, home, moment, ..place.sources() }).unwrap();
+        CONTENTS.set(
+            case.contents.as_ref().map(|files| serde_json::from_value(serde_json::to_value(files).unwrap()).unwrap()),
+        );
+        let look_inside = case.contents.as_ref().map(|_| look as LookInside);
+        let set =
+            PolicySet::load(&Sources { user_dir, data_dir, home, moment, look_inside, ..place.sources() }).unwrap();
         if let Err(difference) = ask(&set, &moved(case, &place)) {
             wrong.push(difference);
         }

@@ -21,7 +21,7 @@ pub use merge::{Admitted, Merged, Permit, Roster, merge, permit};
 pub use refusal::{Denied, Refusal, code};
 pub use request::{
     Attestation, CopyOut, ExecRequest, ExitEvent, HistoryEntry, ImageFacts, LayerFacts, Mode, Origin, Outward,
-    PullRequest, Signature, Subject,
+    PrivilegedFile, PrivilegedFiles, PullRequest, Signature, Subject,
 };
 pub use seccomp::SeccompOverlay;
 

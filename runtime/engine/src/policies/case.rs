@@ -4,6 +4,7 @@
 //! replaced.
 
 use rlrun_admission::{Function, Reply, Unaskable, Workbench};
+use rlrun_spec::policy::PrivilegedFiles;
 use rlrun_spec::{Failure, Kind, Stage};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -26,6 +27,8 @@ pub struct Case {
     pub settings: Option<Value>,
     /// The time of the question, for a policy that has the clock: milliseconds since the epoch.
     pub now: Option<u64>,
+    /// What is in the image, for a policy that looks there.
+    pub contents: Option<PrivilegedFiles>,
     /// By the names of the hook's parameters, `request` the first one.
     pub changes: Map<String, Value>,
     /// None for a mere question.
@@ -51,6 +54,7 @@ struct Raw {
     settings: Option<Value>,
     expect: Option<Expect>,
     now: Option<u64>,
+    contents: Option<PrivilegedFiles>,
     /// For whoever reads the file.
     #[serde(default, rename = "description")]
     _description: Option<String>,
@@ -110,8 +114,8 @@ impl Case {
     /// When the text is no case.
     pub fn parse(path: &Path, text: &[u8]) -> Result<Self, Failure> {
         let raw: Raw = serde_json::from_slice(text).map_err(|e| unreadable(path, e.to_string()))?;
-        let Raw { hook, settings, expect, now, changes, .. } = raw;
-        Ok(Case { path: path.to_owned(), hook, settings, now, changes, expect })
+        let Raw { hook, settings, expect, now, contents, changes, .. } = raw;
+        Ok(Case { path: path.to_owned(), hook, settings, now, contents, changes, expect })
     }
 
     /// All cases of a directory, by name.
@@ -168,10 +172,12 @@ impl Case {
     ///
     /// # Errors
     /// When the policy cannot be asked this.
-    pub fn ask(&self, policy: &Workbench) -> Result<Reply, String> {
+    pub fn ask(&self, policy: &mut Workbench) -> Result<Reply, String> {
         let no_such = || format!("the policy does not have the hook {}", self.hook);
         let function = policy.functions().find(|f| f.hook == self.hook).ok_or_else(no_such)?;
-        policy.ask(&self.hook, &self.arguments(function)?).map_err(|why| match why {
+        let arguments = self.arguments(function)?;
+        policy.set_contents(self.contents.clone());
+        policy.ask(&self.hook, &arguments).map_err(|why| match why {
             Unaskable::NoSuchHook => no_such(),
             Unaskable::Request(why) => why,
         })

@@ -4,8 +4,9 @@ use super::{Choice, named, sources, with_path};
 use crate::journal::{Asked, Lines, asked_of};
 use crate::place::Place;
 use rlrun_admission::{Hook, PolicySet};
+use rlrun_image::Store;
 use rlrun_spec::policy::{Admitted, Denied};
-use rlrun_spec::{ContainerSpec, Failure, Kind, Stage};
+use rlrun_spec::{ContainerSpec, Failure, ImageIdentity, Kind, Stage};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -95,7 +96,12 @@ impl<'p> Replay<'p> {
     fn again(&self, line: Value, asked: Result<Asked, String>) -> Replayed {
         let (missing, now) = match asked {
             Err(why) => (Vec::new(), Err(why)),
-            Ok(Asked { caller, container, missing }) => {
+            Ok(Asked { caller, container, mut missing }) => {
+                // Layers are named by what is in them, so what is there now is what was there then.
+                let gone = |image: &ImageIdentity| !Store::new(&self.place.data).holds(image);
+                if self.policies.looks_inside() && container.image.as_ref().is_some_and(gone) {
+                    missing.push("what is in images that are gone");
+                }
                 let now = ContainerSpec::new(container).map_err(|e| e.to_string());
                 (missing, now.map(|spec| self.policies.evaluate(spec, &caller)))
             }

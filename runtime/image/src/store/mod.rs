@@ -19,6 +19,7 @@ mod additional;
 mod blob;
 mod check;
 mod commit;
+mod contents;
 mod details;
 mod index;
 mod ingest;

@@ -4,6 +4,7 @@ use super::entry::{self, Attributes};
 use super::failure::At;
 use super::idmap::IdMap;
 use super::pipe::read_ahead;
+use super::privileged::Notes;
 use super::tree::{Tree, clean, split};
 use super::whiteout::{self, Mark, mark};
 use super::{LayerFacts, LayerJob};
@@ -49,6 +50,7 @@ pub(super) fn extract(job: &LayerJob, stage: &Path, rules: &Rules) -> Result<Ext
         return Err(at.hostile(format!("its content has the digest {digest}, the image promises {}", job.diff_id)));
     }
     extraction.set_directory_times();
+    let privileged = std::mem::take(&mut extraction.privileged).finish(&extraction.tree);
     Ok(Extracted {
         facts: LayerFacts {
             chain_id: job.chain_id.clone(),
@@ -58,6 +60,7 @@ pub(super) fn extract(job: &LayerJob, stage: &Path, rules: &Rules) -> Result<Ext
             skipped_devices: extraction.skipped_devices,
             squashed_owners: extraction.squashed_owners,
             opaque_root: extraction.opaque_root,
+            privileged: Some(privileged),
         },
         implied: extraction.tree.implied().clone(),
     })
@@ -81,6 +84,7 @@ struct Extraction<'a> {
     skipped_devices: u64,
     squashed_owners: u64,
     opaque_root: bool,
+    privileged: Notes,
 }
 
 impl<'a> Extraction<'a> {
@@ -95,6 +99,7 @@ impl<'a> Extraction<'a> {
             skipped_devices: 0,
             squashed_owners: 0,
             opaque_root: false,
+            privileged: Notes::default(),
         }
     }
 
@@ -172,7 +177,9 @@ impl<'a> Extraction<'a> {
             return Ok(());
         }
         if entry.kind == Kind::HardLink {
-            return entry::hard_link(&mut self.tree, path, entry, at);
+            entry::hard_link(&mut self.tree, path, entry, at)?;
+            self.privileged.link(&self.tree, path);
+            return Ok(());
         }
         let attributes = self.attributes(entry, at)?;
         let system = |e| at.system(e);
@@ -182,7 +189,11 @@ impl<'a> Extraction<'a> {
                 self.directory_times.push((path.to_vec(), attributes));
                 Ok(())
             }
-            Kind::File => entry::file(&mut self.tree, path, entry, attributes, reader, at),
+            Kind::File => {
+                entry::file(&mut self.tree, path, entry, attributes, reader, at)?;
+                self.privileged.file(&self.tree, path, entry);
+                Ok(())
+            }
             Kind::Symlink => entry::symlink(&mut self.tree, path, entry, attributes).map_err(system),
             Kind::Fifo => entry::fifo(&mut self.tree, path, attributes).map_err(system),
             Kind::HardLink | Kind::Device => Ok(()),

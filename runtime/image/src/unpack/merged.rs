@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// As the kernel counts (path_resolution(7)).
 const MAX_SYMLINKS: usize = 40;
@@ -92,6 +92,37 @@ impl Found {
         let read = File::from(fd).take(max + 1).read_to_end(&mut bytes);
         read.map_err(|e| super::failure::errno(&e))?;
         Ok((bytes.len() as u64 <= max).then_some(bytes))
+    }
+}
+
+/// Layers above another one, for asking what of it they hide. In doubt they hide nothing: whoever asks may be unable to
+/// read directories of theirs.
+pub(crate) struct Uppers {
+    layers: Vec<PathBuf>,
+    /// How often a layer may still be asked.
+    looks: usize,
+}
+
+impl Uppers {
+    pub(crate) fn new(looks: usize) -> Self {
+        Uppers { layers: Vec::new(), looks }
+    }
+
+    /// The next layer is below this one.
+    pub(crate) fn put_below(&mut self, layer: PathBuf) {
+        self.layers.push(layer);
+    }
+
+    /// Whether a file of the layer below them is not seen: it is gone, or something else has its name.
+    pub(crate) fn hide(&mut self, path: &[u8]) -> bool {
+        let path = components(path);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.layers.iter().any(|layer| {
+            let Some(looks) = self.looks.checked_sub(1) else { return false };
+            self.looks = looks;
+            let word = rustix::fs::open(layer, flags, Mode::empty()).and_then(|root| ask(&root, &path));
+            matches!(word, Ok(Word::Gone | Word::Has(_)))
+        })
     }
 }
 

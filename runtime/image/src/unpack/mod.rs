@@ -10,6 +10,7 @@ mod layer;
 mod measure;
 mod merged;
 mod pipe;
+mod privileged;
 mod remove;
 mod run;
 mod tree;
@@ -19,6 +20,8 @@ mod whiteout;
 pub use run::inner_main;
 
 pub(crate) use entry::is_harmless;
+pub(crate) use merged::Uppers;
+pub(crate) use privileged::Privileged;
 pub(crate) use remove::remove_tree;
 pub(crate) use tree::{clean, split};
 pub(crate) use whiteout::{is_opaque, is_whiteout, open_dir, stat};
@@ -92,6 +95,9 @@ pub(crate) struct LayerFacts {
     pub(crate) squashed_owners: u64,
     /// The layer hides everything below it. Overlay file systems do not look at the mark on a layer's root.
     pub(crate) opaque_root: bool,
+    /// Its files with set-user-ID bits and the like; None where that was not looked for when it was extracted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) privileged: Option<Privileged>,
 }
 
 /// What a finished image looks like from inside.

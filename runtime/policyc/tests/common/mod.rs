@@ -39,6 +39,7 @@ impl Place {
             log: None,
             shipped_dir: self.path("share"),
             moment: None,
+            look_inside: None,
             project: None,
         }
     }

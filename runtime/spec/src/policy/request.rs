@@ -89,6 +89,38 @@ pub struct Origin {
     pub attestations: Vec<Attestation>,
 }
 
+/// Files of an image that give whoever executes them more than he has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PrivilegedFiles {
+    /// From the top layer down, without those that a layer above hides, as far as that can be told.
+    pub files: Vec<PrivilegedFile>,
+    /// There are more.
+    pub truncated: bool,
+    /// Nothing is known of some layer.
+    pub unknown: bool,
+}
+
+/// One of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PrivilegedFile {
+    /// `/usr/bin/su`; what is not UTF-8 is escaped.
+    pub path: String,
+    /// Whoever executes it is its owner.
+    pub set_user_id: bool,
+    /// Whoever executes it is of its group.
+    pub set_group_id: bool,
+    /// It has `security.capability`.
+    pub file_capabilities: bool,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Digest of the layer's archive, uncompressed.
+    pub layer: String,
+}
+
 impl Attestation {
     /// Whether it lists what is in the image, by the names that tools give such lists.
     #[must_use]

@@ -57,11 +57,11 @@ pub(super) fn eval(matches: &mut ArgMatches, _: Marks) -> Outcome {
 fn ask(case: &Case, choice: Choice, format: &Format) -> Outcome {
     let mut rows = Vec::new();
     let mut denied = Vec::new();
-    for policy in policies::benches(&place()?, choice)? {
+    for mut policy in policies::benches(&place()?, choice)? {
         if !policy.functions().any(|f| f.hook == case.hook) {
             continue;
         }
-        let reply = case.ask(&policy).map_err(|why| {
+        let reply = case.ask(&mut policy).map_err(|why| {
             let object = case.path.display().to_string();
             Failure::new(Stage::Cli, Kind::Usage, "read-request", "ask the policies", object).why(why)
         })?;

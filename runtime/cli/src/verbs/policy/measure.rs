@@ -55,11 +55,11 @@ pub(super) fn trace(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let (file, place) = (component(&args.policy)?, place()?);
     let mut out = String::new();
     for case in cases(&place, &file, args.request.as_deref())? {
-        let policy = policies::bench(&place, &file, case.settings.as_ref(), Some(log))?;
-        let function = policy.functions().find(|f| f.hook == case.hook);
+        let mut policy = policies::bench(&place, &file, case.settings.as_ref(), Some(log))?;
+        let function = policy.functions().find(|f| f.hook == case.hook).cloned();
         let function = function.ok_or_else(|| unasked(&file, &format!("it does not have the hook {}", case.hook)))?;
-        let arguments = case.arguments(function).map_err(|why| unasked(&file, &why))?;
-        let reply = case.ask(&policy).map_err(|why| unasked(&file, &why))?;
+        let arguments = case.arguments(&function).map_err(|why| unasked(&file, &why))?;
+        let reply = case.ask(&mut policy).map_err(|why| unasked(&file, &why))?;
         out.push_str(&format!("{}#{}\n", function.interface, function.name));
         for (name, value) in &arguments {
             out.push_str(&format!("  {name}: {value}\n"));
@@ -86,12 +86,13 @@ pub(super) fn bench(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let (mut loads, mut firsts, mut again) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         let start = Instant::now();
-        let policy = policies::bench(&place, &file, None, None)?;
+        let mut policy = policies::bench(&place, &file, None, None)?;
         loads.push(start.elapsed());
-        let reply = case.ask(&policy).map_err(|why| unasked(&file, &why))?;
+        let reply = case.ask(&mut policy).map_err(|why| unasked(&file, &why))?;
         firsts.push(reply.opened + reply.asked);
     }
-    let policy = policies::bench(&place, &file, None, None)?;
+    let mut policy = policies::bench(&place, &file, None, None)?;
+    policy.set_contents(case.contents.clone());
     let function = policy.functions().find(|f| f.hook == case.hook);
     let arguments = function.map(|f| case.arguments(f)).transpose().map_err(|why| unasked(&file, &why))?;
     let replies = policy.ask_often(&case.hook, &arguments.unwrap_or_default(), rounds);
@@ -148,6 +149,7 @@ fn cases(place: &Place, file: &Path, request: Option<&Path>) -> Result<Vec<Case>
         hook,
         settings: None,
         now: None,
+        contents: None,
         changes: serde_json::Map::new(),
         expect: None,
     };
