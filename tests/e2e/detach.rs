@@ -88,6 +88,63 @@ fn a_terminal_and_an_open_input_need_nobody() {
     assert_eq!(said(&case, &piped, "finished").as_deref(), Some("0"), "its input is open and silent");
 }
 
+/// A socket in journald's place takes what it would, and a program in journalctl's place gives it back.
+#[test]
+fn a_log_can_be_journalds() {
+    let case = case!(Userns, Root).keeping_containers();
+    let run = ["run", "-d", "--name", "box", "--log-driver", "journald"];
+    let none = case.on_changed_host("mount -t tmpfs none /run", &[&run[..], &[BASE, "true"]].concat()).run();
+    none.refused(125, "/run/systemd/journal/socket").complains("k8s-file");
+    let directory = case.make_dir("journal");
+    let socket = std::os::unix::net::UnixDatagram::bind(directory.join("socket")).unwrap();
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(directory.join("socket"), everybody).unwrap();
+    let host = format!(
+        "mount -t tmpfs none /run; mkdir -p /run/systemd/journal; mount --bind {} /run/systemd/journal",
+        directory.display()
+    );
+    let script = "echo out; echo err >&2; printf half";
+    let all = [&run[..], &["--network", "none", "--log-opt", "tag=mine", BASE, "sh", "-c", script]].concat();
+    let id = case.on_changed_host(&host, &all).leaving_processes().run().ok().out().trim().to_owned();
+    let mut entries = Vec::new();
+    while entries.len() < 3 {
+        let mut bytes = vec![0; 65536];
+        let count = socket.recv(&mut bytes).unwrap();
+        entries.push(String::from_utf8_lossy(&bytes[..count]).into_owned());
+    }
+    entries.sort();
+    let with = |text: &str| entries.iter().find(|e| e.contains(text)).unwrap_or_else(|| panic!("{text}: {entries:?}"));
+    for (entry, priority) in [(with("out\n"), 6), (with("err\n"), 3), (with("half\n"), 6)] {
+        for field in [format!("CONTAINER_ID_FULL={id}\n"), format!("PRIORITY={priority}\n")] {
+            assert!(entry.contains(&field), "{entry}");
+        }
+        assert!(entry.contains("CONTAINER_NAME=box\n") && entry.contains("SYSLOG_IDENTIFIER=mine\n"), "{entry}");
+        assert_eq!(entry.contains("CONTAINER_PARTIAL_MESSAGE=true\n"), entry.contains("half"), "{entry}");
+    }
+    case.run(["wait", "box"]).ok();
+    // What comes back is asked for by the container and by who wrote it.
+    let tools = case.make_dir("tools");
+    let answer = format!(
+        "#!/bin/sh\ncase \"$*\" in *--after-cursor*) exit;; *CONTAINER_ID_FULL={id}*_UID={}*) ;; *) exit 1;; esac\n\
+         echo '{{\"__CURSOR\":\"a\",\"__REALTIME_TIMESTAMP\":\"1709209815000005\",\"PRIORITY\":\"6\",\"MESSAGE\":\"out\"}}'\n\
+         echo '{{\"__CURSOR\":\"b\",\"__REALTIME_TIMESTAMP\":\"1709209816000005\",\"PRIORITY\":\"3\",\"MESSAGE\":[101,255]}}'\n",
+        case.user().uid
+    );
+    let fake = case.make_file("tools/journalctl", answer);
+    std::fs::set_permissions(&fake, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", tools.display());
+    for options in [&["logs", "box"][..], &["logs", "-f", "box"]] {
+        let out = case.rlrun(options).env("PATH", &path).run();
+        assert_eq!(out.ok().out(), "out\n");
+    }
+    case.rlrun(["logs", "-t", "--tail", "2", "box"]).env("PATH", &path).run().ok().says("2024-02-29T12:30:15");
+    case.rlrun(["logs", "box"]).env("PATH", "/nowhere").run().refused(125, "journalctl is not installed");
+    case.run(["inspect", "-f", "{{.HostConfig.LogConfig.Type}} {{.HostConfig.LogConfig.Tag}}", "box"])
+        .ok()
+        .prints("journald mine");
+}
+
 #[test]
 fn the_log_goes_where_it_is_wanted_and_stays_within_its_size() {
     let case = case!(Userns).keeping_containers();

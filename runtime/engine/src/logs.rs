@@ -1,5 +1,7 @@
 //! Reading what a container wrote: its log and the ones before it, and what is appended, also when the log is rotated
-//! meanwhile. The supervisor writes it (`supervisor::log`).
+//! meanwhile; or what journald has of it. The supervisor writes it (`supervisor::log`).
+
+mod journald;
 
 use crate::containers::Container;
 use crate::record::failed;
@@ -10,7 +12,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One line of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,13 +40,11 @@ impl Entry {
 
 /// A container's log, from its beginning.
 #[derive(Debug)]
-pub struct Reader {
-    path: PathBuf,
-    /// The file that is being read.
-    file: Option<BufReader<File>>,
-    /// The beginning of a line whose end has not come yet.
-    pending: Vec<u8>,
-    watch: OwnedFd,
+pub enum Reader {
+    /// In files.
+    Files(Files),
+    /// With journald.
+    Journald(journald::Journald),
 }
 
 impl Reader {
@@ -53,30 +53,75 @@ impl Reader {
     /// # Errors
     /// When the container keeps no log.
     pub fn open(container: &Container) -> Result<Reader, Failure> {
-        let Log::File { path, .. } = &container.summary.life.log else {
-            let name = container.summary.name.clone();
-            return Err(Failure::new(Stage::Cli, Kind::Usage, "logs", "read the log of", name)
-                .why("it keeps none (--log-driver none)")
-                .hint("start it with --log-driver k8s-file"));
-        };
-        let errno = |e: rustix::io::Errno| failed("logs", "watch", path, &e.into());
-        let watch = inotify::init(inotify::CreateFlags::CLOEXEC).map_err(errno)?;
-        let what = inotify::WatchFlags::MODIFY
-            | inotify::WatchFlags::CREATE
-            | inotify::WatchFlags::MOVED_TO
-            | inotify::WatchFlags::DELETE
-            | inotify::WatchFlags::DELETE_SELF;
-        for directory in [Some(container.directory.as_path()), path.parent()].into_iter().flatten() {
-            inotify::add_watch(&watch, directory, what).map_err(errno)?;
+        match &container.summary.life.log {
+            Log::File { path, .. } => Files::open(container, path).map(Reader::Files),
+            Log::Journald { .. } => journald::Journald::open(container).map(Reader::Journald),
+            Log::None => {
+                let name = container.summary.name.clone();
+                Err(Failure::new(Stage::Cli, Kind::Usage, "logs", "read the log of", name)
+                    .why("it keeps none (--log-driver none)")
+                    .hint("start it with --log-driver k8s-file"))
+            }
         }
-        Ok(Reader { path: path.clone(), file: None, pending: Vec::new(), watch })
     }
 
     /// All entries that there are by now and were not read yet.
     ///
     /// # Errors
-    /// When a file cannot be read.
+    /// When they cannot be read.
     pub fn read(&mut self) -> Result<Vec<Entry>, Failure> {
+        match self {
+            Reader::Files(files) => files.read(),
+            Reader::Journald(journald) => journald.read(),
+        }
+    }
+
+    /// Waits until something may have been written, or the container may have ended.
+    ///
+    /// # Errors
+    /// When nothing can be waited for.
+    pub fn wait(&mut self) -> Result<(), Failure> {
+        match self {
+            Reader::Files(files) => files.wait(),
+            Reader::Journald(journald) => journald.wait(),
+        }
+    }
+}
+
+/// Sees what changes in directories.
+fn watch(directories: &[&Path]) -> Result<OwnedFd, Failure> {
+    let errno = |e: rustix::io::Errno| failed("logs", "watch", directories[0], &e.into());
+    let watch = inotify::init(inotify::CreateFlags::CLOEXEC).map_err(errno)?;
+    let what = inotify::WatchFlags::MODIFY
+        | inotify::WatchFlags::CREATE
+        | inotify::WatchFlags::MOVED_TO
+        | inotify::WatchFlags::DELETE
+        | inotify::WatchFlags::DELETE_SELF;
+    for directory in directories {
+        inotify::add_watch(&watch, *directory, what).map_err(errno)?;
+    }
+    Ok(watch)
+}
+
+/// A log in files.
+#[derive(Debug)]
+pub struct Files {
+    path: PathBuf,
+    /// The file that is being read.
+    file: Option<BufReader<File>>,
+    /// The beginning of a line whose end has not come yet.
+    pending: Vec<u8>,
+    watch: OwnedFd,
+}
+
+impl Files {
+    fn open(container: &Container, path: &Path) -> Result<Files, Failure> {
+        let directories: Vec<&Path> =
+            [Some(container.directory.as_path()), path.parent()].into_iter().flatten().collect();
+        Ok(Files { path: path.to_owned(), file: None, pending: Vec::new(), watch: watch(&directories)? })
+    }
+
+    fn read(&mut self) -> Result<Vec<Entry>, Failure> {
         let mut entries = Vec::new();
         if self.file.is_none() {
             for old in self.older() {
@@ -131,11 +176,7 @@ impl Reader {
         }
     }
 
-    /// Waits until something may have been written, or the container may have ended.
-    ///
-    /// # Errors
-    /// When nothing can be waited for.
-    pub fn wait(&mut self) -> Result<(), Failure> {
+    fn wait(&mut self) -> Result<(), Failure> {
         rustix::io::read(&self.watch, &mut [0; 4096][..])
             .map(drop)
             .map_err(|e| failed("logs", "watch", &self.path, &e.into()))

@@ -21,7 +21,7 @@ use rlrun_net::files as net_files;
 use rlrun_net::ports::PortRequest;
 use rlrun_spec::container::{NetworkMode, PortMapping, UserNamespace};
 use rlrun_spec::health::Health;
-use rlrun_spec::life::{DEFAULT_STOP_SECONDS, Life, Log, Restart};
+use rlrun_spec::life::{DEFAULT_STOP_SECONDS, JOURNALD, Life, Log, Restart};
 use rlrun_spec::plan::{LaunchFacts, Rootfs, Slirp};
 use rlrun_spec::policy::{Admitted, Denied, ExecRequest};
 use rlrun_spec::{ContainerSpec, Failure, HostFacts, ImageIdentity, Kind, Stage};
@@ -84,6 +84,7 @@ pub fn prepare(
         host.cgroup.keep(|_| false);
     }
     marks.mark("cli: host probed");
+    check_log(request)?;
     let userns = request.userns.decide(host.uid, host.gid);
     let ids = match &request.bundle {
         Some(bundle) => bundle.ids(&host)?,
@@ -140,6 +141,16 @@ pub fn prepare(
     std::mem::forget(policies);
     marks.mark("cli: policy verdict");
     Ok(Prepared { admitted, image, host, ids, storage, userns, account_files, stop_signal, health, warnings, pin })
+}
+
+/// Journald is where a systemd is that runs it.
+fn check_log(request: &RunRequest) -> Result<(), Failure> {
+    if !matches!(request.launching.life.log, Some(LogRequest::Journald { .. })) || Path::new(JOURNALD).exists() {
+        return Ok(());
+    }
+    Err(Failure::new(Stage::Cli, Kind::Host, "log", "log to", "journald")
+        .why(format!("there is none on this host: {JOURNALD} does not exist"))
+        .hint("--log-driver k8s-file, which is the default, needs no service"))
 }
 
 /// What is checked, by the user's words or the image's.
@@ -424,6 +435,7 @@ fn log_file(request: &LogRequest, directory: &Path) -> Log {
             max_size: *max_size,
             max_file: *max_file,
         },
+        LogRequest::Journald { tag } => Log::Journald { tag: tag.clone() },
     }
 }
 

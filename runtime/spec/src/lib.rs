@@ -22,6 +22,7 @@ pub mod policy;
 pub mod protocol;
 pub mod state;
 pub mod supervision;
+pub mod time;
 pub mod usage;
 
 pub use container::{Caller, ContainerSpec, ImageIdentity, SpecParts};

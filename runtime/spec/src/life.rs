@@ -10,6 +10,9 @@ pub const DEFAULT_STOP_SIGNAL: i32 = 15;
 /// Seconds from the stop signal to SIGKILL (podman-stop(1)).
 pub const DEFAULT_STOP_SECONDS: u32 = 10;
 
+/// Where journald takes what is to be logged (systemd.io/JOURNAL_NATIVE_PROTOCOL).
+pub const JOURNALD: &str = "/run/systemd/journal/socket";
+
 /// What the supervisor needs to know beside the plan of the container itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Life {
@@ -48,6 +51,11 @@ pub enum Log {
         max_size: u64,
         /// How many files there are at most, the current one among them.
         max_file: u32,
+    },
+    /// With journald, where `logs` finds it by the container's id.
+    Journald {
+        /// `tag=`: what stands before each line; the container's name when None.
+        tag: Option<String>,
     },
 }
 

@@ -2,7 +2,6 @@
 //! container as `exec` does and reads what it says: nothing that a check does can hold up the container's streams.
 
 use crate::book;
-use crate::log::timestamp;
 use crate::relay::ready as is_ready;
 use crate::run::failure as failed_at;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -12,6 +11,7 @@ use rlrun_sandbox::{Joined, Streams};
 use rlrun_spec::Failure;
 use rlrun_spec::health::{Consequence, HEALTH, Health, KEPT_OUTPUT, Outcome, Record};
 use rlrun_spec::plan::Launch;
+use rlrun_spec::time::timestamp;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_parent_process_death_signal, waitpid};
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;

@@ -1,15 +1,19 @@
-//! The container's output on disk, as CRI and podman's `k8s-file` have it: `TIME STREAM F|P TEXT`, `F` for a whole
+//! Where the container's output is kept: in a file, or with journald.
+//!
+//! The file is as CRI and podman's `k8s-file` have it: `TIME STREAM F|P TEXT`, `F` for a whole
 //! line, `P` for the beginning of one whose end had not come yet. A file that is full becomes `PATH.1`, that one
 //! `PATH.2`, and so on; the last one goes.
 
+use crate::journald::Journald;
 use rlrun_spec::life::Log as Wanted;
+use rlrun_spec::plan::Launch;
+use rlrun_spec::time::timestamp;
 use rlrun_spec::{Failure, Kind, Stage};
-use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// Which of the payload's streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +32,34 @@ impl Stream {
 }
 
 /// The open log.
-pub(crate) struct Log {
+pub(crate) enum Log {
+    File(LogFile),
+    Journald(Journald),
+}
+
+impl Log {
+    /// Opens the log that is wanted.
+    pub(crate) fn open(launch: &Launch) -> Result<Option<Log>, Failure> {
+        match &launch.facts.life.log {
+            Wanted::None => Ok(None),
+            Wanted::File { path, max_size, max_file } => {
+                LogFile::open(path, *max_size, *max_file).map(|file| Some(Log::File(file)))
+            }
+            Wanted::Journald { tag } => Journald::open(launch, tag.as_deref()).map(|log| Some(Log::Journald(log))),
+        }
+    }
+
+    /// Keeps what the payload wrote; a log that takes nothing must not stop it.
+    pub(crate) fn write(&mut self, stream: Stream, bytes: &[u8]) {
+        match self {
+            Log::File(file) => file.write(stream, bytes),
+            Log::Journald(log) => log.write(stream, bytes),
+        }
+    }
+}
+
+/// A log on disk.
+pub(crate) struct LogFile {
     file: File,
     path: PathBuf,
     size: u64,
@@ -37,10 +68,9 @@ pub(crate) struct Log {
     lost: u64,
 }
 
-impl Log {
-    /// Opens the log that is wanted; what a former start wrote stays.
-    pub(crate) fn open(wanted: &Wanted) -> Result<Option<Log>, Failure> {
-        let Wanted::File { path, max_size, max_file } = wanted else { return Ok(None) };
+impl LogFile {
+    /// Opens it; what a former start wrote stays.
+    fn open(path: &Path, max_size: u64, max_file: u32) -> Result<LogFile, Failure> {
         let failure = |e: &std::io::Error| {
             let failure =
                 Failure::new(Stage::Supervisor, Kind::Usage, "log", "open the log", path.display().to_string());
@@ -51,12 +81,12 @@ impl Log {
         };
         let file = append(path).map_err(|e| failure(&e))?;
         let size = file.metadata().map_err(|e| failure(&e))?.len();
-        Ok(Some(Log { file, path: path.clone(), size, max_size: *max_size, max_file: *max_file, lost: 0 }))
+        Ok(LogFile { file, path: path.to_owned(), size, max_size, max_file, lost: 0 })
     }
 
     /// Keeps what the payload wrote. A disk that is full must not stop the payload: what does not fit is counted, and
     /// the count is written when there is room again.
-    pub(crate) fn write(&mut self, stream: Stream, bytes: &[u8]) {
+    fn write(&mut self, stream: Stream, bytes: &[u8]) {
         let now = timestamp(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default());
         let mut text = Vec::with_capacity(bytes.len() + 64);
         if self.lost > 0 {
@@ -113,34 +143,6 @@ fn append(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
-/// RFC 3339 in UTC with nanoseconds, as podman writes it.
-pub(crate) fn timestamp(since_epoch: Duration) -> String {
-    let (seconds, nanos) = (since_epoch.as_secs(), since_epoch.subsec_nanos());
-    let (year, month, day) = date(seconds / 86_400);
-    let clock = seconds % 86_400;
-    let mut text = String::with_capacity(40);
-    let (hour, minute, second) = (clock / 3600, clock / 60 % 60, clock % 60);
-    // Writing to a String cannot fail.
-    if write!(text, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}+00:00").is_err() {
-        text.clear();
-    }
-    text
-}
-
-/// Year, month and day of a day since the epoch, in the Gregorian calendar. Years begin in March, so that the leap day
-/// is a year's last.
-fn date(days: u64) -> (u64, u64, u64) {
-    // 1970-01-01 is day 719468 since 0000-03-01; 146097 days are 400 years.
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (era * 400 + year + u64::from(month <= 2), month, day)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,8 +157,8 @@ mod tests {
             Dir(path)
         }
 
-        fn log(&self, max_size: u64, max_file: u32) -> Log {
-            Log::open(&Wanted::File { path: self.0.join("ctr.log"), max_size, max_file }).unwrap().unwrap()
+        fn log(&self, max_size: u64, max_file: u32) -> LogFile {
+            LogFile::open(&self.0.join("ctr.log"), max_size, max_file).unwrap()
         }
 
         fn text(&self, name: &str) -> Option<String> {
@@ -213,21 +215,5 @@ mod tests {
         log.write(Stream::Stdout, &[b'x'; 5000]);
         assert!(dir.text("ctr.log").unwrap().contains("stdout P xxx"));
         assert!(!dir.text("ctr.log").unwrap().contains("old") && dir.text("ctr.log.1").is_none());
-    }
-
-    #[test]
-    fn days_have_their_dates() {
-        for (days, want) in [
-            (0, (1970, 1, 1)),
-            (59, (1970, 3, 1)),
-            (11_016, (2000, 2, 29)),
-            (19_782, (2024, 2, 29)),
-            (20_088, (2024, 12, 31)),
-            (47_540, (2100, 2, 28)),
-            (47_541, (2100, 3, 1)),
-        ] {
-            assert_eq!(date(days), want, "{days}");
-        }
-        assert_eq!(timestamp(Duration::new(1_709_209_815, 5)), "2024-02-29T12:30:15.000000005+00:00");
     }
 }

@@ -10,6 +10,7 @@ mod fate;
 mod guests;
 mod health;
 mod journal;
+mod journald;
 mod keys;
 mod log;
 mod output;

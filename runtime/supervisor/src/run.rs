@@ -230,7 +230,7 @@ pub(crate) fn failure(step: &str, operation: &str, object: &str) -> Failure {
 /// Starts the container, again and again where it is to be.
 fn supervise(plan: OwnedFd, watch: &mut Watch<'_>) -> Result<u8, Failure> {
     let signals = Signals::block()?;
-    let mut log = Log::open(&watch.launch.facts.life.log)?;
+    let mut log = Log::open(watch.launch)?;
     watch.control = match Control::open(&watch.launch.facts.container_dir) {
         Ok(control) => Some(control),
         Err(failure) if watch.launch.facts.life.accompanied => return Err(failure),

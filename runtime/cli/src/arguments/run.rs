@@ -156,10 +156,10 @@ struct LifeArgs {
     /// Remove the container that has the name now, whatever it does
     #[arg(long)]
     replace: bool,
-    /// Where output is kept: k8s-file (also json-file) or none
+    /// Where output is kept: k8s-file (also json-file), journald or none
     #[arg(long, value_name = "DRIVER")]
     log_driver: Option<String>,
-    /// path=FILE, max-size=SIZE, max-file=NUMBER
+    /// path=FILE, max-size=SIZE, max-file=NUMBER; of journald: tag=WORD
     #[arg(long, value_name = "NAME=VALUE")]
     log_opt: Vec<String>,
     #[command(flatten)]

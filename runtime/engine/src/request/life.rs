@@ -47,6 +47,11 @@ pub enum LogRequest {
         /// `max-file=`.
         max_file: u32,
     },
+    /// `journald`.
+    Journald {
+        /// `tag=`.
+        tag: Option<String>,
+    },
 }
 
 impl Default for LogRequest {
@@ -64,9 +69,10 @@ pub fn log(driver: Option<&str>, options: &[String]) -> Result<Option<LogRequest
         None if options.is_empty() => return Ok(None),
         None | Some("k8s-file" | "json-file" | "") => LogRequest::default(),
         Some("none") => LogRequest::None,
+        Some("journald") => LogRequest::Journald { tag: None },
         Some(other) => {
             return Err(Invalid::new("--log-driver", other, "rlrun has no such driver")
-                .hint("choose k8s-file (json-file is another name of it) or none"));
+                .hint("choose k8s-file (json-file is another name of it), journald or none"));
         }
     };
     for option in options {
@@ -77,10 +83,16 @@ pub fn log(driver: Option<&str>, options: &[String]) -> Result<Option<LogRequest
 
 fn set(request: &mut LogRequest, option: &str) -> Result<(), Invalid> {
     let bad = |why: &str| Invalid::new("--log-opt", option, why);
-    let LogRequest::File { path, max_size, max_file } = request else {
-        return Err(bad("the driver `none` takes no options"));
-    };
     let (name, value) = option.split_once('=').ok_or_else(|| bad("is not NAME=VALUE"))?;
+    let (path, max_size, max_file) = match request {
+        LogRequest::File { path, max_size, max_file } => (path, max_size, max_file),
+        LogRequest::Journald { tag } if name == "tag" && !value.is_empty() && !value.contains(char::is_control) => {
+            *tag = Some(value.to_owned());
+            return Ok(());
+        }
+        LogRequest::Journald { .. } => return Err(bad("is not known to the driver journald").hint("tag=WORD is")),
+        LogRequest::None => return Err(bad("the driver `none` takes no options")),
+    };
     match name {
         "path" if value.starts_with('/') => *path = Some(PathBuf::from(value)),
         "path" => return Err(bad("is not an absolute path")),
@@ -166,6 +178,8 @@ mod tests {
         assert_eq!(log(None, &[]).unwrap(), None);
         assert_eq!(log(Some("json-file"), &[]).unwrap(), Some(LogRequest::default()));
         assert_eq!(log(Some("none"), &[]).unwrap(), Some(LogRequest::None));
+        let tagged = LogRequest::Journald { tag: Some("web".to_owned()) };
+        assert_eq!(log(Some("journald"), &options(&["tag=web"])).unwrap(), Some(tagged));
         let all = options(&["max-size=1m", "max-file=3", "path=/x/y"]);
         let want = LogRequest::File { path: Some("/x/y".into()), max_size: 1 << 20, max_file: 3 };
         assert_eq!(log(None, &all).unwrap(), Some(want));
@@ -174,7 +188,9 @@ mod tests {
     #[test]
     fn what_no_driver_takes_is_refused() {
         for (driver, option) in [
-            ("journald", None),
+            ("syslog", None),
+            ("journald", Some("max-size=1m")),
+            ("journald", Some("tag=a\nMESSAGE=b")),
             ("none", Some("max-size=1m")),
             ("k8s-file", Some("path=relative")),
             ("k8s-file", Some("max-size=1")),

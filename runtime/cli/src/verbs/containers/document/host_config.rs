@@ -127,11 +127,13 @@ fn capabilities(named: &Named) -> Vec<String> {
 }
 
 fn log(log: &Log) -> Value {
+    let tag = if let Log::Journald { tag: Some(tag) } = log { tag } else { "" };
     let (kind, path, size) = match log {
         Log::None => ("none", String::new(), 0),
         Log::File { path, max_size, .. } => ("k8s-file", path.display().to_string(), *max_size),
+        Log::Journald { .. } => ("journald", String::new(), 0),
     };
-    json!({"Type": kind, "Config": null, "Path": path, "Tag": "", "Size": crate::table::size(size)})
+    json!({"Type": kind, "Config": null, "Path": path, "Tag": tag, "Size": crate::table::size(size)})
 }
 
 fn security(details: &Details) -> Vec<String> {
