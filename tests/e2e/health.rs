@@ -140,7 +140,8 @@ fn an_image_says_how_and_the_user_overrules_it() {
     case.run(["inspect", "box", "-f", "{{.Config.Healthcheck.Retries}}"]).ok().prints("7");
     let without = case.rlrun(["run", "-d", "--rm", "--network", "none", "--name", "plain", "--no-healthcheck"]);
     without.args(["localhost/checked:1", "probe", "wait"]).leaving_processes().run().ok();
-    case.run(["inspect", "plain", "-f", "{{json .State.Health}}"]).ok().prints("null");
+    let none = case.run(["inspect", "plain", "-f", "{{.State.Health.Status}}|{{.State.Health.FailingStreak}}"]);
+    none.ok().prints("|0");
     case.run(["ps", "-a", "--filter", "health=none", "--format", "{{.Names}}"]).ok().prints("plain");
 }
 

@@ -178,6 +178,49 @@ fn a_container_that_is_there_survives_every_kill_of_its_start_and_restart() {
 }
 
 #[test]
+fn a_restart_of_what_is_to_leave_nothing_and_a_forced_removal_survive_every_kill() {
+    let case = case!(Userns, Slirp).keeping_containers();
+    let verbs: [(&[&str], &[&str]); 3] = [
+        (&["--rm"], &["restart", "-t", "5", "box"]),
+        (&["--rm"], &["rm", "-f", "-t", "5", "box"]),
+        (&["-v", "/own"], &["rm", "-f", "-v", "-t", "5", "box"]),
+    ];
+    for (options, verb) in verbs {
+        let steps: &[&str] = if verb[0] == "restart" { &STEPS } else { &STEPS[..1] };
+        for (step, looks) in steps.iter().flat_map(|step| [(*step, 0), (*step, 3), (*step, 20)]) {
+            for victim in VICTIMS {
+                let options = [&["run", "-d", "--name", "box"], options, &[BASE, "probe", "trap"]].concat();
+                case.rlrun(options).leaving_processes().run().ok();
+                eventually("it is ready", || case.run(["logs", "box"]).ok().out().contains("ready"));
+                let running = case.rlrun(verb).leaving_processes().spawn();
+                let command = running.running.pid;
+                let mut shown = None;
+                until(10, || {
+                    shown = reached(&case, command, step);
+                    (shown.is_some() || !running.running.alive()).then_some(())
+                });
+                // Later moments of the same step, without a clock.
+                (0..looks).for_each(|_| drop(descendants(command)));
+                let pids = match victim {
+                    Victim::Command => vec![command],
+                    Victim::Supervisor => case.supervisors(),
+                    Victim::Newest => shown.flatten().into_iter().collect(),
+                };
+                pids.into_iter().for_each(end);
+                running.finish();
+                eventually("a stop that was asked for is made", || {
+                    !case.run(["ps", "-a", "--format", "{{.State}}"]).ok().out().contains("stopping")
+                });
+                only_what_is_listed(&case, &format!("{verb:?}, {victim:?} killed at {step} and {looks} looks"));
+                remove_all(&case);
+                case.run(["volume", "prune", "-f"]).ok();
+                case.run(["volume", "ls", "-q"]).ok().prints("");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_removal_that_is_killed_is_finished_by_the_next_command() {
     let case = case!(Userns).keeping_containers();
     let script = "i=0; while [ $i -lt 400 ]; do mkdir /d$i; echo x > /d$i/f; i=$((i+1)); done";

@@ -411,7 +411,12 @@ pub fn user(word: &str) -> Result<String, Invalid> {
 /// For `keep-groups`, which cannot be had yet.
 pub fn groups(words: &[String]) -> Result<Vec<String>, Invalid> {
     match words.iter().find(|w| *w == "keep-groups") {
-        Some(word) => Err(Invalid::new("--group-add", word, "is not supported yet")),
+        Some(word) => Err(Invalid::new(
+            "--group-add",
+            word,
+            "your own groups are left behind before a container starts: no map gives them to it, and no policy sees them",
+        )
+        .hint("chgrp what it is to use to your main group, which is group 0 inside")),
         None => Ok(words.to_vec()),
     }
 }

@@ -46,6 +46,9 @@ pub(crate) struct InspectArgs {
     /// json or a Go template
     #[arg(short, long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,
+    /// For people
+    #[arg(long, conflicts_with = "format")]
+    pub(crate) pretty: bool,
     /// Print the value too
     #[arg(long)]
     pub(crate) showsecret: bool,

@@ -76,6 +76,15 @@ fn document(secret: &Secret) -> Value {
     })
 }
 
+/// As `podman secret inspect --pretty` shows one.
+const PRETTY: &str = "ID:              {{.ID}}\n\
+                      Name:            {{.Spec.Name}}\n\
+                      Labels:\n\
+                      {{range $name, $value := .Spec.Labels}} - {{$name}}={{$value}}\n{{end}}\
+                      Driver:          {{.Spec.Driver.Name}}\n\
+                      Created at:      {{.CreatedAt}}\n\
+                      Updated at:      {{.UpdatedAt}}";
+
 fn inspect(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: InspectArgs = read(matches)?;
     let place = place()?;
@@ -88,7 +97,8 @@ fn inspect(matches: &mut ArgMatches, _: Marks) -> Outcome {
         }
         documents.push(document);
     }
-    report::print(&inspected(args.format.as_deref(), &documents)?)
+    let format = if args.pretty { Some(PRETTY) } else { args.format.as_deref() };
+    report::print(&inspected(format, &documents)?)
 }
 
 fn list(matches: &mut ArgMatches, _: Marks) -> Outcome {

@@ -95,12 +95,10 @@ impl Journald {
         if changed {
             rustix::io::read(&self.watch, &mut buffer[..]).map_err(|e| self.failed(&e.to_string()))?;
         }
-        while said {
-            match rustix::io::read(stdout, &mut buffer[..]) {
-                Ok(0) => return Err(self.failed("journalctl has ended")),
-                Ok(_) => {}
-                // That there is more is all that it tells; it is read by the cursor.
-                Err(_) => break,
+        // That there is more is all that it tells; it is read by the cursor.
+        while let (true, Ok(count)) = (said, rustix::io::read(stdout, &mut buffer[..])) {
+            if count == 0 {
+                return Err(self.failed("journalctl has ended"));
             }
         }
         Ok(())

@@ -109,7 +109,8 @@ impl Flags {
             "bind" => self.not_recursive = true,
             "z" | "Z" => self.relabel = true,
             "U" => self.chown = true,
-            "O" | "idmap" => return Err("is not supported yet".to_owned()),
+            "O" => return Err("rlrun makes no overlays of volumes; ro keeps the source as it is".to_owned()),
+            "idmap" => return Err("mounts with ids of their own are root's to make (mount_setattr(2))".to_owned()),
             _ => return Ok(false),
         }
         Ok(true)
@@ -294,9 +295,14 @@ pub fn mount(word: &str) -> Result<MountRequest, Invalid> {
         }
         "tmpfs" if found.source.is_some() => Err(invalid("a tmpfs has no source".to_owned())),
         "tmpfs" => Ok(MountRequest::Tmpfs { destination, flags: found.flags, data: found.data }),
-        kind @ ("image" | "glob" | "devpts" | "ramfs" | "artifact") => {
-            Err(invalid(format!("type={kind} is not supported yet")))
+        "image" => Err(invalid("images are not mounted into containers".to_owned())
+            .hint("a volume is filled from an image on first use: --mount type=volume")),
+        "artifact" => Err(invalid("images are all that the store holds".to_owned())),
+        "glob" => {
+            Err(invalid("paths are not searched for".to_owned()).hint("name each of them with a type=bind of its own"))
         }
+        "devpts" => Err(invalid("each container has a /dev/pts of its own".to_owned()).hint("leave it out")),
+        "ramfs" => Err(invalid("nothing limits the size of a ramfs".to_owned()).hint("use type=tmpfs,tmpfs-size=64m")),
         kind => Err(invalid(format!("unknown type {kind}")).hint("use type=volume, type=bind or type=tmpfs")),
     }
 }
@@ -365,9 +371,13 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_exist_yet_says_so() {
-        for word in ["/a:/b:idmap", "/a:/b:O"] {
-            assert!(volume(word).unwrap_err().why.contains("not supported yet"), "{word}");
+    fn what_there_is_not_says_why() {
+        for (word, why) in [("/a:/b:idmap", "root's"), ("/a:/b:O", "no overlays")] {
+            assert!(volume(word).unwrap_err().why.contains(why), "{word}");
+        }
+        for kind in ["image", "artifact", "glob", "devpts", "ramfs"] {
+            let refused = mount(&format!("type={kind},src=/a,dst=/b")).unwrap_err();
+            assert!(!refused.why.contains("unknown type"), "{refused:?}");
         }
         for word in ["/a:/b:nocopy", "a/b:/c", "_a:/b", "/a:/b:rshared", "/a:/b:ro,rw", "/a:/b:x", "/a:/b:ro:z"] {
             assert!(volume(word).is_err(), "{word}");

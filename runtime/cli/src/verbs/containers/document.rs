@@ -205,7 +205,7 @@ fn document_of_state(container: &Container) -> Value {
 /// What the last checks found, as the supervisor wrote it; nothing where nothing is checked.
 fn health(container: &Container) -> Value {
     if container.summary.life.health.is_none() {
-        return Value::Null;
+        return json!({"Status": "", "FailingStreak": 0, "Log": null});
     }
     let text = std::fs::read(container.directory.join(HEALTH)).unwrap_or_default();
     serde_json::from_slice(&text).unwrap_or_else(|_| json!({"Status": "starting", "FailingStreak": 0, "Log": []}))
