@@ -44,8 +44,11 @@ pub fn start(place: &Place, container: &Container, attach: Attach, mut marks: Ma
             if let Err(left) = crate::cgroup::remove(directory) {
                 crate::warn(&left.to_string());
             }
-            // The lock is here only when the supervisor was never given it.
-            record.rest()?;
+            // The lock is here only when the supervisor was never given it. What is to leave nothing from here on keeps
+            // its sign of life, by which the next command finds what its supervisor could not remove.
+            if directory.join(KEEP).exists() {
+                record.rest()?;
+            }
             Err(failure)
         }
     }
