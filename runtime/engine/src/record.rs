@@ -17,10 +17,10 @@ pub use sweep::{Reach, sweep};
 use crate::place::Place;
 use rlrun_spec::{Failure, Kind, Stage};
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs::{self, DirBuilder};
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 
 /// The file without which a container leaves nothing behind.
@@ -172,20 +172,14 @@ impl Record {
         dropped
     }
 
-    /// Writes a small file of the record. Not synced: a record that a power cut loses belongs to a container that the
-    /// power cut ended.
+    /// Writes a small file of the record: whoever is killed meanwhile leaves none, and not half of one, which nothing
+    /// would list. Not synced: a record that a power cut loses belongs to a container that the power cut ended.
     ///
     /// # Errors
     /// When the disk is full.
     pub fn write(&self, file: &str, contents: &[u8]) -> Result<(), Failure> {
-        let path = self.directory.join(file);
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .and_then(|mut f| f.write_all(contents))
-            .map_err(|e| failed("data-dir", "write", &path, &e))
+        file::write_aside(&self.directory, file, contents)
+            .map_err(|e| failed("data-dir", "write", &self.directory.join(file), &e))
     }
 
     /// Gives the record to the supervisor: its lock, which must stay open as long as the supervisor lives. Call

@@ -50,6 +50,18 @@ fn a_killed_container_leaves_nothing_or_its_record() {
 }
 
 #[test]
+fn a_command_killed_while_it_writes_the_record_leaves_nothing() {
+    let (_dir, place) = place();
+    let mut record = create(&place, "aa", "web", Remains::Record).unwrap();
+    std::fs::create_dir(record.directory.join("record.new")).unwrap();
+    let text = file::render(&file::tests::summary("aa", "web", None), &()).unwrap();
+    record.write(RECORD, &text).unwrap_err();
+    drop(record.hand_over().unwrap());
+    sweep(&place, Reach::All, &mut nothing_foreign).unwrap();
+    assert!(!record.directory.exists() && !record.live_link.is_symlink() && !record.name_link.is_symlink());
+}
+
+#[test]
 fn nobody_starts_a_killed_container_while_it_is_swept() {
     let (_dir, place) = place();
     let mut kept = create(&place, "bb", "kept", Remains::Record).unwrap();
