@@ -116,15 +116,15 @@ fn no_descriptor_leaks_into_a_terminal_container_or_an_init() {
 fn a_working_directory_cannot_be_a_leaked_descriptor() {
     let case = case!(Userns);
     // CVE-2024-21626: a descriptor of a host directory that the runtime still holds while it changes directory.
-    for fd in 3..20 {
-        let out = case.run_base(&["-w", &format!("/proc/self/fd/{fd}")], ["ls", "-a", "../../../.."]);
-        let found = out.out();
-        assert!(!found.contains("boot") && !found.contains("lost+found"), "fd {fd}: {found}");
+    for fd in 0..28 {
+        let words = format!("/proc/self/fd/{fd}");
+        let out = case.run_base(&["-w", &words], ["ls", "-a", "../../../.."]);
+        out.refused(126, &words);
     }
     let image = Image::new("localhost/cwd:1", base_rootfs().clone()).with("WorkingDir", json!("/proc/self/fd/7"));
     case.load(&image);
     let out = case.run(["run", "--rm", "--network", "none", "localhost/cwd:1", "ls", "-a", "../../../.."]).out();
-    assert!(!out.contains("boot"), "{out}");
+    assert_eq!(out, "");
 }
 
 #[test]

@@ -113,11 +113,25 @@ fn a_start_that_fails_is_told_where_it_is_typed_and_leaves_nothing() {
 }
 
 #[test]
+fn whoever_started_it_is_killed_and_nothing_goes_on() {
+    let case = case!(Userns);
+    for option in ["-it", "-t", "-i", "--sig-proxy=false"] {
+        let words = ["run", "--rm", option, "--network", "none", BASE, "sh", "-c", "echo begun; sleep 1000"];
+        let first = terminal(&case, &words);
+        first.wait_for("begun");
+        first.running.signal(Signal::SIGKILL);
+        first.running.wait();
+        eventually("all of it ends", || case.supervisors().is_empty());
+        assert_eq!(running(&case), "", "{option}");
+    }
+}
+
+#[test]
 fn whoever_looks_is_killed_and_the_container_goes_on() {
     let case = case!(Userns).keeping_containers();
-    let words = ["run", "--rm", "-it", "--name", "box", "--network", "none", BASE, "sh", "-c", ECHOING];
-    let first = terminal(&case, &words);
-    first.wait_for("begun");
+    case.run(["run", "-dit", "--rm", "--name", "box", "--network", "none", BASE, "sh", "-c", ECHOING]).ok();
+    let first = terminal(&case, &["attach", "box"]);
+    eventually("it is raw", || is_raw(&first));
     first.running.signal(Signal::SIGKILL);
     first.running.wait();
     assert_eq!(running(&case), "box running");

@@ -70,7 +70,19 @@ fn the_terminal_is_raw_while_it_runs_and_as_before_afterwards() {
 #[test]
 fn without_a_terminal_t_still_works() {
     let case = case!(Userns);
-    case.run_base(&["-t"], ["sh", "-c", "test -t 1 && echo yes"]).ok().says("yes");
+    for options in [&["-t"][..], &["-t", "--init"]] {
+        case.run_base(options, ["sh", "-c", "test -t 1 && echo yes"]).ok().says("yes");
+    }
+}
+
+#[test]
+fn with_an_init_the_payload_has_the_terminal_and_its_keys() {
+    let case = case!(Userns);
+    let script = "trap 'exit 7' INT; echo begun; while true; do sleep 1; done";
+    let mut terminal = Terminal::start(case.base(&["-it", "--init"], ["sh", "-c", script]), 24, 80);
+    terminal.wait_for("begun");
+    terminal.type_text("\x03");
+    assert_eq!(terminal.running.wait(), Exit::Code(7));
 }
 
 #[test]

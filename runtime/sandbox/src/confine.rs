@@ -4,7 +4,7 @@ use crate::at::At;
 use crate::{scheduling, sys};
 use rlrun_spec::limits::Memory;
 use rlrun_spec::plan::{Launch, Rlimit as PlanRlimit};
-use rlrun_spec::{Failure, MapWriter};
+use rlrun_spec::{Failure, Kind, MapWriter};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{
@@ -177,13 +177,14 @@ fn capabilities(launch: &Launch) -> Result<(), Failure> {
 /// As the payload's user, so that a directory it may not enter is refused here and not by a shell inside.
 fn working_directory(launch: &Launch) -> Result<(), Failure> {
     let cwd = &launch.process.cwd;
-    rustix::process::chdir(cwd).at("", "enter the working directory", cwd)?;
+    let cannot = |failure: Failure| Failure { kind: Kind::CannotInvoke, ..failure };
+    rustix::process::chdir(cwd).at("", "enter the working directory", cwd).map_err(cannot)?;
     // A path that led outside by a descriptor of ours would show here (CVE-2024-21626).
     let real = rustix::process::getcwd(Vec::new()).at("", "resolve the working directory", cwd)?;
     if real.as_bytes().starts_with(b"/") {
         Ok(())
     } else {
-        Err(Errno::NOENT).at("", "enter the working directory", cwd)
+        Err(Errno::NOENT).at("", "enter the working directory", cwd).map_err(cannot)
     }
 }
 

@@ -149,7 +149,13 @@ fn lead_foreground(process: &Process) {
     let led = rustix::process::setpgid(None, None);
     if led.is_ok() && process.terminal {
         let group = rustix::process::getpid();
-        // SIGTTOU would stop a background process that asks for the foreground; the mask holds it off.
+        // SIGTTOU would stop a background process that asks for the foreground (tcsetpgrp(3)); the mask is put back
+        // before the payload is executed.
+        let mut background = SigSet::empty();
+        background.add(NixSignal::SIGTTOU);
+        if sigprocmask(SigmaskHow::SIG_BLOCK, Some(&background), None).is_err() {
+            return;
+        }
         if rustix::termios::tcsetpgrp(rustix::stdio::stdin(), group).is_err() {
             // Without the foreground the payload still runs; the shell it may be takes it itself.
         }

@@ -49,6 +49,9 @@ pub enum Request {
         /// Columns.
         columns: u16,
     },
+    /// Whoever started the container and is attached to it goes on purpose, and the container goes on. Without this word
+    /// the end of that connection is the end of the container: a foreground container ends with who started it.
+    Leave,
     /// The input of whoever attached is over, and so is the container's.
     EndInput,
     /// Every process stands still as long as this connection lasts, so that whoever is killed leaves nothing paused.

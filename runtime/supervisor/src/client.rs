@@ -139,7 +139,7 @@ impl Attached<'_> {
             if ready[0]
                 && let Some(signal) = self.take_signals(signals)?
             {
-                return Ok(signal);
+                return self.leave().map(|()| signal);
             }
             if ready[1]
                 && let Some(code) = self.hear()?
@@ -147,9 +147,14 @@ impl Attached<'_> {
                 return Ok(code);
             }
             if self.type_on(ready.get(2) == Some(&true))? {
-                return Ok(0);
+                return self.leave().map(|()| 0);
             }
         }
+    }
+
+    /// Says that the container is to go on.
+    fn leave(&self) -> Result<(), Failure> {
+        if self.attach.accompanies { self.connection.send(&Request::Leave, &[]) } else { Ok(()) }
     }
 
     /// The exit code of this process, if a signal is for it and not for the container: the terminal is put back first.

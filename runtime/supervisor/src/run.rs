@@ -47,6 +47,7 @@ pub(crate) fn run(launch: &Launch, plan: OwnedFd) -> Result<u8, Failure> {
         fate: Fate::new(&launch.facts.life),
         limits: None,
         spared: false,
+        accompanied: false,
     };
     let code = supervise(plan, &mut watch);
     let forgotten = end(&mut watch, &code);
@@ -96,6 +97,8 @@ pub(crate) struct Watch<'a> {
     pub(crate) limits: Option<Box<Limits>>,
     /// It stays although it was to be removed: a command starts it again.
     pub(crate) spared: bool,
+    /// Whoever started it is attached and has not said that it is to go on without him.
+    pub(crate) accompanied: bool,
 }
 
 impl Watch<'_> {
@@ -169,6 +172,10 @@ impl Watch<'_> {
             Request::Stop { .. } => {
                 self.fate.stop(Instant::now(), Duration::ZERO);
                 done(self.book.stopped())
+            }
+            Request::Leave => {
+                self.accompanied = false;
+                Reply::Done
             }
             // The next mapper is told.
             Request::Mapper(protocol::Request::Limit(limits)) => {

@@ -105,6 +105,7 @@ impl<'a> Tended<'a> {
                     self.guests.admit(ACCOMPANYING, descriptors, &mut self.outputs)?;
                     connection.send(&Reply::Attached { terminal, input }, &[])?;
                     control.accompany(connection);
+                    watch.accompanied = true;
                     return Ok(());
                 }
                 Received::Message(..) => return missing("it asks for something else"),
@@ -222,6 +223,10 @@ impl<'a> Tended<'a> {
         self.guests.pump(ready);
         for client in watch.control.as_mut().map(Control::gone).unwrap_or_default() {
             self.guests.dismiss(client, &mut self.outputs);
+            if client == ACCOMPANYING && std::mem::take(&mut watch.accompanied) {
+                // Killed: a container in the foreground does not outlive who started it.
+                watch.fate.stop(Instant::now(), Duration::ZERO);
+            }
             if self.holder == Some(client) {
                 self.holder = None;
                 self.ask(None, &protocol::Request::Unpause)?;
@@ -231,6 +236,7 @@ impl<'a> Tended<'a> {
         let left: Vec<u64> = self.outputs.iter_mut().filter_map(|output| output.wake(now)).collect();
         for client in left {
             self.guests.dismiss(client, &mut self.outputs);
+            watch.accompanied &= client != ACCOMPANYING;
             watch.reply(client, &Reply::Left);
         }
         Ok(())
@@ -374,7 +380,7 @@ impl<'a> Tended<'a> {
                 self.guests.end_input(call.client);
                 Served::Now(Reply::Done)
             }
-            Request::Watch | Request::Rename(_) => Served::Not,
+            Request::Watch | Request::Rename(_) | Request::Leave => Served::Not,
         }
     }
 

@@ -50,7 +50,7 @@ impl From<Unknown> for Failure {
         };
         let why = unknown.to_string();
         let (Unknown::User(name) | Unknown::Group(name) | Unknown::Id(name)) = unknown;
-        Failure::new(Stage::Cli, Kind::Usage, "find-user", operation, name).why(why).hint(hint)
+        Failure::new(Stage::Cli, Kind::CannotInvoke, "find-user", operation, name).why(why).hint(hint)
     }
 }
 
