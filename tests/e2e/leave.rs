@@ -129,7 +129,8 @@ fn whoever_started_it_is_killed_and_nothing_goes_on() {
 #[test]
 fn whoever_looks_is_killed_and_the_container_goes_on() {
     let case = case!(Userns).keeping_containers();
-    case.run(["run", "-dit", "--rm", "--name", "box", "--network", "none", BASE, "sh", "-c", ECHOING]).ok();
+    let words = ["run", "-dit", "--rm", "--name", "box", "--network", "none", BASE, "sh", "-c", ECHOING];
+    case.rlrun(words).leaving_processes().run().ok();
     let first = terminal(&case, &["attach", "box"]);
     eventually("it is raw", || is_raw(&first));
     first.running.signal(Signal::SIGKILL);

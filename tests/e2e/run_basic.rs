@@ -146,8 +146,8 @@ fn the_home_of_the_user_is_in_the_environment() {
 #[test]
 fn a_user_that_is_not_in_the_image_is_refused() {
     let case = case!(Userns);
-    case.run_base(&["-u", "nobody-here"], ["true"]).refused(125, "nobody-here");
-    case.run_base(&["-u", "app:no-such-group"], ["true"]).refused(125, "no-such-group");
+    case.run_base(&["-u", "nobody-here"], ["true"]).refused(126, "nobody-here");
+    case.run_base(&["-u", "app:no-such-group"], ["true"]).refused(126, "no-such-group");
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn a_user_database_in_the_image_cannot_lead_outside() {
     case.load(&Image::new("localhost/linked:1", layer));
     let name = &case.user().name;
     case.run(["run", "--rm", "--network", "none", "-u", name, "localhost/linked:1", "/bin/probe", "identity"])
-        .refused(125, name);
+        .refused(126, name);
 }
 
 #[test]

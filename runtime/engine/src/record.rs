@@ -288,14 +288,17 @@ pub fn remove(
     if let Ok(Summary { id, name, .. }) = &summary {
         crate::journal::event("container", "remove", id, name, serde_json::json!({}));
     }
-    // A container that never got so far as to have a record has no name; a name without a container is free.
-    let name = summary.map_or(Ok(()), |summary| {
-        let link = place.data.join("names").join(summary.name);
-        // Without its files its name was free, and may be another's by now.
-        let ours = fs::read_link(&link).is_ok_and(|target| target.file_name() == Some(id));
-        if ours { drop_link(&link) } else { Ok(()) }
-    });
-    name.and_then(|()| drop_link(&live_link))
+    let unnamed = match summary {
+        Ok(summary) => {
+            let link = place.data.join("names").join(summary.name);
+            // Without its files its name was free, and may be another's by now.
+            let ours = fs::read_link(&link).is_ok_and(|target| target.file_name() == Some(id));
+            if ours { drop_link(&link) } else { Ok(()) }
+        }
+        // Whoever was removing it before had the record already.
+        Err(_) => sweep::drop_names(place, id),
+    };
+    unnamed.and_then(|()| drop_link(&live_link))
 }
 
 /// Makes garbage of it, which the next command clears should this one be killed.

@@ -86,7 +86,7 @@ pub(super) fn finish(
 }
 
 /// Takes away every name that leads to `id`: a record that is gone does not tell it, and a killed `rename` leaves two.
-fn drop_names(place: &Place, id: &OsStr) -> Result<(), Failure> {
+pub(super) fn drop_names(place: &Place, id: &OsStr) -> Result<(), Failure> {
     let Ok(names) = fs::read_dir(place.data.join("names")) else { return Ok(()) };
     for link in names.flatten().map(|entry| entry.path()) {
         if fs::read_link(&link).is_ok_and(|target| target.file_name() == Some(id)) {

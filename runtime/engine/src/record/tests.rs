@@ -50,6 +50,15 @@ fn a_killed_container_leaves_nothing_or_its_record() {
 }
 
 #[test]
+fn a_removal_after_one_that_took_the_record_takes_the_name() {
+    let (_dir, place) = place();
+    let mut record = create(&place, "aa", "web", Remains::Record).unwrap();
+    drop(record.hand_over().unwrap());
+    remove(&place, (&record.directory, "aa"), OwnVolumes::Keep, &mut nothing_foreign).unwrap();
+    assert!(!record.directory.exists() && !record.live_link.is_symlink() && !record.name_link.is_symlink());
+}
+
+#[test]
 fn a_command_killed_while_it_writes_the_record_leaves_nothing() {
     let (_dir, place) = place();
     let mut record = create(&place, "aa", "web", Remains::Record).unwrap();
