@@ -215,9 +215,12 @@ pub enum Exit {
 }
 
 impl Running {
-    /// Sends a signal to rlrun.
+    /// Sends a signal to rlrun; one that has ended is past it, as its exit will tell.
     pub fn signal(&self, signal: Signal) {
-        kill(self.pid, signal).unwrap();
+        match kill(self.pid, signal) {
+            Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
+            Err(errno) => panic!("{signal} to rlrun: {errno}"),
+        }
     }
 
     /// Whether rlrun still runs.
