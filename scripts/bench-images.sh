@@ -115,6 +115,13 @@ with_decompressor() {
     [ "$1" = gzip ] || tool=zstd
     find "$work/registry" -name data -size +1M -exec sh -c "$tool -tq \"\$1\" 2>/dev/null && echo \"\$1\"" sh {} \; >"$work/blobs-$1"
 }
+# The same, written to files by tar(1), a process a processor: what the file system takes.
+unpack() {
+    as_user mkdir -p "$work/home/store"
+    as_user unshare --user --map-root-user --map-auto xargs -P "$(nproc)" -n 1 sh -c \
+        "d=\$(mktemp -d \"\$0/XXXXXX\") && $1 -dc <\"\$1\" | tar --extract --directory \"\$d\" --numeric-owner" "$work/home/store" <"$work/blobs-$1"
+    sync -f "$work"
+}
 floor() { xargs -P "$(nproc)" -n 1 sh -c "$1 -dc <\"\$1\" >/dev/null" sh <"$work/blobs-$1"; }
 
 pulls() {
@@ -132,6 +139,8 @@ pulls() {
     clean
     with_decompressor "$kind"
     for run in $(seq "$PULLS"); do seconds floor "$kind"; done | median >"$work/$kind-floor"
+    for run in $(seq "$PULLS"); do clean; seconds unpack "$kind" || break; done | median >"$work/$kind-unpack"
+    clean
 }
 
 # A thousand configurations with one small layer.
@@ -169,7 +178,7 @@ row() {
             printf ' does not work here |'
         fi
     done
-    printf ' %s s | %s s |\n' "$(cat "$work/$kind-floor")" "$(cat "$work/$kind-again")"
+    printf ' %s s | %s s | %s s |\n' "$(cat "$work/$kind-floor")" "$(cat "$work/$kind-unpack")" "$(cat "$work/$kind-again")"
 }
 
 say "making an image of $LAYERS layers, $((LAYERS * FILES)) files, $((LAYERS * MIB)) MiB"
@@ -188,10 +197,11 @@ Written by \`make bench\`: kernel $(uname -r | grep -oE '^[0-9]+\.[0-9]+'), $(un
 ## Pulls
 
 An image of $LAYERS layers with $((LAYERS * FILES)) files and $((LAYERS * MIB)) MiB, from a docker-registry on loopback into an empty store; median of
-$PULLS runs. The floor is gzip(1) or zstd(1) decompressing all layers to nowhere, $(nproc) at once. "Again" is a second pull of the unchanged tag.
+$PULLS runs. The floor is gzip(1) or zstd(1) decompressing all layers to nowhere, $(nproc) at once; "unpacked" is the same with tar(1) behind it,
+into new directories of the same file system, synced as a pull is. "Again" is a second pull of the unchanged tag.
 
-| layers | rlrun | podman | skopeo + umoci | floor | again |
-|---|---|---|---|---|---|
+| layers | rlrun | podman | skopeo + umoci | floor | unpacked | again |
+|---|---|---|---|---|---|---|
 $(row gzip)
 $(row zstd)
 
