@@ -17,6 +17,7 @@ build /usr/include/seccomp.h      libseccomp-dev
 run   newuidmap                   uidmap
 run   slirp4netns                 slirp4netns
 run   fuse-overlayfs              fuse-overlayfs
+run   fuse2fs                     fuse2fs
 run   busybox                     busybox-static
 run   ip                          iproute2
 run   setpriv                     util-linux

@@ -8,6 +8,7 @@ mod commit;
 mod confinement;
 mod copy;
 mod detach;
+mod disk;
 mod escape;
 mod exec;
 mod faults;

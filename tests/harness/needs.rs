@@ -18,6 +18,8 @@ pub enum Need {
     Overlay,
     /// fuse-overlayfs and /dev/fuse.
     Fuse,
+    /// The same, and fuse2fs with mke2fs and e2fsck.
+    Fuse2fs,
     /// slirp4netns and /dev/net/tun.
     Slirp,
     /// The test itself runs as root, to change the host.
@@ -49,6 +51,7 @@ impl Need {
             Need::Subid => "subid",
             Need::Overlay => "overlay",
             Need::Fuse => "fuse",
+            Need::Fuse2fs => "fuse2fs",
             Need::Slirp => "slirp",
             Need::Root => "root",
             Need::Registry => "registry",
@@ -69,6 +72,7 @@ impl Need {
             Need::Subid => as_user("unshare", &["--user", "--map-root-user", "--map-auto", "true"]),
             Need::Overlay => as_user("unshare", &["--user", "--map-root-user", "--mount", "sh", "-c", MOUNT_OVERLAY]),
             Need::Fuse => on_path("fuse-overlayfs") && opens("/dev/fuse"),
+            Need::Fuse2fs => Need::Fuse.met() && ["fuse2fs", "mke2fs", "e2fsck", "dumpe2fs"].into_iter().all(on_path),
             Need::Slirp => on_path("slirp4netns") && opens("/dev/net/tun"),
             Need::Root => nix::unistd::geteuid().is_root(),
             Need::Registry => on_path("docker-registry"),
@@ -85,7 +89,7 @@ impl Need {
 
     fn met(self) -> bool {
         // Each need is probed at most once in a process.
-        static ANSWERS: [OnceLock<bool>; 15] = [const { OnceLock::new() }; 15];
+        static ANSWERS: [OnceLock<bool>; 16] = [const { OnceLock::new() }; 16];
         *ANSWERS[self as usize].get_or_init(|| self.probe())
     }
 

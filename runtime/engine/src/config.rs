@@ -83,7 +83,8 @@ pub fn build(inputs: Inputs<'_>) -> Result<Built, Failure> {
     }
     ulimits::check(&request.limits.ulimits)?;
     limits::check(&request.limits, request.init)?;
-    limits::check_disk(&request.limits, request.launching.remove, inputs.storage.driver)?;
+    limits::check_disk(&request.limits, request.launching.remove, inputs.storage.driver, inputs.volumes)?;
+    crate::storage::disk(&request.limits, request.launching.remove, inputs.host)?;
     let account = account(inputs)?;
     let caps = capabilities(inputs);
     let around = mounts::Around { request, id: inputs.id, volumes: inputs.volumes };

@@ -133,12 +133,22 @@ pub fn sizes(place: &Place, all: &[Container]) -> Result<Vec<(u64, u64)>, Failur
     let written = rlrun_image::measure(&crate::run::default_jobs(place)?, paths)?;
     let images = crate::images::list(place)?;
     let sizes = all.iter().zip(written).map(|(c, written)| {
+        let written = written.max(on_disk_of_its_own(c));
         let image = c.summary.image.as_ref().and_then(|image| images.iter().find(|i| i.id == image.id));
         let image = image.map_or(0, |image| image.size);
         if whole(c) { (written.saturating_sub(image), written) } else { (written, image + written) }
     });
     Ok(sizes.collect())
 }
+
+/// What the file takes in which a container's writes are limited.
+fn on_disk_of_its_own(container: &Container) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::metadata(container.directory.join(DISK)).map_or(0, |file| file.blocks() * 512)
+}
+
+/// The file in a container's directory that has what it wrote, where that is limited and lasts.
+pub const DISK: &str = "disk.img";
 
 /// The container with this name, id, or beginning of exactly one id.
 ///

@@ -106,7 +106,11 @@ pub fn prepare(
             (bundle::STORAGE, bundle::build(bundle::Inputs { request, bundle, host, ids, userns, id, name })?)
         }
         None => {
-            let storage = storage::choose(request.launching.storage_driver, &host, &userns)?;
+            let storage = storage::choose(
+                storage::forced(request.launching.storage_driver, &request.limits, request.launching.remove),
+                &host,
+                &userns,
+            )?;
             let volumes = place.data.join(crate::volumes::DIRECTORY);
             let freed = replaced_ports(place, request);
             let around = (names.0, names.1, volumes.as_path(), &freed[..]);
@@ -315,7 +319,7 @@ impl Prepared {
             container_dir: directory.to_owned(),
             journal: crate::journal::path(place),
             volumes: place.data.join(crate::volumes::DIRECTORY),
-            disk: request.limits.disk,
+            disk: storage::disk(&request.limits, request.launching.remove, &self.host)?,
             name_link: place.data.join("names").join(&parts.name),
             live_link: place.data.join("live").join(&parts.id),
             remove: request.launching.remove,

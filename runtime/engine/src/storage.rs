@@ -2,10 +2,13 @@
 //! it does not, a copy last.
 
 use crate::host::cause::Surroundings;
+use crate::host::programs::Search;
 use crate::request::StorageDriver;
+use crate::request::limits::LimitRequest;
 use rlrun_spec::container::UserNamespace;
 use rlrun_spec::hint::{self, Advice, Package};
 use rlrun_spec::host::HostFacts;
+use rlrun_spec::plan::{Disk, DiskPrograms};
 use rlrun_spec::{Failure, IdMapping, Kind, Stage};
 use std::path::{Path, PathBuf};
 
@@ -53,6 +56,50 @@ fn fuse(host: &HostFacts) -> Result<Storage, &'static str> {
         (None, _) => Err("fuse-overlayfs is not installed"),
         (Some(_), false) => Err("/dev/fuse cannot be opened"),
     }
+}
+
+/// The driver to force where what is written is limited: only fuse-overlayfs can write on fuse2fs.
+#[must_use]
+pub fn forced(asked: Option<StorageDriver>, limits: &LimitRequest, remove: bool) -> Option<StorageDriver> {
+    asked.or_else(|| (limits.disk.is_some() && !remove).then_some(StorageDriver::FuseOverlayfs))
+}
+
+/// How what is written is limited: in memory when it goes with the container anyway, else in a file.
+///
+/// # Errors
+/// When the host lacks what it takes.
+pub fn disk(limits: &LimitRequest, remove: bool, host: &HostFacts) -> Result<Option<Disk>, Failure> {
+    let Some(size) = limits.disk else { return Ok(None) };
+    if remove {
+        return Ok(Some(Disk { size, file: None }));
+    }
+    match disk_programs(host) {
+        Ok(programs) => Ok(Some(Disk { size, file: Some(programs) })),
+        Err(why) => {
+            let failure = Failure::new(Stage::Cli, Kind::Host, "limits", "limit", "what the container writes").why(why);
+            let hint = match host.dev_fuse {
+                false if Path::new("/dev/fuse").exists() => hint::DEV_FUSE.to_owned(),
+                false => hint::NO_FUSE.to_owned(),
+                true => Advice::Install(Package::Fuse2fs, Surroundings::read().distro).to_string(),
+            };
+            Err(failure.hint(format!("{hint}; with --rm it is kept in memory, which needs nothing")))
+        }
+    }
+}
+
+/// What serves a file system in a file. Looked for only where it is asked for.
+///
+/// # Errors
+/// With what is missing.
+pub(crate) fn disk_programs(host: &HostFacts) -> Result<DiskPrograms, &'static str> {
+    let search = Search::new();
+    if !host.dev_fuse {
+        return Err("/dev/fuse cannot be opened");
+    }
+    let mke2fs = search.find("mke2fs").ok_or("mke2fs is not installed")?;
+    let e2fsck = search.find("e2fsck").ok_or("e2fsck is not installed")?;
+    let fuse2fs = search.find("fuse2fs").ok_or("fuse2fs is not installed")?;
+    Ok(DiskPrograms { mke2fs, e2fsck, fuse2fs })
 }
 
 /// What makes fuse-overlayfs work on a host where it does not.

@@ -87,7 +87,7 @@ pub fn update(
 fn admit(place: &Place, details: &mut Details, host: &HostFacts) -> Result<(Admitted, Vec<String>), Failure> {
     let mut controls = Controls::default();
     let bounding = bounding(details);
-    limits::decide(&mut controls, &details.request.limits, host, bounding)?;
+    limits::decide(&mut controls, &details.request.limits, host, (bounding, details.request.launching.remove))?;
     if let Some(mut linux) = details.spec.oci.linux().clone() {
         linux.set_resources(Some(limits::resources(&details.request.limits)));
         details.spec.oci.set_linux(Some(linux));

@@ -20,7 +20,10 @@ pub fn mount_image(lowers: &[PathBuf], target: &Path, fuse: Option<&Path>) -> Re
     let mounted = rustix::process::chdir(&parent).and_then(|()| native(lowers, &parent, &lowerdir, target));
     let outcome = match (mounted, fuse) {
         (Ok(()), _) => Ok(()),
-        (Err(_), Some(binary)) => rootfs::start_fuse(binary, &format!("ro,lowerdir={lowerdir}"), &parent, target),
+        (Err(_), Some(binary)) => {
+            let options = format!("ro,lowerdir={lowerdir}");
+            rootfs::start_fuse(&rootfs::Fuse::overlay(binary, &options), None, &parent, target)
+        }
         (Err(errno), None) => {
             let why = format!("{errno}, and fuse-overlayfs cannot take its place");
             Err(failed(Kind::Host, STEP, "mount the image", target.display().to_string(), why))

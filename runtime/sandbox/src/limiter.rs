@@ -153,7 +153,7 @@ impl<'a> Limiter<'a> {
 }
 
 /// Readable when a child has ended; not when one was stopped or continued, which the agent does all the time.
-fn children() -> nix::Result<SignalFd> {
+pub(crate) fn children() -> nix::Result<SignalFd> {
     sys::ignore_stopped_children().map_err(|errno| nix::errno::Errno::from_raw(errno.raw_os_error()))?;
     let mut set = SigSet::empty();
     set.add(Signal::SIGCHLD);

@@ -9,7 +9,7 @@ use crate::init::{self, InitEnds};
 use crate::limiter::Limiter;
 use crate::sys::{self, Fork};
 use crate::trace::Trace;
-use crate::{launch, nested, rootfs, tree, userns};
+use crate::{disk, launch, nested, rootfs, tree, userns};
 use rlrun_spec::plan::{Launch, Rootfs};
 use rlrun_spec::protocol::{INIT_STEPS, MAPPER_STEPS, Message, NESTED_STEPS, Step};
 use rlrun_spec::{Failure, Kind, Stage};
@@ -96,7 +96,7 @@ pub fn run(launch: &Launch, network: NetworkHook<'_>) -> ! {
         Err(failure) => (Err(failure), false),
     };
     let told = |failure| Message::Failed(Box::new(Failure { stage: Stage::Mapper, ..failure }));
-    let cleaned = clean_up(launch, started, outcome.as_ref().is_ok_and(|end| end.spared));
+    let cleaned = clean_up(launch, started, outcome.as_ref().ok());
     // A failure is what the user must hear; what cleaning leaves then, the next command finds by its record.
     let message = outcome.and_then(|end| cleaned.map(|()| end.code)).map_or_else(told, Message::Exited);
     trace.mark("mapper: container gone");
@@ -232,8 +232,13 @@ fn wait_for(launch: &Launch, init: &Init, channel: &Channel, trace: &Trace) -> R
                 None => format!("ended with code {}", exit_code(status)),
             };
             let why = format!("it {how}, and the container with it");
-            let helper = binary.display().to_string();
-            return Err(failed(Kind::Runtime, "rootfs-helper", "serve the root file system", helper, why));
+            // fuse-overlayfs goes on when what is below it has gone.
+            let file = launch.facts.disk.as_ref().and_then(|disk| disk.file.as_ref());
+            let (step, what, helper) = match file.filter(|_| disk::is_dead(&launch.facts.container_dir)) {
+                Some(programs) => ("disk-helper", "serve what the container writes", &programs.fuse2fs),
+                None => ("rootfs-helper", "serve the root file system", binary),
+            };
+            return Err(failed(Kind::Runtime, step, what, helper.display().to_string(), why));
         }
     }
 }
@@ -246,12 +251,16 @@ pub(crate) fn exit_code(status: WaitStatus) -> u8 {
 
 /// Unmounts the root file system and, with `--rm` or when nothing ever ran, removes what belongs to subordinate ids.
 /// The lock stays: the supervisor holds it, and a container without one would be taken for garbage.
-fn clean_up(launch: &Launch, started: bool, spared: bool) -> Result<(), Failure> {
+fn clean_up(launch: &Launch, started: bool, end: Option<&End>) -> Result<(), Failure> {
+    // Where init did not end by itself it ends with this process, and who serves the file systems too.
+    if end.is_some() && launch.facts.disk.as_ref().is_some_and(|disk| disk.file.is_some()) {
+        disk::take_down(&launch.facts.container_dir)?;
+    }
     if !matches!(launch.facts.rootfs, Rootfs::Directory { .. }) {
         rootfs::take_down(launch)?;
     }
     let facts = &launch.facts;
-    if facts.remove && spared {
+    if facts.remove && end.is_some_and(|end| end.spared) {
         return rootfs::mark_written(launch);
     }
     if facts.remove || (!started && facts.remove_unstarted) {

@@ -2,9 +2,9 @@
 //! the job, with the binds and volumes that the container itself would see.
 
 use crate::at::At;
-use crate::{mounts, rootfs, sys};
+use crate::{disk, mounts, rootfs, sys};
 use rlrun_spec::Failure;
-use rlrun_spec::plan::{Mount, MountSource, Rootfs};
+use rlrun_spec::plan::{Disk, Mount, MountSource, Rootfs};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,8 @@ pub struct Resting {
     pub rootfs: Rootfs,
     /// The container's own directory on the host.
     pub container_dir: PathBuf,
+    /// The file system of limited size that has what it wrote.
+    pub disk: Option<Disk>,
     /// What the container mounts; file systems in memory are left out, because they are gone.
     pub mounts: Vec<Mount>,
     /// The container's user, who gets what is mounted with `U`.
@@ -30,13 +32,42 @@ pub struct Resting {
 /// # Errors
 /// When something cannot be mounted.
 pub fn open(resting: &Resting) -> Result<OwnedFd, Failure> {
+    apart()?;
+    mount(resting)
+}
+
+/// Mounts what it wrote and nothing else, and says where. For a container with a `disk`; as [`open`] otherwise.
+///
+/// # Errors
+/// When it cannot be mounted.
+pub fn open_changes(resting: &Resting) -> Result<PathBuf, Failure> {
+    apart()?;
+    match &resting.disk {
+        Some(Disk { size, file: Some(programs) }) => {
+            disk::mount(&resting.container_dir, *size, programs).map(|at| at.join("upper"))
+        }
+        Some(Disk { file: None, .. }) | None => Ok(resting.container_dir.join("upper")),
+    }
+}
+
+/// What was mounted by [`open`] or [`open_changes`] is done with, and nothing of it is open any more.
+///
+/// # Errors
+/// When what was written does not reach the disk.
+pub fn close(resting: &Resting) -> Result<(), Failure> {
+    match &resting.disk {
+        Some(Disk { file: Some(_), .. }) => disk::take_down(&resting.container_dir),
+        Some(Disk { file: None, .. }) | None => Ok(()),
+    }
+}
+
+fn apart() -> Result<(), Failure> {
     sys::unshare(libc::CLONE_NEWNS).at("unshare", "create", "a mount namespace")?;
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).at(
         "mount-private",
         "make mounts private",
         "/",
-    )?;
-    mount(resting)
+    )
 }
 
 /// The same in the mount namespace of the caller.
@@ -44,7 +75,7 @@ pub fn open(resting: &Resting) -> Result<OwnedFd, Failure> {
 /// # Errors
 /// As [`open`].
 pub fn mount(resting: &Resting) -> Result<OwnedFd, Failure> {
-    rootfs::mount_at(&resting.rootfs, &resting.container_dir, false)?;
+    rootfs::mount_at(&resting.rootfs, &resting.container_dir, resting.disk.as_ref(), false)?;
     let path = rootfs::root_of(&resting.rootfs, &resting.container_dir);
     let root = openat(CWD, &path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at(
         "open-rootfs",

@@ -1,7 +1,8 @@
 //! The root file system, mounted by the mapper at `<container>/merged` before init is cloned.
 
 use crate::at::{At, failed};
-use rlrun_spec::plan::{Launch, Rootfs};
+use crate::disk;
+use rlrun_spec::plan::{Disk, Launch, Rootfs};
 use rlrun_spec::{Failure, IdMapping, Kind};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
@@ -31,21 +32,45 @@ pub(crate) fn root_of(rootfs: &Rootfs, container: &Path) -> PathBuf {
 /// Mounts it.
 pub(crate) fn mount(launch: &Launch) -> Result<(), Failure> {
     let facts = &launch.facts;
-    let written = facts.disk.map(|size| mount_sized(&facts.container_dir, size)).transpose()?;
-    let written = written.as_deref().unwrap_or(&facts.container_dir);
-    mount_layers(&facts.rootfs, &facts.container_dir, written, facts.remove)
+    mount_at(&facts.rootfs, &facts.container_dir, facts.disk.as_ref(), facts.remove)
 }
 
 /// Mounts the root file system of the container in `container`. What is `removed_at_the_end` need not reach the disk.
-pub(crate) fn mount_at(rootfs: &Rootfs, container: &Path, removed_at_the_end: bool) -> Result<(), Failure> {
-    mount_layers(rootfs, container, container, removed_at_the_end)
+pub(crate) fn mount_at(
+    rootfs: &Rootfs,
+    container: &Path,
+    limited: Option<&Disk>,
+    removed_at_the_end: bool,
+) -> Result<(), Failure> {
+    let (written, on) = match limited {
+        None => (None, On::Host),
+        Some(Disk { size, file: None }) => (Some(mount_sized(container, *size)?), On::Host),
+        Some(Disk { size, file: Some(programs) }) => (Some(disk::mount(container, *size, programs)?), On::Fuse),
+    };
+    mount_layers(rootfs, container, (written.as_deref().unwrap_or(container), on), removed_at_the_end)
+}
+
+/// What is below the layer that takes what is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum On {
+    /// A file system of the kernel's.
+    Host,
+    /// fuse2fs.
+    Fuse,
 }
 
 /// The same, where `written` has the directories for what is written.
-fn mount_layers(rootfs: &Rootfs, container: &Path, written: &Path, removed_at_the_end: bool) -> Result<(), Failure> {
+fn mount_layers(
+    rootfs: &Rootfs,
+    container: &Path,
+    (written, on): (&Path, On),
+    removed_at_the_end: bool,
+) -> Result<(), Failure> {
     match rootfs {
         Rootfs::Overlay { lowers } => overlay(lowers, container, written, removed_at_the_end),
-        Rootfs::FuseOverlay { lowers, binary, uids, gids } => fuse(lowers, (container, written), binary, uids, gids),
+        Rootfs::FuseOverlay { lowers, binary, uids, gids } => {
+            fuse(lowers, (container, written, on), binary, uids, gids)
+        }
         Rootfs::Directory { .. } => Ok(()),
     }
 }
@@ -68,7 +93,7 @@ fn mount_sized(container: &Path, size: u64) -> Result<PathBuf, Failure> {
 
 /// What is written to the root file system, where that is kept in memory.
 pub(crate) fn sized(launch: &Launch) -> Option<OwnedFd> {
-    launch.facts.disk?;
+    launch.facts.disk.as_ref().filter(|disk| disk.file.is_none())?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     // Without it that is not counted as memory; its own limit holds all the same.
     openat(CWD, launch.facts.container_dir.join("sized"), flags, Mode::empty()).ok()
@@ -77,7 +102,7 @@ pub(crate) fn sized(launch: &Launch) -> Option<OwnedFd> {
 /// Unmounts it; fuse-overlayfs ends by itself then.
 pub(crate) fn take_down(launch: &Launch) -> Result<(), Failure> {
     let path = root(launch);
-    if launch.facts.disk.is_some() {
+    if launch.facts.disk.as_ref().is_some_and(|disk| disk.file.is_none()) {
         let at = launch.facts.container_dir.join("sized");
         match unmount(&at, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
             Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
@@ -196,7 +221,7 @@ pub(crate) fn overlay_of_many(
 /// the mapper, pid 1 here, and dies with it.
 fn fuse(
     lowers: &[PathBuf],
-    (container, written): (&Path, &Path),
+    (container, written, on): (&Path, &Path, On),
     binary: &Path,
     uids: &[IdMapping],
     gids: &[IdMapping],
@@ -214,15 +239,38 @@ fn fuse(
             }
         }
     }
-    start_fuse(binary, &options, &parent, &merged)
+    if on == On::Fuse {
+        // fuse2fs keeps no access lists as fuse-overlayfs wants them. What waits to be written there may not fit any more:
+        // write(2) has to say so, and not close(2), which nobody asks.
+        options.push_str(",noacl,writeback=0");
+    }
+    start_fuse(&Fuse::overlay(binary, &options), None, &parent, &merged)
 }
 
-/// Paths in `options` are relative to `parent`.
-pub(crate) fn start_fuse(binary: &Path, options: &str, parent: &Path, target: &Path) -> Result<(), Failure> {
-    let helper = binary.display().to_string();
-    let output = Command::new(binary)
+/// A program that serves a file system, and the options it is given.
+pub(crate) struct Fuse<'a> {
+    /// The step of its failures.
+    pub(crate) step: &'static str,
+    /// What it does.
+    pub(crate) operation: &'static str,
+    pub(crate) binary: &'a Path,
+    pub(crate) options: &'a str,
+}
+
+impl<'a> Fuse<'a> {
+    /// fuse-overlayfs.
+    pub(crate) fn overlay(binary: &'a Path, options: &'a str) -> Self {
+        Fuse { step: "mount-fuse", operation: "mount the root file system with", binary, options }
+    }
+}
+
+/// Paths in its options are relative to `parent`; it may want a `device`.
+pub(crate) fn start_fuse(fuse: &Fuse<'_>, device: Option<&Path>, parent: &Path, target: &Path) -> Result<(), Failure> {
+    let helper = fuse.binary.display().to_string();
+    let output = Command::new(fuse.binary)
         .arg("-o")
-        .arg(options)
+        .arg(fuse.options)
+        .args(device)
         .arg(target)
         .current_dir(parent)
         .env_clear()
@@ -231,7 +279,7 @@ pub(crate) fn start_fuse(binary: &Path, options: &str, parent: &Path, target: &P
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .output()
-        .at(FUSE, "start", &helper)?;
+        .at(fuse.step, "start", &helper)?;
     let why = if output.status.success() {
         // What it says is not enough: whoever took over its name may do nothing.
         if rustix::fs::statfs(target).is_ok_and(|found| found.f_type == FUSE_SUPER_MAGIC) {
@@ -242,11 +290,9 @@ pub(crate) fn start_fuse(binary: &Path, options: &str, parent: &Path, target: &P
         let said = String::from_utf8_lossy(&output.stderr);
         said.trim().lines().last().map_or_else(|| format!("it gave no reason ({})", output.status), str::to_owned)
     };
-    Err(failed(Kind::Host, FUSE, "mount the root file system with", helper, why))
+    Err(failed(Kind::Host, fuse.step, fuse.operation, helper, why))
 }
 
-/// The step of failures of fuse-overlayfs.
-const FUSE: &str = "mount-fuse";
 /// `FUSE_SUPER_MAGIC`, linux/magic.h.
 const FUSE_SUPER_MAGIC: rustix::fs::FsWord = 0x6573_5546;
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Raised with every change of the types below; a supervisor of another version refuses the plan.
-pub const VERSION: u32 = 9;
+pub const VERSION: u32 = 10;
 
 /// What the engine knows beside the admitted configuration: where things are on this host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,9 +28,8 @@ pub struct LaunchFacts {
     pub journal: PathBuf,
     /// Where volumes are: `<volumes>/<name>/_data`.
     pub volumes: PathBuf,
-    /// What is written to the root file system is kept in memory and is at most so many bytes
-    /// (`--storage-opt size=`).
-    pub disk: Option<u64>,
+    /// What is written to the root file system is limited (`--storage-opt size=`).
+    pub disk: Option<Disk>,
     /// The link that claims the container's name, removed with the container.
     pub name_link: PathBuf,
     /// The link in `<data>/live` that exists from the container's creation to its clean end; what is there with a free
@@ -121,6 +120,26 @@ pub enum Rootfs {
         /// The directory.
         path: PathBuf,
     },
+}
+
+/// What is written to the root file system, limited (`--storage-opt size=`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Bytes.
+    pub size: u64,
+    /// What keeps it in a file of the container's directory; None: it is kept in memory.
+    pub file: Option<DiskPrograms>,
+}
+
+/// Programs that make, check and mount a file system in a file; absolute paths.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskPrograms {
+    /// mke2fs(8).
+    pub mke2fs: PathBuf,
+    /// e2fsck(8).
+    pub e2fsck: PathBuf,
+    /// fuse2fs(1).
+    pub fuse2fs: PathBuf,
 }
 
 /// What the stages execute. Filled from the admitted configuration only.

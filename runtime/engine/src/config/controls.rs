@@ -54,7 +54,12 @@ pub fn decide(effective: Effective<'_>) -> Result<Controls, Failure> {
     root_file_system(&mut controls, effective);
     confinement(&mut controls, effective);
     network(&mut controls, effective)?;
-    limits::decide(&mut controls, &effective.request.limits, effective.host, effective.bounding)?;
+    limits::decide(
+        &mut controls,
+        &effective.request.limits,
+        effective.host,
+        (effective.bounding, effective.request.launching.remove),
+    )?;
     labels(&mut controls, effective.request);
     controls.all.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(controls)

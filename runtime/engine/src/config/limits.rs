@@ -12,11 +12,14 @@ use rlrun_spec::host::{Cgroup, CgroupAccess, HostFacts};
 use rlrun_spec::limits::{DEFAULT_PERIOD_US, PidsScope, Weight, cpu_list, weight};
 use rlrun_spec::{Control, Enforced, Failure, Kind, Level, Stage};
 use rustix::process::{Resource, getrlimit};
+use std::path::Path;
 
 /// A shell and its libraries; less than this ends before its first line.
 const LEAST_MEMORY: u64 = 1 << 20;
 /// The directories that an overlay makes.
 const LEAST_DISK: u64 = 64 << 10;
+/// What mke2fs makes a file system of that can be used.
+const LEAST_FILE: u64 = 1 << 20;
 /// A hundredth of a CPU, as the least that docker takes.
 const LEAST_CPU_MILLIS: u32 = 10;
 
@@ -45,13 +48,9 @@ pub fn check(request: &LimitRequest, init: bool) -> Result<(), Failure> {
 ///
 /// # Errors
 /// When it would be lost, does not fit, or has no layer of its own.
-pub fn check_disk(request: &LimitRequest, remove: bool, driver: StorageDriver) -> Result<(), Failure> {
+pub fn check_disk(request: &LimitRequest, remove: bool, driver: StorageDriver, store: &Path) -> Result<(), Failure> {
     let Some(size) = request.disk else { return Ok(()) };
     let option = "--storage-opt size";
-    if !remove {
-        return Err(refused(option, size, "what the container writes is kept in memory then and gone when it ends")
-            .hint("give --rm too, and volumes for what is to stay"));
-    }
     if driver == StorageDriver::Copy {
         return Err(refused(option, size, "the storage driver copy writes where the image is")
             .hint("use the storage driver overlay or fuse-overlayfs"));
@@ -59,8 +58,36 @@ pub fn check_disk(request: &LimitRequest, remove: bool, driver: StorageDriver) -
     if size < LEAST_DISK {
         return Err(refused(option, size, "nothing can be written to less than 64k"));
     }
+    if !remove {
+        return check_lasting(size, driver, store);
+    }
     match total_memory() {
         Some(total) if size > total => Err(refused(option, size, &format!("the machine has {total} bytes of memory"))),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The same for what stays when the container ends.
+fn check_lasting(size: u64, driver: StorageDriver, store: &Path) -> Result<(), Failure> {
+    let option = "--storage-opt size";
+    if driver != StorageDriver::FuseOverlayfs {
+        let why = format!(
+            "without --rm it is a file that fuse2fs mounts, and the storage driver {driver} cannot write there"
+        );
+        return Err(
+            refused(option, size, &why).hint("leave --storage-driver and RLRUN_STORAGE_DRIVER out, or give --rm")
+        );
+    }
+    if size < LEAST_FILE {
+        return Err(
+            refused(option, size, "a file system that lasts has at least 1m").hint("ask for more, or give --rm")
+        );
+    }
+    let found = store.ancestors().find_map(|directory| rustix::fs::statvfs(directory).ok());
+    match found.map(|found| found.f_blocks.saturating_mul(found.f_frsize)) {
+        Some(whole) if size > whole => {
+            Err(refused(option, size, &format!("the file system of the store has {whole} bytes in all")))
+        }
         Some(_) | None => Ok(()),
     }
 }
@@ -236,7 +263,7 @@ pub(crate) fn decide(
     controls: &mut Controls,
     request: &LimitRequest,
     host: &HostFacts,
-    bounding: u64,
+    (bounding, remove): (u64, bool),
 ) -> Result<(), Failure> {
     let held = Held::of(&resources(request), PidsScope::of(bounding), &host.cgroup);
     let by = Kernel::of(&host.cgroup);
@@ -269,7 +296,7 @@ pub(crate) fn decide(
         .memory_swappiness
         .iter()
         .map(|n| (Some("--memory-swappiness"), by.or(older, "memory.swappiness", swappiness(*n))));
-    let disk = request.disk.iter().map(|n| (Some("--storage-opt"), limit("disk-limit", n.to_string(), SIZED)));
+    let disk = request.disk.iter().map(|n| (Some("--storage-opt"), disk(*n, host, remove)));
     let block_io =
         request.block_io.iter().map(|(option, value)| (Some(option.as_str()), block_io(option, value, host)));
     all.extend(cpuset.chain(shares).chain(reservation).chain(swappiness).chain(disk).chain(block_io));
@@ -306,7 +333,7 @@ pub(crate) fn imposable(request: &LimitRequest, host: &HostFacts, bounding: u64)
     }
     let mut controls = Controls::default();
     // Nothing is required of it, so nothing can be refused.
-    if decide(&mut controls, &all, host, bounding).is_err() {
+    if decide(&mut controls, &all, host, (bounding, true)).is_err() {
         controls.all.clear();
     }
     controls.all.retain(|control| ["cpu-limit", "memory-limit", "pids-limit"].contains(&control.name.as_str()));
@@ -349,12 +376,13 @@ pub fn overview(host: &HostFacts) -> Vec<Control> {
         cpu_millis: Some(500),
         cpu_shares: Some(512),
         cpuset: Some("0".to_owned()),
+        disk: Some(1 << 30),
         block_io: vec![("--blkio-weight".to_owned(), "500".to_owned())],
         ..LimitRequest::default()
     };
     let mut controls = Controls::default();
     // Nothing is required of it, so nothing can be refused.
-    if decide(&mut controls, &all, host, 0).is_err() {
+    if decide(&mut controls, &all, host, (0, false)).is_err() {
         controls.all.clear();
     }
     controls.all.sort_by(|a, b| a.name.cmp(&b.name));
@@ -463,7 +491,17 @@ fn reservation(bytes: u64) -> Control {
     weak(limit("memory-reservation", bytes.to_string(), "none"), Enforced::No, why)
 }
 
-const SIZED: &str = "upper layer in a file system in memory of that size";
+/// With `--rm` nothing of it needs to last.
+fn disk(size: u64, host: &HostFacts, remove: bool) -> Control {
+    let control = |mechanism| limit("disk-limit", size.to_string(), mechanism);
+    if remove {
+        return control("upper layer in a file system in memory of that size");
+    }
+    match crate::storage::disk_programs(host) {
+        Ok(_) => control("upper layer in a file of that size, mounted by fuse2fs"),
+        Err(why) => weak(control("none"), Enforced::No, format!("{why}; with --rm it holds, in memory")),
+    }
+}
 
 fn swappiness(percent: u64) -> Control {
     let why = "only a cgroup of version 1 that limits memory can set it for a container";
@@ -527,11 +565,12 @@ mod tests {
         let mut host = crate::host::test_facts();
         host.cgroup.keep(|_| false);
         let required = LimitRequest { level: LimitsLevel::Require, pids: Some(Pids::AtMost(5)), ..request() };
-        decide(&mut Controls::default(), &required, &host, 0).unwrap();
-        let failure = decide(&mut Controls::default(), &required, &host, 1 << 21).unwrap_err();
+        decide(&mut Controls::default(), &required, &host, (0, true)).unwrap();
+        let failure = decide(&mut Controls::default(), &required, &host, (1 << 21, true)).unwrap_err();
         assert_eq!((failure.kind, failure.object.as_str()), (Kind::Host, "--pids-limit"));
         let mut controls = Controls::default();
-        decide(&mut controls, &LimitRequest { level: LimitsLevel::Prefer, ..required }, &host, 1 << 21).unwrap();
+        decide(&mut controls, &LimitRequest { level: LimitsLevel::Prefer, ..required }, &host, (1 << 21, true))
+            .unwrap();
         assert!(controls.warnings[0].starts_with("--pids-limit 5 holds only in part"), "{:?}", controls.warnings);
     }
 }

@@ -17,6 +17,8 @@ pub(super) enum Target {
     Root(i32),
     /// To be mounted.
     Resting(Box<Resting>),
+    /// What it wrote, to be mounted; the task names the directories.
+    Changes(Box<Resting>),
     /// The task names directories itself.
     Nowhere,
 }
@@ -62,19 +64,30 @@ pub(crate) fn inside(job: &[u8]) -> Result<Vec<u8>, Failure> {
     if setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).is_err() {
         // Only very deep trees need more than there are, and say so.
     }
-    let base = match job.target {
-        Target::Root(number) => Base::Root(taken(number)?),
-        Target::Resting(resting) => Base::Root(rlrun_sandbox::open_resting(&resting)?),
+    let base = match &job.target {
+        Target::Root(number) => Base::Root(taken(*number)?),
+        Target::Resting(resting) => Base::Root(rlrun_sandbox::open_resting(resting)?),
+        Target::Changes(resting) => rlrun_sandbox::open_resting_changes(resting).map(|_| Base::Host)?,
         Target::Nowhere => Base::Host,
     };
-    match job.task {
+    let outcome = perform(job.task, &base);
+    drop(base);
+    let closed = match &job.target {
+        Target::Resting(resting) | Target::Changes(resting) => rlrun_sandbox::close_resting(resting),
+        Target::Root(_) | Target::Nowhere => Ok(()),
+    };
+    outcome.and_then(|answer| closed.map(|()| answer))
+}
+
+fn perform(task: Task, base: &Base) -> Result<Vec<u8>, Failure> {
+    match task {
         Task::Pack { path, name, out } => {
-            let source = Source { base: &base, path: &path, name: &name, owner: &|uid, gid| (uid, gid) };
+            let source = Source { base, path: &path, name: &name, owner: &|uid, gid| (uid, gid) };
             files::pack(&source, File::from(taken(out)?)).map(|()| Vec::new())
         }
         Task::Receive { path, copy, owner, overwrite, input } => {
             let to = Destination {
-                base: &base,
+                base,
                 path: &path,
                 how: copy.as_ref().map_or(Manner::Unpack, |name| Manner::Copy(name.as_deref())),
                 owner: owner.map_or(Owner::Kept, |(uid, gid)| Owner::Given(uid, gid)),

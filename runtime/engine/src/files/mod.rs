@@ -13,7 +13,7 @@ pub use copy::{End, Options as CopyOptions, copy, end};
 pub(crate) use inside::inside;
 pub use rlrun_image::files::{Change, ChangeKind};
 
-use crate::containers::Container;
+use crate::containers::{Container, DISK};
 use crate::images::Store;
 use crate::place::Place;
 use crate::policies::may_leave;
@@ -22,6 +22,7 @@ use inside::Task;
 use reach::{Reach, View, Working};
 use rlrun_image::files::{Style, Upper};
 use rlrun_sandbox::Lent;
+use rlrun_spec::container::UserNamespace;
 use rlrun_spec::policy::Outward;
 use rlrun_spec::{Failure, Kind, Stage};
 use std::os::fd::OwnedFd;
@@ -55,11 +56,22 @@ pub(crate) fn layer(place: &Place, container: &Container, whole: bool) -> Result
         let task = Task::Pack { path: b"/".to_vec(), name: Vec::new(), out: out.number() };
         Reach::open(place, container, View::Files)?.start(task, vec![out])?
     } else {
+        owners_are_the_images(container)?;
         let reach = Reach::open(place, container, View::Changes)?;
         let task = Task::Layer { upper: reach.upper(container)?, out: out.number() };
         reach.start(task, vec![out])?
     };
     Ok((read, working))
+}
+
+/// On a file system of its own the changes have the owners that the container's id map shows, shifted by keep-id.
+fn owners_are_the_images(container: &Container) -> Result<(), Failure> {
+    if !container.directory.join(DISK).exists() || reach::details(container)?.spec.userns == UserNamespace::Default {
+        return Ok(());
+    }
+    Err(failure("make a layer of the changes of", &container.summary.name)
+        .why("with --userns=keep-id and --storage-opt size= their owners are not those of the image")
+        .hint("rlrun export writes all of its files, and rlrun import makes an image of them"))
 }
 
 /// `rlrun volume export`: what is in a volume, as a tar archive.

@@ -33,6 +33,9 @@ pub(super) enum View {
     Changes,
 }
 
+/// What it wrote, where that is limited and lasts, as its mapper or a job sees it.
+const DISK_UPPER: &str = "disk/upper";
+
 /// The way to the files of one container, open as long as this is.
 pub(super) struct Reach {
     target: Target,
@@ -40,6 +43,8 @@ pub(super) struct Reach {
     jobs: IdMapJobs,
     lent: Vec<Lent>,
     lowers: Vec<PathBuf>,
+    /// Where its changes are, if not in its directory.
+    changes: Option<PathBuf>,
     /// Of a container that rests: nobody starts or removes it meanwhile.
     _lock: Option<File>,
 }
@@ -71,9 +76,13 @@ impl Reach {
             jobs: IdMapJobs::new(maps.clone()),
             lent: Vec::new(),
             lowers,
+            changes: None,
             _lock: None,
         };
-        if view == View::Changes {
+        let limits = &details.request.limits;
+        let disk = storage::disk(limits, details.request.launching.remove, &host)?;
+        let on_disk = disk.as_ref().is_some_and(|disk| disk.file.is_some());
+        if view == View::Changes && !on_disk {
             // A removal at the same time would leave half of the changes.
             reach._lock = (!container.status.is_alive()).then(|| taken(container)).transpose()?;
             return Ok(reach);
@@ -82,6 +91,10 @@ impl Reach {
             let live = Live::find(container, view)?;
             let (root, owner) = (Lent::of(live.root)?, Lent::of(live.user_namespace)?);
             (reach.target, reach.home) = (Target::Root(root.number()), Home::Of(owner.number()));
+            if view == View::Changes {
+                reach.changes = Some(format!("/proc/self/fd/{}/.", root.number()).into());
+                reach.target = Target::Nowhere;
+            }
             reach.lent = vec![root, owner];
             return Ok(reach);
         }
@@ -100,12 +113,19 @@ impl Reach {
         // Whose source is gone keeps the container from starting, but not its files from being reached.
         mounts.retain(|m| !kernels(m) && !matches!(&m.source, MountSource::Bind { path, .. } if !path.exists()));
         reach.home = Home::Apart;
-        reach.target = Target::Resting(Box::new(Resting {
+        let resting = Box::new(Resting {
             rootfs: rootfs(container, &host, &details.spec.userns, &maps, &reach.lowers)?,
             container_dir: container.directory.clone(),
+            disk,
             mounts,
             user,
-        }));
+        });
+        reach.target = if view == View::Changes {
+            reach.changes = Some(container.directory.join(DISK_UPPER));
+            Target::Changes(resting)
+        } else {
+            Target::Resting(resting)
+        };
         Ok(reach)
     }
 
@@ -113,7 +133,15 @@ impl Reach {
     pub(super) fn nowhere(place: &Place) -> Result<Reach, Failure> {
         let maps = maps(&probe(&place.data), &UserNamespace::Default)?;
         let jobs = IdMapJobs::new(maps);
-        Ok(Reach { target: Target::Nowhere, home: Home::New, jobs, lent: Vec::new(), lowers: Vec::new(), _lock: None })
+        Ok(Reach {
+            target: Target::Nowhere,
+            home: Home::New,
+            jobs,
+            lent: Vec::new(),
+            lowers: Vec::new(),
+            changes: None,
+            _lock: None,
+        })
     }
 
     /// What lies over the image.
@@ -130,7 +158,8 @@ impl Reach {
             StorageDriver::Overlay | StorageDriver::FuseOverlayfs => (Style::Overlay, "upper"),
             StorageDriver::Copy | StorageDriver::Directory => (Style::Whole, "merged"),
         };
-        Ok(Upper { style, directory: container.directory.join(directory), lowers: self.lowers.clone() })
+        let directory = self.changes.clone().unwrap_or_else(|| container.directory.join(directory));
+        Ok(Upper { style, directory, lowers: self.lowers.clone() })
     }
 
     /// Starts a job there.
@@ -232,7 +261,8 @@ impl Live {
             View::Inside => open(&init, "root", directory)?,
             // Where the mapper mounted it, nothing is mounted in it.
             View::Files | View::Changes => {
-                let merged = container.directory.join("merged");
+                let merged = if view == View::Changes { DISK_UPPER } else { "merged" };
+                let merged = container.directory.join(merged);
                 let below = merged.strip_prefix("/").unwrap_or(&merged);
                 open(&mapper, &format!("root/{}", below.display()), directory)?
             }

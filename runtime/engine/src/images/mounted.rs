@@ -2,7 +2,7 @@
 //! shell's mount namespace and ends with it, so that nothing keeps books: who asks reads /proc.
 
 use super::Store;
-use crate::containers::Container;
+use crate::containers::{Container, DISK};
 use crate::host::programs::Search;
 use crate::place::Place;
 use crate::request::StorageDriver;
@@ -53,6 +53,11 @@ pub fn mount_container(place: &Place, container: &Container) -> Result<PathBuf, 
     if container.directory.join("sized").exists() {
         return Err(Failure::new(Stage::Cli, Kind::Usage, "image-mount", "mount the files of", summary.name.clone())
             .why("they are in memory, where only the container sees them (--storage-opt size=)"));
+    }
+    if container.directory.join(DISK).exists() {
+        return Err(Failure::new(Stage::Cli, Kind::Usage, "image-mount", "mount the files of", summary.name.clone())
+            .why("they are in a file system of limited size, which only the container or one command at a time may serve")
+            .hint("rlrun cp and rlrun export read them"));
     }
     let target = own(place, &summary.id)?;
     if mounted_container(place, &summary.id)?.is_some() {

@@ -52,6 +52,8 @@ pub enum Package {
     Slirp4netns,
     /// fuse-overlayfs.
     FuseOverlayfs,
+    /// fuse2fs.
+    Fuse2fs,
 }
 
 impl Package {
@@ -63,6 +65,9 @@ impl Package {
             (Package::Uidmap, Distro::Alpine) => "shadow-uidmap",
             (Package::Slirp4netns, _) => "slirp4netns",
             (Package::FuseOverlayfs, _) => "fuse-overlayfs",
+            (Package::Fuse2fs, Distro::Fedora | Distro::Suse) => "e2fsprogs",
+            (Package::Fuse2fs, Distro::Alpine) => "e2fsprogs-extra",
+            (Package::Fuse2fs, Distro::Debian | Distro::Arch | Distro::Unknown) => "fuse2fs",
         }
     }
 

@@ -114,6 +114,17 @@ pub const ROWS: &[Row] = &[
         errnos: &[],
         advice: "--storage-driver copy or RLRUN_STORAGE_DRIVER=copy does without FUSE",
     },
+    Row { step: "mount-disk", errnos: &[ENOSPC, EDQUOT], advice: SPACE },
+    Row {
+        step: "mount-disk",
+        errnos: &[],
+        advice: "rlrun doctor tells whether FUSE works; without --storage-opt size= nothing of it is needed",
+    },
+    Row {
+        step: "disk-helper",
+        errnos: &[],
+        advice: "start it again: what it has written is checked and mended first; sudo dmesg tells what the kernel killed for lack of memory",
+    },
     Row {
         step: "rootfs-helper",
         errnos: &[],

@@ -3,7 +3,7 @@
 mod host_config;
 
 use crate::table::timestamp;
-use rlrun_engine::containers::{Container, Status};
+use rlrun_engine::containers::{Container, DISK, Status};
 use rlrun_engine::place::Place;
 use rlrun_engine::record::{Details, Mounted, RECORD};
 use rlrun_engine::{images, volumes};
@@ -35,6 +35,8 @@ pub(super) fn document(place: &Place, container: &Container) -> Result<Value, Fa
     let oci = serde_json::to_value(&details.spec.oci).unwrap_or_default();
     let image = summary.image.as_ref();
     let ports = ports(&summary.ports);
+    // Where its mapper sees it, when that is a file system of its own.
+    let written = if directory.join(DISK).exists() { directory.join("disk") } else { directory.clone() };
     let mut document = json!({
         "Id": summary.id,
         "Created": moment(summary.created),
@@ -57,8 +59,8 @@ pub(super) fn document(place: &Place, container: &Container) -> Result<Value, Fa
             "Name": summary.storage_driver.to_string(),
             "Data": {
                 "MergedDir": directory.join("merged"),
-                "UpperDir": directory.join("upper"),
-                "WorkDir": directory.join("work"),
+                "UpperDir": written.join("upper"),
+                "WorkDir": written.join("work"),
             },
         },
         "Mounts": summary.mounts.iter().filter(|m| m.kind != "tmpfs").map(|m| mounted(place, m, &oci)).collect::<Vec<_>>(),
