@@ -36,8 +36,14 @@ fn built(name: &str) -> Option<PathBuf> {
     path
 }
 
-/// Cases of what no configuration of rlrun's can say: it always makes a user namespace.
-const NATIVE_ONLY: &[&str] = &["cis/fixtures/deny-5.31.json"];
+/// Cases of what no configuration of rlrun's can say, as it always makes a user namespace, and of where it is installed,
+/// which it finds out itself.
+const NATIVE_ONLY: &[&str] = &[
+    "cis/fixtures/deny-5.31.json",
+    "baseline/fixtures/deny-writable-program-by-its-directory.json",
+    "baseline/fixtures/deny-writable-program.json",
+    "baseline/fixtures/deny-writable-helper-programs.json",
+];
 
 thread_local! {
     /// What is in the image of the case.
