@@ -45,7 +45,7 @@ fn what_is_full_says_so_and_what_fits_stays() {
     let lines: Vec<&str> = out.lines().collect();
     assert_eq!((lines[0], lines[2]), ("No space left", "kept"), "{out}");
     let written: u64 = lines[1].parse().unwrap();
-    assert!((14 << 20..=18 << 20).contains(&written), "{written}");
+    assert!((15 << 20..=17 << 20).contains(&written), "{written}");
     let id = case.run(["inspect", "--format", "{{.Id}}", "box"]).ok().out();
     let image = case.data().join("containers").join(id.trim()).join("disk.img");
     let clean = std::process::Command::new("dumpe2fs").arg("-h").arg(&image).output().unwrap();
@@ -144,7 +144,7 @@ fn what_cannot_be_had_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn a_full_host_is_told_to_the_payload_and_harms_nothing_else() {
+fn a_full_host_is_told_to_the_payload() {
     let case = case!(Userns, Subid, Fuse2fs, Root).keeping_containers();
     let fill = "dd if=/dev/zero of=/x bs=64k 2>&1 | grep -oE 'No space left|Input/output error'; rm -f /x";
     // More than the host has room for, but not more than its file system is large.
