@@ -27,7 +27,7 @@ fn a_commands_output_and_exit_code_are_its_own() {
     exec(&case, &[], &["no-such-program"]).refused(127, "not found in $PATH");
     exec(&case, &[], &["/no/such/program"]).refused(127, "/no/such/program");
     exec(&case, &[], &["/etc/passwd"]).refused(126, "/etc/passwd");
-    exec(&case, &["-w", "/no/such"], &["true"]).refused(125, "/no/such");
+    exec(&case, &["-w", "/no/such"], &["true"]).refused(126, "/no/such");
     case.run(["container", "exec", "-l", "echo", "newest"]).ok().prints("newest");
 }
 
@@ -55,14 +55,14 @@ fn environment_user_and_directory() {
     let options = ["-e", "SET=new", "--env-file", file.to_str().unwrap()];
     exec(&case, &options, &["sh", "-c", show]).ok().prints("1 new f /root\n/etc\n0\n0");
     exec(&case, &["-u", "4321:1234", "-w", "/"], &["sh", "-c", show]).ok().prints("1 old /\n/\n4321\n1234");
-    exec(&case, &["-u", "nobody-here"], &["true"]).refused(125, "nobody-here");
+    exec(&case, &["-u", "nobody-here"], &["true"]).refused(126, "nobody-here");
     case.rlrun(["exec", "-e", "BARE", "box", "sh", "-c", "echo $BARE"]).env("BARE", "mine").run().ok().prints("mine");
     // The files of the container as they are now, not those of the image.
     exec(&case, &[], &["sh", "-c", "echo late:x:77:78::/late:/bin/sh >> /etc/passwd"]).ok();
     exec(&case, &["-u", "late"], &["sh", "-c", "id -u; id -g; echo $HOME"]).ok().prints("77\n78\n/late");
     // A link to the host's file leads nowhere.
     exec(&case, &[], &["sh", "-c", "ln -sf /proc/1/root/etc/shadow /etc/passwd"]).ok();
-    exec(&case, &["-u", "late"], &["true"]).refused(125, "late");
+    exec(&case, &["-u", "late"], &["true"]).refused(126, "late");
 }
 
 #[test]
