@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 const GRACE: Duration = Duration::from_millis(500);
 /// How many of init's children are looked at.
 const CHILDREN: usize = 64;
+/// How many dead helpers below init show that it does not reap: fewer may be about to be reaped, as an init that only
+/// looks from time to time does, and waiting for each would cost every start some 20 ms.
+const LEFT: usize = 8;
 /// How much of its log is told.
 const LOG_BYTES: usize = 4096;
 
@@ -186,7 +189,7 @@ impl Drop for Helper {
 }
 
 /// Whether pid 1 waits for what is left to it. One that neither catches, blocks nor ignores SIGCHLD may all the same; the
-/// proof that it does not is a helper that is there as a zombie.
+/// proof that it does not are [`LEFT`] helpers that are there as zombies.
 fn init_reaps(helper: &str) -> bool {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     // Unreadable with hidepid: an ordinary host's, with an ordinary init.
@@ -195,8 +198,8 @@ fn init_reaps(helper: &str) -> bool {
         return true;
     }
     let children = read("/proc/1/task/1/children");
-    let mut newest = children.split_whitespace().rev().take(CHILDREN);
-    !newest.any(|pid| is_zombie(&read(&format!("/proc/{pid}/stat")), helper))
+    let newest = children.split_whitespace().rev().take(CHILDREN);
+    newest.filter(|pid| is_zombie(&read(&format!("/proc/{pid}/stat")), helper)).take(LEFT).count() < LEFT
 }
 
 /// From `/proc/PID/stat`; the kernel cuts names to 15 bytes.

