@@ -1,5 +1,6 @@
 //! Columns, times and sizes as podman prints them.
 
+use rlrun_spec::time::{days_of, utc};
 use std::time::SystemTime;
 
 /// Rows as left-aligned columns, two blanks apart, none at the end of a line.
@@ -113,32 +114,16 @@ pub(crate) fn seconds_of(time: &str) -> Option<u64> {
     if !good || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    let local = days_since_epoch(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
+    let local = days_of(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
     u64::try_from(local - offset(zone)?).ok()
 }
 
 /// RFC 3339 in UTC of nanoseconds since the epoch; as many digits of the fraction as there are.
 pub(crate) fn timestamp(nanoseconds: u64) -> String {
-    let (seconds, fraction) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
-    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = date_of(days);
-    let clock = format!("{:02}:{:02}:{:02}", of_day / 3600, of_day / 60 % 60, of_day % 60);
-    let fraction = format!("{fraction:09}");
+    let fraction = format!("{:09}", nanoseconds % 1_000_000_000);
     let fraction = fraction.trim_end_matches('0');
     let point = if fraction.is_empty() { "" } else { "." };
-    format!("{year:04}-{month:02}-{day:02}T{clock}{point}{fraction}Z")
-}
-
-/// Year, month and day of a day since the epoch; the reverse of [`days_since_epoch`].
-fn date_of(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+    format!("{}{point}{fraction}Z", utc(nanoseconds / 1_000_000_000))
 }
 
 /// Seconds that a zone is ahead of UTC.
@@ -149,17 +134,6 @@ fn offset(zone: &str) -> Option<i64> {
     let sign = if zone.starts_with('-') { -1 } else { 1 };
     let (hours, minutes) = zone.get(1..)?.split_once(':')?;
     Some(sign * (hours.parse::<i64>().ok()? * 3600 + minutes.parse::<i64>().ok()? * 60))
-}
-
-/// In the proleptic Gregorian calendar: years begin in March, so that the leap day is a year's last.
-fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = of_era * 365 + of_era / 4 - of_era / 100 + day_of_year;
-    // 1970-01-01 is day 719468 of that count.
-    era * 146_097 + day_of_era - 719_468
 }
 
 #[cfg(test)]

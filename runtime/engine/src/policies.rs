@@ -175,13 +175,17 @@ pub fn list(place: &Place) -> Result<Vec<Listed>, Failure> {
 /// When it is not a policy that can be asked.
 pub fn check(place: &Place, file: &Path, settings: Option<&Path>) -> Result<Inspection, Failure> {
     let choice = Choice { files: Vec::new(), baseline: Baseline::Off };
-    let files = named(place, &[file.to_owned()])?;
-    let [file] = &files[..] else {
-        return Err(Failure::new(Stage::Cli, Kind::Usage, "check-policy", "look at", file.display().to_string())
-            .why(format!("it is a bundle of {} policies", files.len()))
-            .hint("look at one of the files that `rlrun policy pull` names"));
-    };
-    check_with(file, settings, &sources(place, choice)?)
+    let failure = Failure::new(Stage::Cli, Kind::Usage, "check-policy", "look at", file.display().to_string());
+    let failure = failure.hint("look at one of the files that `rlrun policy pull` names");
+    check_with(&single(place, file, failure)?, settings, &sources(place, choice)?)
+}
+
+/// The one file that a word means; the failure, with the reason, when it is a bundle.
+fn single(place: &Place, word: &Path, failure: Failure) -> Result<PathBuf, Failure> {
+    match <[PathBuf; 1]>::try_from(named(place, &[word.to_owned()])?) {
+        Ok([file]) => Ok(file),
+        Err(files) => Err(failure.why(format!("it is a bundle of {} policies", files.len()))),
+    }
 }
 
 fn check_with(file: &Path, settings: Option<&Path>, sources: &Sources) -> Result<Inspection, Failure> {

@@ -78,9 +78,8 @@ pub fn disk(limits: &LimitRequest, remove: bool, host: &HostFacts) -> Result<Opt
         Err(why) => {
             let failure = Failure::new(Stage::Cli, Kind::Host, "limits", "limit", "what the container writes").why(why);
             let hint = match host.dev_fuse {
-                false if Path::new("/dev/fuse").exists() => hint::DEV_FUSE.to_owned(),
-                false => hint::NO_FUSE.to_owned(),
-                true => Advice::Install(Package::Fuse2fs, Surroundings::read().distro).to_string(),
+                false => dev_fuse_advice(),
+                true => Advice::Install(Package::Fuse2fs, Surroundings::read().distro),
             };
             Err(failure.hint(format!("{hint}; with --rm it is kept in memory, which needs nothing")))
         }
@@ -102,12 +101,16 @@ pub(crate) fn disk_programs(host: &HostFacts) -> Result<DiskPrograms, &'static s
     Ok(DiskPrograms { mke2fs, e2fsck, fuse2fs })
 }
 
+/// What makes a /dev/fuse that cannot be opened one that can.
+fn dev_fuse_advice() -> Advice {
+    Advice::Fixed(if Path::new("/dev/fuse").exists() { hint::DEV_FUSE } else { hint::NO_FUSE })
+}
+
 /// What makes fuse-overlayfs work on a host where it does not.
 pub(crate) fn fuse_advice(host: &HostFacts) -> String {
     let advice = match host.fuse_overlayfs {
         Some(_) if host.dev_fuse => return "leave --storage-driver out".to_owned(),
-        Some(_) if Path::new("/dev/fuse").exists() => Advice::Fixed(hint::DEV_FUSE),
-        Some(_) => Advice::Fixed(hint::NO_FUSE),
+        Some(_) => dev_fuse_advice(),
         None => Advice::Install(Package::FuseOverlayfs, Surroundings::read().distro),
     };
     advice.to_string()

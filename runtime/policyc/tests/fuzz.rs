@@ -7,7 +7,7 @@
 mod common;
 mod guest;
 
-use common::{Place, caller, spec};
+use common::{Place, Random, caller, spec};
 use guest::{PRELUDE, REALLOC, module};
 use rlrun_admission::{Lock, PolicySet, metadata};
 use rlrun_spec::ContainerSpec;
@@ -15,45 +15,29 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// xorshift64*: the same changes on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+fn any_byte(random: &mut Random) -> u8 {
+    const INTERESTING: &[u8] = b"\x00\x01\x02\x04\x7f\x80\xff\x10[]{}\"'=\n";
+    match random.below(2) {
+        0 => INTERESTING[random.below(INTERESTING.len())],
+        _ => random.next().to_le_bytes()[0],
     }
+}
 
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound.max(1) as u64).unwrap()
-    }
-
-    fn byte(&mut self) -> u8 {
-        const INTERESTING: &[u8] = b"\x00\x01\x02\x04\x7f\x80\xff\x10[]{}\"'=\n";
-        match self.below(2) {
-            0 => INTERESTING[self.below(INTERESTING.len())],
-            _ => self.next().to_le_bytes()[0],
-        }
-    }
-
-    fn changed(&mut self, sample: &[u8]) -> Vec<u8> {
-        let mut bytes = sample.to_vec();
-        for _ in 0..=self.below(6) {
-            let at = self.below(bytes.len());
-            let length = self.below(48).min(bytes.len() - at);
-            match self.below(5) {
-                0..=2 if !bytes.is_empty() => bytes[at] = self.byte(),
-                3 => drop(bytes.drain(at..at + length)),
-                _ => {
-                    let piece = bytes[at..at + length].to_vec();
-                    bytes.splice(at..at, piece);
-                }
+fn changed(random: &mut Random, sample: &[u8]) -> Vec<u8> {
+    let mut bytes = sample.to_vec();
+    for _ in 0..=random.below(6) {
+        let at = random.below(bytes.len());
+        let length = random.below(48).min(bytes.len() - at);
+        match random.below(5) {
+            0..=2 if !bytes.is_empty() => bytes[at] = any_byte(random),
+            3 => drop(bytes.drain(at..at + length)),
+            _ => {
+                let piece = bytes[at..at + length].to_vec();
+                bytes.splice(at..at, piece);
             }
         }
-        bytes
     }
+    bytes
 }
 
 fn variable(name: &str) -> Option<u64> {
@@ -121,7 +105,7 @@ fn answer(random: &mut Random) -> Vec<u8> {
     }
     for byte in &mut bytes[28..] {
         *byte = match random.below(4) {
-            0 => random.byte(),
+            0 => any_byte(random),
             1 => [b'C', b'A', b'P', b'_', b'/', b'r', b'o'][random.below(7)],
             _ => 0,
         };
@@ -171,7 +155,7 @@ fn fuzz_modules() {
     let samples = [guest::allowing(), echoing(), component];
     fuzz(|random| {
         let sample = random.below(samples.len());
-        let bytes = random.changed(&samples[sample]);
+        let bytes = changed(random, &samples[sample]);
         place.install("changed.wasm", &bytes);
         if let Ok(set) = PolicySet::load(&place.sources()) {
             drop(set.evaluate(spec(), &caller()));
@@ -195,12 +179,12 @@ fn fuzz_files() {
     let described = metadata::write(&guest::allowing(), &serde_json::json!({"name": "good", "codes": {"A1": "b"}}));
     fuzz(|random| {
         let (name, text) = files[random.below(files.len())];
-        let path = place.install(name, &random.changed(text.as_bytes()));
+        let path = place.install(name, &changed(random, text.as_bytes()));
         // What is wrong is told; nothing is let pass for it that somebody else refuses.
         drop(PolicySet::load(&place.sources()).map(|set| set.evaluate(spec(), &caller()).map(drop)));
         drop(Lock::read(&path));
         remove(&path);
-        drop(metadata::read(&random.changed(&described)));
+        drop(metadata::read(&changed(random, &described)));
         assert!(place.load().evaluate(spec(), &caller()).is_ok());
     });
 }

@@ -7,7 +7,7 @@
 mod common;
 mod guest;
 
-use common::{Place, caller, spec, write};
+use common::{Place, Random, caller, spec, write};
 use rlrun_admission::{LoadError, PolicySet, Sources};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,18 +16,6 @@ use std::path::{Path, PathBuf};
 fn samples() -> [Vec<u8>; 2] {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testdata/image-source-0.1.wasm");
     [fs::read(built).unwrap(), guest::allowing()]
-}
-
-/// xorshift64*.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        usize::try_from(self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % bound as u64).unwrap()
-    }
 }
 
 /// One byte, a few, a piece that is missing, twice there, or from elsewhere.

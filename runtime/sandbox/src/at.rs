@@ -2,6 +2,7 @@
 
 use rlrun_spec::{Failure, Kind, Stage};
 use rustix::io::Errno;
+use std::process::Output;
 
 /// Attaches step, operation and object to a kernel error.
 pub(crate) trait At<T> {
@@ -28,6 +29,13 @@ impl<T> At<T> for std::io::Result<T> {
             }
         })
     }
+}
+
+/// The last that a program said on standard error.
+pub(crate) fn last_words(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last = said.lines().map(str::trim).rfind(|line| !line.is_empty());
+    last.map_or_else(|| format!("it gave no reason ({})", output.status), str::to_owned)
 }
 
 /// A failure with words instead of an errno.

@@ -2,7 +2,7 @@
 //! when it is needed first, checked by e2fsck(8) before each use, served by fuse2fs(1). It is mounted beside the root
 //! file system, out of the container's sight, and the file is nowhere inside.
 
-use crate::at::{At, failed};
+use crate::at::{At, failed, last_words};
 use crate::limiter::children;
 use crate::rootfs::{Fuse, start_fuse};
 use rlrun_spec::plan::DiskPrograms;
@@ -127,9 +127,7 @@ fn helper(binary: &Path) -> Command {
 /// How it ended, and the last that it said.
 fn run(mut command: Command, binary: &Path) -> Result<(Option<i32>, String), Failure> {
     let output = command.output().at(STEP, "start", binary.display().to_string())?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    let last = said.lines().map(str::trim).rfind(|line| !line.is_empty());
-    Ok((output.status.code(), last.map_or_else(|| format!("it gave no reason ({})", output.status), str::to_owned)))
+    Ok((output.status.code(), last_words(&output)))
 }
 
 /// Whether whoever served it is gone.

@@ -1,6 +1,6 @@
 //! The root file system, mounted by the mapper at `<container>/merged` before init is cloned.
 
-use crate::at::{At, failed};
+use crate::at::{At, failed, last_words};
 use crate::disk;
 use rlrun_spec::plan::{Disk, Launch, Rootfs};
 use rlrun_spec::{Failure, IdMapping, Kind};
@@ -287,8 +287,7 @@ pub(crate) fn start_fuse(fuse: &Fuse<'_>, device: Option<&Path>, parent: &Path, 
         }
         "it ended well and mounted nothing".to_owned()
     } else {
-        let said = String::from_utf8_lossy(&output.stderr);
-        said.trim().lines().last().map_or_else(|| format!("it gave no reason ({})", output.status), str::to_owned)
+        last_words(&output)
     };
     Err(failed(Kind::Host, fuse.step, fuse.operation, helper, why))
 }

@@ -1,6 +1,6 @@
 //! The past, asked again: every container that policies were asked about, out of the audit log.
 
-use super::{Choice, named, sources, with_path};
+use super::{Choice, single, sources, with_path};
 use crate::journal::{Asked, Lines, asked_of};
 use crate::place::Place;
 use rlrun_admission::{Hook, PolicySet};
@@ -111,12 +111,8 @@ impl<'p> Replay<'p> {
 }
 
 fn one(place: &Place, word: &Path, settings: Option<&Path>) -> Result<PolicySet, Failure> {
-    let files = named(place, &[word.to_owned()])?;
-    let [file] = &files[..] else {
-        return Err(Failure::new(Stage::Cli, Kind::Usage, "replay", "ask again with", word.display().to_string())
-            .why(format!("it is a bundle of {} policies", files.len()))
-            .hint("name one of the files that `rlrun policy pull` names"));
-    };
+    let failure = Failure::new(Stage::Cli, Kind::Usage, "replay", "ask again with", word.display().to_string());
+    let file = single(place, word, failure.hint("name one of the files that `rlrun policy pull` names"))?;
     let choice = Choice { baseline: crate::request::Baseline::Off, ..Choice::default() };
-    PolicySet::only(file, settings, &sources(place, choice)?).map_err(|e| with_path(&e, &files))
+    PolicySet::only(&file, settings, &sources(place, choice)?).map_err(|e| with_path(&e, &[file]))
 }

@@ -1,6 +1,7 @@
 //! What is worth asking again, and when.
 
 use crate::error::ImageError;
+use rlrun_spec::time::days_of;
 use std::io;
 use std::time::Duration;
 
@@ -59,17 +60,13 @@ fn seconds_of(time: &str) -> Option<u64> {
     let [day, month, year, clock, "GMT"] = words[..] else { return None };
     let clock: Vec<u64> = clock.split(':').map(str::parse).collect::<Result<_, _>>().ok()?;
     let [hour, minute, second] = clock[..] else { return None };
-    let (day, year) = (day.parse::<u64>().ok()?, year.parse::<u64>().ok()?);
-    let month = MONTHS.iter().position(|name| *name == month)? as u64;
+    let (day, year) = (day.parse::<i64>().ok()?, year.parse::<i64>().ok()?);
+    let month = MONTHS.iter().position(|name| *name == month)?;
     let fits = (1..=31).contains(&day) && (1970..=9999).contains(&year) && hour < 24 && minute < 60 && second <= 60;
     if !fits {
         return None;
     }
-    // Years that begin in March end with their leap day.
-    let (year, month) = if month < 2 { (year - 1, month + 10) } else { (year, month - 2) };
-    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1;
-    // Days from March of the year 0 to 1970.
-    let days = days.checked_sub(719_468)?;
+    let days = u64::try_from(days_of(year, i64::try_from(month).ok()? + 1, day)).ok()?;
     Some(((days * 24 + hour) * 60 + minute) * 60 + second)
 }
 

@@ -8,6 +8,7 @@ use crate::manifest;
 use crate::reference::Reference;
 use crate::store::{BlobWriter, Ingest, NewImage, Stored, read_config};
 use crate::tarball::{TarError, TarReader};
+use rlrun_spec::time::utc;
 use serde_json::{Map, Value};
 use std::io::{self, BufReader, Read};
 
@@ -167,33 +168,7 @@ pub(super) fn now() -> String {
 
 /// Seconds since the epoch as a UTC time.
 fn rfc3339(seconds: u64) -> String {
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
-}
-
-/// The Gregorian date of a day since 1970-01-01.
-fn civil(mut days: u64) -> (u64, u64, u64) {
-    let leap = |y: u64| (y.is_multiple_of(4) && !y.is_multiple_of(100)) || y.is_multiple_of(400);
-    let mut year = 1970;
-    loop {
-        let length = if leap(year) { 366 } else { 365 };
-        if days < length {
-            break;
-        }
-        days -= length;
-        year += 1;
-    }
-    let february = if leap(year) { 29 } else { 28 };
-    let mut month = 1;
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
-        if days < length {
-            break;
-        }
-        days -= length;
-        month += 1;
-    }
-    (year, month, days + 1)
+    utc(seconds) + "Z"
 }
 
 #[cfg(test)]

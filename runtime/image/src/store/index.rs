@@ -8,6 +8,7 @@
 use super::Store;
 use super::list::ImageSummary;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::Permissions;
 use std::io::Write as _;
@@ -41,18 +42,11 @@ struct Stamp {
 /// The inode of a record, and what it says.
 type Row = (u64, ImageSummary);
 
-#[derive(Default, Deserialize)]
-struct FileFormat {
+#[derive(Default, Serialize, Deserialize)]
+struct FileFormat<'a> {
     version: u32,
     moment: Option<Moment>,
-    rows: Vec<Row>,
-}
-
-#[derive(Serialize)]
-struct FileFormatOut<'a> {
-    version: u32,
-    moment: Option<Moment>,
-    rows: &'a [Row],
+    rows: Cow<'a, [Row]>,
 }
 
 /// The index as one list finds it.
@@ -73,7 +67,7 @@ impl Index {
         let file = super::read_plain(&path, MAX_INDEX).ok();
         let file = file.and_then(|bytes| serde_json::from_slice::<FileFormat>(&bytes).ok());
         let FileFormat { moment: then, rows, .. } = file.filter(|f| f.version == VERSION).unwrap_or_default();
-        Index { path, scratch: store.tmp(), now, then, rows }
+        Index { path, scratch: store.tmp(), now, then, rows: rows.into_owned() }
     }
 
     /// All images, if nothing has changed since.
@@ -98,7 +92,7 @@ impl Index {
     }
 
     fn write(&self, rows: &[Row]) -> std::io::Result<()> {
-        let bytes = serde_json::to_vec(&FileFormatOut { version: VERSION, moment: self.now, rows })?;
+        let bytes = serde_json::to_vec(&FileFormat { version: VERSION, moment: self.now, rows: rows.into() })?;
         // As open as the records: whoever may read those reads it too.
         let mode = Permissions::from_mode(0o644);
         let mut file = tempfile::Builder::new().prefix("index-").permissions(mode).tempfile_in(&self.scratch)?;
