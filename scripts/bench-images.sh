@@ -11,31 +11,16 @@ stage=$(realpath "$1")
 output=$(realpath -m "${2:-docs/benchmarks-images.md}")
 readonly LAYERS=${RLRUN_BENCH_LAYERS:-10} FILES=${RLRUN_BENCH_FILES:-10000} MIB=${RLRUN_BENCH_MIB:-102} PULLS=${RLRUN_BENCH_PULLS:-3}
 
-work=$(mktemp -d /var/tmp/rlrun-bench-images-XXXXXX)
+# shellcheck source=scripts/bench-place.sh
+. "$(dirname "$0")/bench-place.sh"
+chain+=(TMPDIR="$work/home")
 registry=
 finish() {
     if [ -n "$registry" ]; then kill "$registry" 2>/dev/null || true; fi
-    as_user unshare --user --map-root-user --map-auto rm -rf "$work/home" 2>/dev/null || true
-    rm -rf "$work"
+    leave
 }
 trap finish EXIT
-chmod 0755 "$work"
-mkdir -m 0700 "$work/home" "$work/run"
 mkdir "$work/make" "$work/registry"
-
-drop=()
-if [ "$(id -u)" = 0 ]; then
-    user=${RLRUN_ORDINARY_USER:-rlrun-test}
-    drop=(setpriv --reuid "$(id -u "$user")" --regid "$(id -g "$user")" --init-groups)
-    chown "$user:" "$work/home" "$work/run"
-else
-    user=$(id -un)
-fi
-as_user() {
-    "${drop[@]}" env -i HOME="$work/home" XDG_RUNTIME_DIR="$work/run" USER="$user" LANG=C.UTF-8 TMPDIR="$work/home" \
-        PATH="$work/prefix/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" "$@"
-}
-cp -r "$stage/." "$work/prefix"
 say() { printf 'bench-images: %s\n' "$*" >&2; }
 
 # Hexadecimal text compresses to about two fifths, as programs do.
@@ -98,7 +83,7 @@ seconds() {
 
 median() { sort -n | awk '{ all[NR] = $1 } END { print all[int((NR + 1) / 2)] }'; }
 
-clean() { as_user unshare --user --map-root-user --map-auto rm -rf "$work/home/store"; sync -f "$work"; }
+clean() { in_user_namespace rm -rf "$work/home/store"; sync -f "$work"; }
 
 with_rlrun() { as_user env RLRUN_DATA_HOME="$work/home/store" rlrun pull -q "$host/bench:$1"; }
 with_podman() {
@@ -107,7 +92,7 @@ with_podman() {
 with_skopeo_and_umoci() {
     as_user mkdir -p "$work/home/store"
     as_user skopeo copy -q --insecure-policy --src-tls-verify=false "docker://$host/bench:$1" "oci:$work/home/store/layout:x"
-    as_user unshare --user --map-root-user --map-auto umoci unpack --image "$work/home/store/layout:x" "$work/home/store/bundle"
+    in_user_namespace umoci unpack --image "$work/home/store/layout:x" "$work/home/store/bundle"
 }
 # Nothing can be faster than decompressing, with as many processes as there are processors.
 with_decompressor() {
@@ -118,7 +103,7 @@ with_decompressor() {
 # The same, written to files by tar(1), a process a processor: what the file system takes.
 unpack() {
     as_user mkdir -p "$work/home/store"
-    as_user unshare --user --map-root-user --map-auto xargs -P "$(nproc)" -n 1 sh -c \
+    in_user_namespace xargs -P "$(nproc)" -n 1 sh -c \
         "d=\$(mktemp -d \"\$0/XXXXXX\") && $1 -dc <\"\$1\" | tar --extract --directory \"\$d\" --numeric-owner" "$work/home/store" <"$work/blobs-$1"
     sync -f "$work"
 }

@@ -10,27 +10,10 @@ root=$(realpath "$(dirname "$0")/..")
 readonly RUNS=${RLRUN_BENCH_RUNS:-40} ROUNDS=${RLRUN_BENCH_ROUNDS:-300}
 readonly IMAGE=localhost/bench:1
 
-work=$(mktemp -d /var/tmp/rlrun-bench-XXXXXX)
-drop=()
-if [ "$(id -u)" = 0 ]; then
-    user=${RLRUN_ORDINARY_USER:-rlrun-test}
-    drop=(setpriv --reuid "$(id -u "$user")" --regid "$(id -g "$user")" --init-groups)
-else
-    user=$(id -un)
-fi
-as_user() {
-    "${drop[@]}" env -i HOME="$work/home" XDG_RUNTIME_DIR="$work/run" USER="$user" LANG=C.UTF-8 \
-        PATH="$work/prefix/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" "$@"
-}
-finish() {
-    as_user unshare --user --map-root-user --map-auto rm -rf "$work/home" 2>/dev/null || true
-    rm -rf "$work"
-}
-trap finish EXIT
-chmod 0755 "$work"
-mkdir -m 0700 "$work/home" "$work/run"
-mkdir "$work/results" "$work/policies" "$work/rootfs" "$work/rootfs/bin"
-cp -r "$stage/." "$work/prefix"
+# shellcheck source=scripts/bench-place.sh
+. "$(dirname "$0")/bench-place.sh"
+trap leave EXIT
+mkdir "$work/policies" "$work/rootfs" "$work/rootfs/bin"
 shipped=$work/prefix/share/rlrun/policies
 
 # The same rule in each language: the container does not run as root.

@@ -13,31 +13,15 @@ readonly CONTAINERS=${RLRUN_BENCH_CONTAINERS:-300} RECORDS=${RLRUN_BENCH_RECORDS
 readonly PARALLEL=${RLRUN_BENCH_PARALLEL:-64} RUNS=${RLRUN_BENCH_RUNS:-40}
 readonly IMAGE=localhost/bench:1
 
-work=$(mktemp -d /var/tmp/rlrun-scale-XXXXXX)
-chmod 0755 "$work"
-mkdir -m 0700 "$work/home" "$work/run"
-mkdir "$work/results"
-cp -r "$stage/." "$work/prefix"
-
-drop=()
-if [ "$(id -u)" = 0 ]; then
-    user=${RLRUN_ORDINARY_USER:-rlrun-test}
-    drop=(setpriv --reuid "$(id -u "$user")" --regid "$(id -g "$user")" --init-groups)
-else
-    user=$(id -un)
-fi
-as_user() {
-    "${drop[@]}" env -i HOME="$work/home" XDG_RUNTIME_DIR="$work/run" USER="$user" LANG=C.UTF-8 \
-        PATH="$work/prefix/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" "$@"
-}
+# shellcheck source=scripts/bench-place.sh
+. "$(dirname "$0")/bench-place.sh"
 podman() { as_user podman --log-level error --cgroup-manager cgroupfs --runtime runc "$@"; }
 rlrun() { as_user rlrun "$@"; }
 
 finish() {
     rlrun rm -f -t 0 --all >/dev/null 2>&1 || true
     podman rm --force --time 0 --all >/dev/null 2>&1 || true
-    as_user unshare --user --map-root-user --map-auto rm -rf "$work/home" 2>/dev/null || true
-    rm -rf "$work"
+    leave
 }
 trap finish EXIT
 

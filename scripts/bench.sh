@@ -10,31 +10,9 @@ output=$(realpath -m "${2:-docs/benchmarks.md}")
 readonly RUNS=${RLRUN_BENCH_RUNS:-40}
 readonly IMAGE=localhost/bench:1
 
-work=$(mktemp -d /var/tmp/rlrun-bench-XXXXXX)
-finish() {
-    in_user_namespace rm -rf "$work/home" 2>/dev/null || true
-    rm -rf "$work"
-}
-trap finish EXIT
-chmod 0755 "$work"
-mkdir -m 0700 "$work/home" "$work/run"
-mkdir "$work/results"
-cp -r "$stage/." "$work/prefix"
-
-drop=()
-if [ "$(id -u)" = 0 ]; then
-    user=${RLRUN_ORDINARY_USER:-rlrun-test}
-    drop=(setpriv --reuid "$(id -u "$user")" --regid "$(id -g "$user")" --init-groups)
-else
-    user=$(id -un)
-fi
-
-# Each link of this chain executes the next, so that the pid of the first is the pid of the command.
-chain=("${drop[@]}" env -i HOME="$work/home" XDG_RUNTIME_DIR="$work/run" USER="$user" LANG=C.UTF-8
-    PATH="$work/prefix/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-as_user() { "${chain[@]}" "$@"; }
-
-in_user_namespace() { as_user unshare --user --map-root-user --map-auto "$@"; }
+# shellcheck source=scripts/bench-place.sh
+. "$(dirname "$0")/bench-place.sh"
+trap leave EXIT
 
 make_inputs() {
     local rootfs=$work/rootfs

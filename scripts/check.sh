@@ -64,7 +64,7 @@ spelling() {
     git ls-files -z -- '*.md' '*.rs' '*.sh' '*.toml' '*.wit' '*.c' Makefile | xargs -0 codespell
 }
 
-shell_scripts() { git ls-files '*.sh' .ci/run | xargs shellcheck --severity=warning; }
+shell_scripts() { git ls-files '*.sh' .ci/run | xargs shellcheck --external-sources --severity=warning; }
 
 step 'formatting'
 cargo fmt --all --check
