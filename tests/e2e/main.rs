@@ -20,6 +20,7 @@ mod images;
 mod introspection;
 mod journal;
 mod killed;
+mod layered;
 mod leave;
 mod life;
 mod limits;

@@ -98,3 +98,70 @@ fn what_cannot_be_had_is_refused_and_what_does_nothing_is_said() {
     case.run_base(&["--systemd=false", "--sdnotify=ignore", "-q"], ["true"]).ok();
     case.run_base(&["--network-alias", "db"], ["true"]).ok().complains("no effect");
 }
+
+#[test]
+fn the_personality_is_that_of_another_machine() {
+    let case = case!(Userns).keeping_containers();
+    case.detached(&["--name", "box", "--personality", "linux32"], ["sleep", "1000"]);
+    let machine = case.run(["exec", "box", "uname", "-m"]).ok().out();
+    assert!(!machine.contains("64"), "{machine}");
+    case.run(["rm", "-f", "-t", "0", "box"]).ok();
+    case.run_base(&["--personality", "bsd"], ["true"]).refused(125, "LINUX32");
+}
+
+#[test]
+fn lines_of_a_hosts_file_are_taken_and_other_files_are_not() {
+    let case = case!(Userns);
+    let hosts = case.make_file("hosts", "# ours\n192.0.2.7 there also-there");
+    let options = ["--hosts-file", hosts.to_str().unwrap(), "--add-host", "here:192.0.2.8"];
+    let out = case.run_base(&options, ["cat", "/etc/hosts"]);
+    out.ok().says("192.0.2.8\there\n").says("\n192.0.2.7 there also-there\n").says("localhost");
+    case.run_base(&["--hosts-file", "/etc/passwd"], ["true"]).refused(125, "line 1");
+    case.run_base(&["--hosts-file", "none"], ["cat", "/etc/hosts"]).ok().says("localhost");
+}
+
+#[test]
+fn descriptors_reach_the_payload_and_nobody_keeps_them() {
+    let case = case!(Userns);
+    let rlrun = case.program();
+    for init in ["", "--init"] {
+        // The reader of the pipe sees its end only when nobody has the other end any more.
+        let script = format!(
+            "exec 9<&0; \"$0\" run --rm {init} --network none --preserve-fds 2 {} sh -c 'cat <&3 >&4; ls /proc/self/fd' 3<&9 4>&2 </dev/null",
+            rlrun_tests::BASE,
+        );
+        let sh = case.invoke("/bin/sh".as_ref()).args(["-c", &script, rlrun.to_str().unwrap()]);
+        let out = sh.stdin("through three").run();
+        out.ok().complains("through three").prints("0\n1\n2\n3\n4\n5");
+    }
+    case.run_base(&["--preserve-fds", "1"], ["true"]).refused(125, "not open");
+}
+
+#[test]
+fn an_image_goes_with_its_container_unless_somebody_needs_it() {
+    let case = case!(Userns).keeping_containers();
+    let load = || case.load(&Image::new("localhost/once:1", base_rootfs().clone().file("once", 0o644, "")));
+    let run = |script: &str| case.run(["run", "--rmi", "--network", "none", "localhost/once:1", "sh", "-c", script]);
+    load();
+    run("exit 3").code(3);
+    case.run(["image", "exists", "localhost/once:1"]).code(1);
+    load();
+    case.run(["create", "--name", "box", "--network", "none", "localhost/once:1", "true"]).ok();
+    run("true").ok().complains("the image stays");
+    case.run(["image", "exists", "localhost/once:1"]).ok();
+    case.run(["rm", "box"]).ok();
+    case.run(["run", "-d", "--rmi", "localhost/once:1", "true"]).refused(125, "--rmi");
+}
+
+#[test]
+fn what_takes_the_image_away_passes_signals_on_and_ends_with_it() {
+    let case = case!(Userns).keeping_containers();
+    case.load(&Image::new("localhost/once:1", base_rootfs().clone().file("once", 0o644, "")));
+    let script = "trap 'exit 7' TERM; echo up; while :; do sleep 0.1; done";
+    let words = ["run", "--rmi", "--network", "none", "localhost/once:1", "sh", "-c", script];
+    let run = case.rlrun(words).spawn();
+    run.wait_for("up");
+    run.signal(nix::sys::signal::Signal::SIGTERM);
+    run.finish().code(7);
+    case.run(["image", "exists", "localhost/once:1"]).code(1);
+}

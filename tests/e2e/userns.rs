@@ -48,6 +48,59 @@ fn keep_id_can_name_other_ids() {
     case.run_base(&["--userns=keep-id:uid=200,gid=210"], ["sh", "-c", "id -u; id -g"]).ok().prints("200\n210");
 }
 
+#[test]
+fn maps_of_the_users_own_are_what_the_container_has() {
+    let case = case!(Userns, Subid, Fuse);
+    let host: u64 = case.user().uid.as_raw().into();
+    let shared = case.make_dir("shared");
+    let volume = format!("{}:/mnt", shared.display());
+    let maps = ["--uidmap", "0:1:2000", "--uidmap", "2000:0:1", "-v", &volume];
+    let out = case.run_base(&maps, ["cat", "/proc/self/uid_map"]);
+    let map = uid_map(&out);
+    assert_eq!(map.iter().map(|line| (line[0], line[2])).collect::<Vec<_>>(), [(0, 2000), (2000, 1)]);
+    // The image's owners are its own, and the caller's files belong to the last id.
+    let script = "stat -c %u /etc/passwd /mnt; id -u; cat /proc/self/gid_map | wc -l";
+    case.run_base(&maps, ["sh", "-c", script]).ok().prints("0\n2000\n0\n2");
+    case.run_base(&[&maps[..], &["-u", "2000"]].concat(), ["touch", "/mnt/mine"]).ok();
+    assert_eq!(u64::from(std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(shared.join("mine")).unwrap())), host);
+    case.run_base(&["--uidmap", "0:1:2000"], ["true"]).refused(125, "your own id");
+    case.run_base(&["--uidmap", "0:0:4294967290"], ["true"]).refused(125, "not yours");
+    case.run_base(&["--uidmap", "0:@0:1"], ["true"]).refused(125, "not yours");
+    case.run_base(&["--uidmap", "0:0:5", "--userns", "keep-id"], ["true"]).refused(125, "together");
+}
+
+#[test]
+fn maps_are_kept_for_the_next_start_and_for_commands() {
+    let case = case!(Userns, Subid, Fuse).keeping_containers();
+    let maps = ["--uidmap", "0:1:2000", "--uidmap", "2000:0:1", "--name", "box"];
+    case.detached(&maps, ["sleep", "1000"]);
+    case.run(["exec", "box", "sh", "-c", "wc -l < /proc/self/uid_map; touch /mine"]).ok().prints("2");
+    case.run(["stop", "-t", "0", "box"]).ok();
+    case.run(["cp", "box:/mine", "-"]).ok();
+    case.rlrun(["start", "box"]).leaving_processes().run().ok();
+    case.run(["exec", "box", "stat", "-c", "%u", "/mine"]).ok().prints("0");
+    case.run(["inspect", "-f", "{{.HostConfig.UsernsMode}}", "box"]).ok().prints("private");
+    case.run(["rm", "-f", "-t", "0", "box"]).ok();
+}
+
+#[test]
+fn the_callers_groups_can_be_kept() {
+    let case = case!(Userns, Subid);
+    let extra = rlrun_tests::Ordinary::get().uid.as_raw();
+    let program = case.program();
+    // As a process with a group that no map gives to the container.
+    let script = format!("exec setpriv --reuid {extra} --regid {extra} --groups {extra},65000 \"$0\" \"$@\"",);
+    let run = |options: &[&str]| {
+        let words = [&["run", "--rm", "--network", "none"], options, &[rlrun_tests::BASE, "id", "-G"]].concat();
+        let mut sh = case.invoke_as_root("/bin/sh".as_ref());
+        sh = sh.args(["-c", &script, program.to_str().unwrap()]).args(words);
+        sh.run()
+    };
+    run(&[]).ok().prints("0");
+    run(&["--group-add", "keep-groups"]).ok().prints("0 65534");
+    case.run_base(&["--group-add", "keep-groups", "--group-add", "50"], ["true"]).refused(125, "keep-groups");
+}
+
 /// The host's user database and subordinate ids are shared by all tests.
 static HOST: Mutex<()> = Mutex::new(());
 

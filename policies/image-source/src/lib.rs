@@ -83,6 +83,10 @@ impl Image for ImageSource {
 
 impl Create for ImageSource {
     fn create(settings: &Settings, container: &Container, _: &Caller) -> Verdict {
+        let mounted = mounted_images(settings, container);
+        if !mounted.is_empty() {
+            return Verdict::judged(mounted);
+        }
         let Some(image) = &container.image else {
             if settings.allow_rootfs {
                 return Verdict::abstain();
@@ -122,6 +126,19 @@ fn judge(settings: &Settings, image: &ImageRef) -> Vec<Diagnostic> {
                 .help(format!("say {}@{digest}", untagged(&image.reference)))
                 .into(),
         );
+    }
+    found
+}
+
+/// An image that is mounted is used like the one that is run.
+fn mounted_images(settings: &Settings, container: &Container) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    for (index, mount) in container.mounts.iter().enumerate().filter(|(_, m)| m.kind == "image") {
+        let image = ImageRef { reference: mount.source.clone(), digest: String::new(), platform: String::new() };
+        found.extend(judge(settings, &image).into_iter().map(|mut finding| {
+            finding.path = Some(format!("/mounts/{index}/source"));
+            finding
+        }));
     }
     found
 }

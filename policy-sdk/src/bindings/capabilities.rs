@@ -373,7 +373,7 @@ pub mod rlrun {
                 /// Inside the container.
                 pub uid: u32,
                 pub gid: u32,
-                /// "default" or "keep-id"
+                /// "default", "keep-id" or "mapped"; the control `user-namespace` names the ids
                 pub user_namespace: _rt::String,
                 /// The union of all five sets: "CAP_CHOWN", ...
                 pub capabilities: _rt::Vec<_rt::String>,

@@ -100,6 +100,7 @@ pub(crate) fn container(parts: &SpecParts, host: &HostSide) -> wit::Container {
         user_namespace: match parts.userns {
             UserNamespace::Default => "default".to_owned(),
             UserNamespace::KeepId { .. } => "keep-id".to_owned(),
+            UserNamespace::Mapped { .. } => "mapped".to_owned(),
         },
         capabilities: capabilities(process),
         no_new_privileges: process.no_new_privileges().unwrap_or(false),

@@ -40,8 +40,8 @@ fn is_asked_for(mount: &wit::Mount) -> bool {
         mount.destination.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
     match mount.kind.as_str() {
-        "bind" | "volume" => true,
-        "tmpfs" => !inside("/dev") && !inside("/proc") && !inside("/sys"),
+        "bind" | "volume" | "image" => true,
+        "tmpfs" | "ramfs" | "devpts" => !inside("/dev") && !inside("/proc") && !inside("/sys"),
         _ => false,
     }
 }

@@ -143,6 +143,8 @@ impl Bundle {
             },
             own_files: request::OwnFiles::default(),
             env_changes: request::env::Changes::default(),
+            personality: None,
+            rootfs: None,
             launching: Launching::default(),
             bundle: Some(self),
         })

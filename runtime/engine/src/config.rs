@@ -6,6 +6,7 @@ pub mod limits;
 pub mod mounts;
 pub mod paths;
 pub mod process;
+pub mod rootdir;
 pub mod seccomp;
 pub mod ulimits;
 pub mod user;
@@ -13,17 +14,18 @@ pub mod user;
 use crate::host::cause::Surroundings;
 use crate::host::idmap::IdPlan;
 use crate::request::capability::{self, Set};
-use crate::request::{ReadOnly, RunRequest};
+use crate::request::{KEEP_GROUPS, Personality, ReadOnly, RunRequest};
 use crate::storage::Storage;
 use oci_spec::runtime::{
     Capabilities, Linux, LinuxCapabilities, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType,
-    LinuxSeccomp, Process, Root, Spec, User,
+    LinuxPersonality, LinuxPersonalityDomain, LinuxSeccomp, Process, Root, Spec, User,
 };
 use rlrun_image::ResolvedImage;
 use rlrun_spec::container::{Beside, ImageWishes, InvalidSpec, NetworkMode, PortMapping, UserNamespace};
 use rlrun_spec::host::HostFacts;
 use rlrun_spec::policy::SeccompOverlay;
-use rlrun_spec::{ContainerSpec, Failure, IdMapping, Kind, SpecParts, Stage};
+use rlrun_spec::{ContainerSpec, Failure, IdMapping, Kind, SpecParts, Stage, plan_from_oci};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// What a configuration is made of.
@@ -47,6 +49,8 @@ pub struct Inputs<'a> {
     pub name: &'a str,
     /// Where volumes are.
     pub volumes: &'a Path,
+    /// The images that it mounts.
+    pub images: &'a [mounts::MountedImage],
     /// Published ports, host ports chosen.
     pub ports: &'a [PortMapping],
     /// Host name of the host, for `--network host`.
@@ -87,7 +91,7 @@ pub fn build(inputs: Inputs<'_>) -> Result<Built, Failure> {
     crate::storage::disk(&request.limits, request.launching.remove, inputs.host)?;
     let account = account(inputs)?;
     let caps = capabilities(inputs);
-    let around = mounts::Around { request, id: inputs.id, volumes: inputs.volumes };
+    let around = mounts::Around { request, id: inputs.id, volumes: inputs.volumes, images: inputs.images };
     let mounts = mounts::plan(around, &inputs.image.config, inputs.host, &inputs.ids.maps)?;
     let paths = paths::plan(&request.security, request.privileged);
     let seccomp = seccomp::choose(request, &caps)?;
@@ -107,17 +111,17 @@ pub fn build(inputs: Inputs<'_>) -> Result<Built, Failure> {
     })?;
     let hostname = hostname(inputs);
     let mut oci = Spec::default();
-    oci.set_root(Some(root(request)))
+    oci.set_root(Some(root(inputs)))
         .set_hostname(Some(hostname.clone()))
         .set_mounts(Some(mounts.all))
         .set_process(Some(process(inputs, &account, &caps, &hostname)))
         .set_linux(Some(linux(inputs, paths, seccomp.section)))
-        .set_annotations(Some(request.annotations.iter().cloned().collect()));
+        .set_annotations(Some(annotations(request)));
     let account_files = account_files(inputs);
     let spec = ContainerSpec::new(SpecParts {
         id: inputs.id.to_owned(),
         name: inputs.name.to_owned(),
-        image: Some(inputs.image.identity.clone()),
+        image: request.rootfs.is_none().then(|| inputs.image.identity.clone()),
         privileged: request.privileged,
         network: request.network.mode,
         ports: inputs.ports.to_vec(),
@@ -190,7 +194,7 @@ fn account(inputs: Inputs<'_>) -> Result<user::Account, Failure> {
     let files = files(inputs.image);
     let kept = match inputs.userns {
         UserNamespace::KeepId { uid, gid } => Some(format!("{uid}:{gid}")),
-        UserNamespace::Default => None,
+        UserNamespace::Default | UserNamespace::Mapped { .. } => None,
     };
     let words = inputs.request.user.as_deref().or(kept.as_deref()).unwrap_or(&inputs.image.config.user);
     let mut account = user::find(words, files)?;
@@ -203,15 +207,15 @@ fn account(inputs: Inputs<'_>) -> Result<user::Account, Failure> {
     }
     // Memberships that the image lists and the map lacks cannot be had; nobody asked for them by name.
     account.groups.retain(|gid| inputs.ids.maps.host_gid(*gid).is_some());
-    for word in &inputs.request.groups {
+    for word in inputs.request.groups.iter().filter(|word| *word != KEEP_GROUPS) {
         let gid = user::find_group(word, files)?;
         inputs.ids.host_gid(gid).map_err(unmapped)?;
         if !account.groups.contains(&gid) {
             account.groups.push(gid);
         }
     }
-    if inputs.ids.single.is_some() {
-        // With a single id setgroups(2) is denied (user_namespaces(7)).
+    if inputs.ids.single.is_some() || keeps_groups(inputs.request) {
+        // With a single id setgroups(2) is denied (user_namespaces(7)); and what is kept is not set.
         account.groups.clear();
     }
     Ok(account)
@@ -249,11 +253,26 @@ fn capabilities(inputs: Inputs<'_>) -> Set {
     inputs.request.capabilities.apply(&capability::DEFAULT)
 }
 
-fn root(request: &RunRequest) -> Root {
+/// A directory of the host is named, for policies to judge; what an image becomes has no name outside.
+fn root(inputs: Inputs<'_>) -> Root {
+    let directory = inputs.request.rootfs.as_ref().and_then(|_| inputs.image.layers.first().cloned());
     let mut root = Root::default();
-    root.set_path(PathBuf::from("rootfs"));
-    root.set_readonly(Some(request.read_only != ReadOnly::No));
+    root.set_path(directory.unwrap_or_else(|| PathBuf::from("rootfs")));
+    root.set_readonly(Some(inputs.request.read_only != ReadOnly::No));
     root
+}
+
+/// The user's, and the one by which policies see that groups are kept.
+fn annotations(request: &RunRequest) -> HashMap<String, String> {
+    let mut all: HashMap<String, String> = request.annotations.iter().cloned().collect();
+    if keeps_groups(request) {
+        all.insert(plan_from_oci::KEEP_GROUPS.to_owned(), "1".to_owned());
+    }
+    all
+}
+
+fn keeps_groups(request: &RunRequest) -> bool {
+    request.groups.iter().any(|word| word == KEEP_GROUPS)
 }
 
 fn process(inputs: Inputs<'_>, account: &user::Account, caps: &Set, hostname: &str) -> Process {
@@ -308,6 +327,14 @@ fn linux(inputs: Inputs<'_>, paths: paths::Paths, seccomp: Option<LinuxSeccomp>)
         linux.set_devices(Some(
             inputs.request.devices.iter().map(crate::request::device::DeviceRequest::to_oci).collect(),
         ));
+    }
+    if let Some(personality) = inputs.request.personality {
+        let mut wanted = LinuxPersonality::default();
+        wanted.set_domain(match personality {
+            Personality::Linux => LinuxPersonalityDomain::PerLinux,
+            Personality::Linux32 => LinuxPersonalityDomain::PerLinux32,
+        });
+        linux.set_personality(Some(wanted));
     }
     if !inputs.request.sysctls.is_empty() {
         linux.set_sysctl(Some(inputs.request.sysctls.iter().cloned().collect()));

@@ -256,6 +256,8 @@ fn facts(place: &Place, container: &Container, parts: &SpecParts, id_maps: IdMap
         journal: journal::path(place),
         volumes: place.data.join(crate::volumes::DIRECTORY),
         disk: None,
+        layered: Vec::new(),
+        preserved: 0,
         name_link: place.data.join("names").join(&parts.name),
         live_link: place.data.join("live").join(&parts.id),
         remove: false,

@@ -7,10 +7,13 @@ use crate::containers::Container;
 use crate::record::failed;
 use rlrun_spec::life::Log;
 use rlrun_spec::{Failure, Kind, Stage};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
+use rustix::io::{Errno, retry_on_intr};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, ErrorKind};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -103,6 +106,24 @@ fn watch(directories: &[&Path]) -> Result<OwnedFd, Failure> {
     Ok(watch)
 }
 
+/// The end of whoever looks after the container, to wait for: one that is killed writes nothing any more that would be
+/// seen. None when it is there no longer.
+fn supervisor(directory: &Path) -> Option<OwnedFd> {
+    let pid = Pid::from_raw(Container::read(directory.to_owned())?.state.supervisor)?;
+    pidfd_open(pid, PidfdFlags::empty()).ok()
+}
+
+/// Which of the descriptors has something to tell, or that the container's supervisor has ended.
+fn wait_for<const N: usize>(directory: &Path, fds: [BorrowedFd<'_>; N]) -> Result<[bool; N], Errno> {
+    let supervisor = supervisor(directory);
+    let all = fds.into_iter().chain(supervisor.as_ref().map(AsFd::as_fd));
+    let mut all: Vec<PollFd<'_>> = all.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+    // Nobody looks after it yet, or any more: soon it will be known which.
+    let soon = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+    retry_on_intr(|| poll(&mut all, supervisor.is_none().then_some(&soon)))?;
+    Ok(std::array::from_fn(|at| all.get(at).is_some_and(|fd| !fd.revents().is_empty())))
+}
+
 /// A log in files.
 #[derive(Debug)]
 pub struct Files {
@@ -112,13 +133,20 @@ pub struct Files {
     /// The beginning of a line whose end has not come yet.
     pending: Vec<u8>,
     watch: OwnedFd,
+    directory: PathBuf,
 }
 
 impl Files {
     fn open(container: &Container, path: &Path) -> Result<Files, Failure> {
         let directories: Vec<&Path> =
             [Some(container.directory.as_path()), path.parent()].into_iter().flatten().collect();
-        Ok(Files { path: path.to_owned(), file: None, pending: Vec::new(), watch: watch(&directories)? })
+        Ok(Files {
+            path: path.to_owned(),
+            file: None,
+            pending: Vec::new(),
+            watch: watch(&directories)?,
+            directory: container.directory.clone(),
+        })
     }
 
     fn read(&mut self) -> Result<Vec<Entry>, Failure> {
@@ -177,9 +205,12 @@ impl Files {
     }
 
     fn wait(&mut self) -> Result<(), Failure> {
-        rustix::io::read(&self.watch, &mut [0; 4096][..])
-            .map(drop)
-            .map_err(|e| failed("logs", "watch", &self.path, &e.into()))
+        let errno = |e: Errno| failed("logs", "watch", &self.path, &e.into());
+        let [changed] = wait_for(&self.directory, [self.watch.as_fd()]).map_err(errno)?;
+        if changed {
+            rustix::io::read(&self.watch, &mut [0; 4096][..]).map_err(errno)?;
+        }
+        Ok(())
     }
 }
 

@@ -2,7 +2,8 @@
 //! it with. Nothing is created on the way but what a pull brings.
 
 use crate::bundle;
-use crate::config::{self, Built, seccomp};
+use crate::config::mounts::MountedImage;
+use crate::config::{self, Built, rootdir, seccomp};
 use crate::host::cause::Surroundings;
 use crate::host::idmap::{self, IdPlan};
 use crate::host::probe;
@@ -12,6 +13,7 @@ use crate::policies::{self, Choice};
 use crate::request::health::OfImage;
 use crate::request::life::LogRequest;
 use crate::request::limits::Cgroups;
+use crate::request::mount::MountRequest;
 use crate::request::{self, Pull, RunRequest, StorageDriver};
 use crate::storage::{self, Storage};
 use crate::trace::Marks;
@@ -24,8 +26,8 @@ use rlrun_spec::health::Health;
 use rlrun_spec::life::{DEFAULT_STOP_SECONDS, JOURNALD, Life, Log, Restart};
 use rlrun_spec::plan::{LaunchFacts, Rootfs, Slirp};
 use rlrun_spec::policy::{Admitted, Denied, ExecRequest};
-use rlrun_spec::{ContainerSpec, Failure, HostFacts, ImageIdentity, Kind, Stage};
-use std::path::Path;
+use rlrun_spec::{ContainerSpec, Failure, HostFacts, ImageIdentity, Kind, Stage, plan_from_oci};
+use std::path::{Path, PathBuf};
 
 /// slirp4netns' own recommendation for throughput (slirp4netns(1)).
 const MTU: u32 = 65520;
@@ -37,6 +39,8 @@ pub struct Prepared {
     pub admitted: Admitted,
     /// The image.
     pub image: ResolvedImage,
+    /// The images that it mounts.
+    images: Vec<MountedImage>,
     /// The host.
     pub host: HostFacts,
     /// Id maps.
@@ -85,7 +89,7 @@ pub fn prepare(
     }
     marks.mark("cli: host probed");
     check_log(request)?;
-    let userns = request.userns.decide(host.uid, host.gid);
+    let userns = request.userns.decide(&host)?;
     let ids = match &request.bundle {
         Some(bundle) => bundle.ids(&host)?,
         None => idmap::plan(&host, &userns).map_err(|cause| cause.failure(&host, &Surroundings::read()))?,
@@ -94,10 +98,12 @@ pub fn prepare(
     marks.mark("cli: policy code loaded");
     let store = Store::new(&place.data);
     let pin = store.pin()?;
-    let (image, pin) = match &request.bundle {
-        Some(bundle) => (bundle.stand_in(), pin),
-        None => resolve(place, &store, request, fetching, &policies, &host, pin)?,
+    let (image, pin) = match (&request.bundle, &request.rootfs) {
+        (Some(bundle), _) => (bundle.stand_in(), pin),
+        (None, Some(root)) => (rootdir::stand_in(root)?, pin),
+        (None, None) => resolve(place, &store, request, fetching, &policies, &host, pin)?,
     };
+    let images = mounted_images(&store, &request.mounts)?;
     marks.mark("cli: image resolved");
     let (storage, built) = match &request.bundle {
         Some(bundle) => {
@@ -106,21 +112,17 @@ pub fn prepare(
             (bundle::STORAGE, bundle::build(bundle::Inputs { request, bundle, host, ids, userns, id, name })?)
         }
         None => {
-            let storage = storage::choose(
-                storage::forced(request.launching.storage_driver, &request.limits, request.launching.remove),
-                &host,
-                &userns,
-            )?;
+            let storage = storage_for(request, &host, &userns)?;
             let volumes = place.data.join(crate::volumes::DIRECTORY);
             let freed = replaced_ports(place, request);
-            let around = (names.0, names.1, volumes.as_path(), &freed[..]);
+            let around = Around { id: names.0, name: names.1, volumes: &volumes, freed: &freed, images: &images };
             let built = build(request, &image, &host, &ids, &userns, &storage, around)?;
             (storage, built)
         }
     };
     marks.mark("cli: configuration built");
     let Built { spec, mut warnings, account_files, stop_signal } = built;
-    if request.bundle.is_none() {
+    if request.bundle.is_none() && request.rootfs.is_none() {
         crate::journal::image(&image.identity);
     }
     let refused = |denied: Box<Denied>| {
@@ -144,7 +146,20 @@ pub fn prepare(
     // Their memory goes with this process's, by exec or exit; taking it apart first only costs time.
     std::mem::forget(policies);
     marks.mark("cli: policy verdict");
-    Ok(Prepared { admitted, image, host, ids, storage, userns, account_files, stop_signal, health, warnings, pin })
+    Ok(Prepared {
+        admitted,
+        image,
+        images,
+        host,
+        ids,
+        storage,
+        userns,
+        account_files,
+        stop_signal,
+        health,
+        warnings,
+        pin,
+    })
 }
 
 /// Journald is where a systemd is that runs it.
@@ -235,6 +250,41 @@ fn unplanned(image: &str) -> Failure {
         .hint(format!("`rlrun pull {image}` puts it there"))
 }
 
+fn storage_for(request: &RunRequest, host: &HostFacts, userns: &UserNamespace) -> Result<Storage, Failure> {
+    if request.rootfs.as_ref().is_some_and(|root| !root.overlay) {
+        return Ok(bundle::STORAGE);
+    }
+    let launching = &request.launching;
+    storage::choose(storage::forced(launching.storage_driver, &request.limits, launching.remove), host, userns)
+}
+
+/// The images of `--mount type=image`, which are in the store already.
+fn mounted_images(store: &Store, mounts: &[MountRequest]) -> Result<Vec<MountedImage>, Failure> {
+    let mut all = Vec::new();
+    for mount in mounts {
+        let MountRequest::Image { image, id, destination, .. } = mount else { continue };
+        let found = store.resolve(id.as_ref().unwrap_or(image)).map_err(Failure::from)?;
+        let identity = match id {
+            // By its id it may have another name now, or none.
+            Some(_) => ImageIdentity { reference: image.clone(), ..found.identity },
+            None => found.identity,
+        };
+        all.push(MountedImage { destination: destination.clone(), identity, layers: found.layers });
+    }
+    Ok(all)
+}
+
+/// What a configuration is built among.
+#[derive(Clone, Copy)]
+struct Around<'a> {
+    id: &'a str,
+    name: &'a str,
+    volumes: &'a Path,
+    /// Host ports that become free before they are needed.
+    freed: &'a [PortMapping],
+    images: &'a [MountedImage],
+}
+
 fn build(
     request: &RunRequest,
     image: &ResolvedImage,
@@ -242,8 +292,9 @@ fn build(
     ids: &IdPlan,
     userns: &UserNamespace,
     storage: &Storage,
-    (id, name, volumes, freed): (&str, &str, &Path, &[PortMapping]),
+    around: Around<'_>,
 ) -> Result<Built, Failure> {
+    let Around { id, name, volumes, freed, images } = around;
     let wanted = published(request, image);
     let ports = rlrun_net::ports::resolve_beside(&wanted, freed).map_err(|e| e.into_failure(Stage::Cli))?;
     let resolv_conf = resolv_conf(request, request.network.mode);
@@ -260,6 +311,7 @@ fn build(
         id,
         name,
         volumes,
+        images,
         ports: &ports,
         host_name: &host_name,
         dns: &dns,
@@ -297,6 +349,15 @@ fn resolv_conf(request: &RunRequest, network: NetworkMode) -> String {
     net_files::resolv_conf(network, &request.network.dns, &of_host)
 }
 
+/// Whose ids files have on disk.
+#[derive(Clone, Copy)]
+enum Owners {
+    /// Those of the map in which images are unpacked.
+    OfImage,
+    /// The host's.
+    OfHost,
+}
+
 impl Prepared {
     /// What the plan is sealed with, but for the times.
     ///
@@ -312,10 +373,12 @@ impl Prepared {
         let secrets = crate::secrets::give(place, &request.secrets)?;
         Ok(LaunchFacts {
             id_maps: self.ids.maps.clone(),
-            rootfs: match &request.bundle {
-                Some(bundle) => Rootfs::Directory { path: bundle.root.clone() },
-                None => self.rootfs(directory)?,
+            rootfs: match self.directory(request) {
+                Some(root) => Rootfs::Directory { path: root.to_owned() },
+                None => self.made_of(self.image.layers.clone(), &self.storage, directory, Owners::OfImage)?,
             },
+            layered: self.layered(directory)?,
+            preserved: request.launching.preserve_fds,
             container_dir: directory.to_owned(),
             journal: crate::journal::path(place),
             volumes: place.data.join(crate::volumes::DIRECTORY),
@@ -371,12 +434,49 @@ impl Prepared {
         rlrun_sandbox::seccomp::filters(&sections, &place.cache).map_err(|e| seccomp::failure(&e))
     }
 
-    fn rootfs(&self, directory: &Path) -> Result<Rootfs, Failure> {
-        let lowers = self.image.layers.clone();
-        Ok(match (self.storage.driver, &self.storage.fuse_binary) {
+    /// The directory of the host that is the root, if one is.
+    #[must_use]
+    pub fn directory<'a>(&'a self, request: &'a RunRequest) -> Option<&'a Path> {
+        match (&request.bundle, &request.rootfs) {
+            (Some(bundle), _) => Some(&bundle.root),
+            (None, Some(root)) if !root.overlay => self.image.layers.first().map(PathBuf::as_path),
+            (None, _) => None,
+        }
+    }
+
+    /// Mounts that are made of layers, as they were admitted.
+    fn layered(&self, directory: &Path) -> Result<Vec<(String, Rootfs)>, Failure> {
+        let mounts = self.admitted.spec().parts().oci.mounts().as_deref().unwrap_or_default();
+        let mut all = Vec::new();
+        for mount in mounts.iter().filter(|m| plan_from_oci::is_layered(m)) {
+            let destination = mount.destination().to_string_lossy().into_owned();
+            let (lowers, owners) = if mount.typ().as_deref() == Some("image") {
+                // A bundle's: the words of its mount are no way into the store, and the seal refuses it.
+                let Some(image) = self.images.iter().find(|i| i.destination == destination) else { continue };
+                (image.layers.clone(), Owners::OfImage)
+            } else {
+                (mount.source().clone().into_iter().collect(), Owners::OfHost)
+            };
+            let storage = storage::overlays(&self.storage, &self.host)?;
+            all.push((destination, self.made_of(lowers, &storage, directory, owners)?));
+        }
+        Ok(all)
+    }
+
+    fn made_of(
+        &self,
+        lowers: Vec<PathBuf>,
+        storage: &Storage,
+        directory: &Path,
+        owners: Owners,
+    ) -> Result<Rootfs, Failure> {
+        Ok(match (storage.driver, &storage.fuse_binary) {
             (StorageDriver::Overlay, _) => Rootfs::Overlay { lowers },
             (StorageDriver::FuseOverlayfs, Some(binary)) => {
-                let (uids, gids) = self.shown_owners()?;
+                let (uids, gids) = match owners {
+                    Owners::OfImage => self.shown_owners()?,
+                    Owners::OfHost => (Vec::new(), Vec::new()),
+                };
                 Rootfs::FuseOverlay { lowers, binary: binary.clone(), uids, gids }
             }
             (StorageDriver::FuseOverlayfs, None) | (StorageDriver::Copy | StorageDriver::Directory, _) => {
@@ -387,7 +487,8 @@ impl Prepared {
 
     /// Nothing to shift in the default namespace, in whose map the layers were unpacked.
     fn shown_owners(&self) -> Result<(Vec<rlrun_spec::IdMapping>, Vec<rlrun_spec::IdMapping>), Failure> {
-        if self.userns == UserNamespace::Default {
+        // A directory of the host (`--rootfs`) was not unpacked.
+        if self.userns == UserNamespace::Default || self.image.identity.id.is_empty() {
             return Ok((Vec::new(), Vec::new()));
         }
         let unpacked = idmap::plan(&self.host, &UserNamespace::Default)
@@ -415,6 +516,8 @@ impl Prepared {
             of_host: &of_host,
         })
         .map_err(|e| e.into_failure(Stage::Cli))?;
+        // Behind, because the first match wins (hosts(5)).
+        let hosts = hosts + request.own_files.hosts.as_deref().unwrap_or_default();
         let mut files = vec![
             ("/etc/hosts".to_owned(), hosts.into_bytes()),
             ("/etc/hostname".to_owned(), format!("{hostname}\n").into_bytes()),

@@ -16,7 +16,7 @@ pub use sweep::{Reach, sweep};
 
 use crate::place::Place;
 use rlrun_spec::{Failure, Kind, Stage};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
@@ -311,14 +311,15 @@ fn condemn(directory: &Path, live_link: &Path) -> Result<(), Failure> {
     drop_link(&directory.join(KEEP))
 }
 
-/// The name of a container that was made from the image with this id, for `rmi`.
+/// The name of a container that was made from the image with this id, or mounts it, for `rmi`.
 #[must_use]
 pub fn user_of_image(place: &Place, image_id: &str) -> Option<String> {
     let containers = fs::read_dir(place.data.join("containers")).ok()?;
     containers.flatten().find_map(|entry| {
         // A container without a record is one that is going away.
         let summary = Summary::read(&entry.path()).ok()?;
-        (summary.image?.id == image_id).then_some(summary.name)
+        let mounts = summary.mounts.iter().any(|m| m.image.as_deref() == Some(image_id));
+        (mounts || summary.image?.id == image_id).then_some(summary.name)
     })
 }
 
@@ -327,8 +328,11 @@ pub fn user_of_image(place: &Place, image_id: &str) -> Option<String> {
 pub fn images_in_use(place: &Place) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     let containers = fs::read_dir(place.data.join("containers")).into_iter().flatten().flatten();
-    let images = containers.filter_map(|entry| Summary::read(&entry.path()).ok()?.image);
-    images.for_each(|image| *counts.entry(image.id).or_default() += 1);
+    for summary in containers.filter_map(|entry| Summary::read(&entry.path()).ok()) {
+        let mounted = summary.mounts.into_iter().filter_map(|mount| mount.image);
+        let ids: BTreeSet<String> = summary.image.into_iter().map(|image| image.id).chain(mounted).collect();
+        ids.into_iter().for_each(|id| *counts.entry(id).or_default() += 1);
+    }
     counts
 }
 

@@ -22,7 +22,7 @@ pub use rlrun_image::PullOptions;
 use rlrun_net::files::{AddHost, Dns};
 use rlrun_net::ports::PortRequest;
 use rlrun_spec::container::{NetworkMode, UserNamespace};
-use rlrun_spec::{Failure, Kind, Stage};
+use rlrun_spec::{Failure, HostFacts, Kind, Stage};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -226,6 +226,9 @@ pub struct Launching {
     /// `--pidfile`.
     #[serde(default)]
     pub pidfile: Option<PathBuf>,
+    /// `--preserve-fds`.
+    #[serde(default)]
+    pub preserve_fds: u32,
     /// The command line that made it.
     #[serde(default)]
     pub argv: Vec<String>,
@@ -303,6 +306,12 @@ pub struct RunRequest {
     pub env_changes: env::Changes,
     /// How it is launched.
     pub launching: Launching,
+    /// `--personality`.
+    #[serde(default)]
+    pub personality: Option<Personality>,
+    /// `--rootfs`.
+    #[serde(default)]
+    pub rootfs: Option<RootDirectory>,
     /// What there is instead of an image.
     #[serde(default)]
     pub bundle: Option<crate::bundle::Bundle>,
@@ -317,10 +326,43 @@ pub struct OwnFiles {
     pub no_passwd: bool,
     /// `--tz`: the contents of /etc/localtime.
     pub timezone: Option<Vec<u8>>,
+    /// `--hosts-file`: what /etc/hosts is made of beside the container's own names.
+    #[serde(default)]
+    pub hosts: Option<String>,
+}
+
+/// `--rootfs`: a directory of the host in the place of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootDirectory {
+    /// Absolute.
+    pub path: PathBuf,
+    /// `:O`: it stays as it is, and what is written is the container's.
+    pub overlay: bool,
+}
+
+/// `--personality`: the execution domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Personality {
+    /// That of the machine.
+    Linux,
+    /// uname(2) tells of a machine of 32 bits.
+    Linux32,
+}
+
+impl std::str::FromStr for Personality {
+    type Err = Invalid;
+
+    fn from_str(word: &str) -> Result<Self, Invalid> {
+        match word.to_ascii_uppercase().trim_start_matches("PER_") {
+            "LINUX" => Ok(Personality::Linux),
+            "LINUX32" => Ok(Personality::Linux32),
+            _ => Err(Invalid::new("--personality", word, "no such personality").hint("choose LINUX or LINUX32")),
+        }
+    }
 }
 
 /// `--userns`: like [`UserNamespace`], with the ids of `keep-id` still open.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UserNamespaceRequest {
     /// Container root is the caller.
     #[default]
@@ -332,17 +374,27 @@ pub enum UserNamespaceRequest {
         /// gid inside; the caller's own when None.
         gid: Option<u32>,
     },
+    /// `--uidmap` and `--gidmap`.
+    Mapped {
+        /// Users.
+        uids: Vec<userns::MapWord>,
+        /// Groups.
+        gids: Vec<userns::MapWord>,
+    },
 }
 
 impl UserNamespaceRequest {
     /// With the ids of the caller filled in.
-    #[must_use]
-    pub fn decide(self, caller_uid: u32, caller_gid: u32) -> UserNamespace {
+    ///
+    /// # Errors
+    /// When maps of the user's own cannot be had.
+    pub fn decide(&self, host: &HostFacts) -> Result<UserNamespace, Failure> {
         match self {
-            UserNamespaceRequest::Default => UserNamespace::Default,
+            UserNamespaceRequest::Default => Ok(UserNamespace::Default),
             UserNamespaceRequest::KeepId { uid, gid } => {
-                UserNamespace::KeepId { uid: uid.unwrap_or(caller_uid), gid: gid.unwrap_or(caller_gid) }
+                Ok(UserNamespace::KeepId { uid: uid.unwrap_or(host.uid), gid: gid.unwrap_or(host.gid) })
             }
+            UserNamespaceRequest::Mapped { uids, gids } => crate::host::idmap::mapped(host, uids, gids),
         }
     }
 }
@@ -405,31 +457,32 @@ pub fn user(word: &str) -> Result<String, Invalid> {
     Ok(word.to_owned())
 }
 
+/// The word of `--group-add` that keeps the caller's own groups.
+pub const KEEP_GROUPS: &str = "keep-groups";
+
 /// `--group-add`.
 ///
 /// # Errors
-/// For `keep-groups`, which cannot be had yet.
+/// For `keep-groups` beside others: it is a process's own groups or those that it is given.
 pub fn groups(words: &[String]) -> Result<Vec<String>, Invalid> {
-    match words.iter().find(|w| *w == "keep-groups") {
-        Some(word) => Err(Invalid::new(
-            "--group-add",
-            word,
-            "your own groups are left behind before a container starts: no map gives them to it, and no policy sees them",
-        )
-        .hint("chgrp what it is to use to your main group, which is group 0 inside")),
-        None => Ok(words.to_vec()),
+    if words.iter().any(|w| w == KEEP_GROUPS) && words.iter().any(|w| w != KEEP_GROUPS) {
+        let why = "your own groups are kept as they are, and no others can be added to them";
+        return Err(Invalid::new("--group-add", KEEP_GROUPS, why).hint("leave out the other --group-add"));
     }
+    Ok(words.to_vec())
 }
 
 /// `-w`.
 ///
 /// # Errors
 /// When it is not an absolute path.
-pub fn workdir(word: &str) -> Result<String, Invalid> {
+pub fn workdir(word: &str) -> Result<String, Failure> {
     if word.starts_with('/') {
         return Ok(word.to_owned());
     }
-    Err(Invalid::new("--workdir", word, "is not an absolute path"))
+    let invalid = Invalid::new("--workdir", word, "is not an absolute path").hint("begin it with a slash: -w /srv");
+    // As podman: nothing could be started there.
+    Err(Failure { kind: Kind::CannotInvoke, ..invalid.into() })
 }
 
 /// `--umask`, octal.

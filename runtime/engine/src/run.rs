@@ -16,12 +16,13 @@ use oci_spec::runtime::Mount;
 use rlrun_image::InIdMap as _;
 use rlrun_spec::plan::SealError;
 use rlrun_spec::policy::Answer;
-use rlrun_spec::{ContainerSpec, Failure, Kind, SealedPlan, Stage};
+use rlrun_spec::{ContainerSpec, Failure, Kind, SealedPlan, Stage, plan_from_oci};
 use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -40,6 +41,17 @@ pub enum Started {
     Detached(String),
 }
 
+/// Whether this process goes on, or has waited for the container that another has run in its place (`--rmi`).
+///
+/// # Errors
+/// When there can be no further process.
+pub fn apart() -> Result<Option<u8>, Failure> {
+    match rlrun_sandbox::apart()? {
+        rlrun_sandbox::Apart::Here => Ok(None),
+        rlrun_sandbox::Apart::Ended(code) => Ok(Some(code)),
+    }
+}
+
 /// Runs a container. In the foreground this process is the supervisor from here on and ends with the payload's exit
 /// code. With `-d` it returns when the payload runs.
 ///
@@ -49,6 +61,7 @@ pub fn run(
     place: &Place,
     request: &RunRequest,
     attaching: Attaching,
+    preserved: Vec<OwnedFd>,
     progress: Listener<'_>,
     mut marks: Marks,
 ) -> Result<Started, Failure> {
@@ -78,9 +91,9 @@ pub fn run(
     let failure = if request.launching.life.leavable {
         let name = record.name_link.file_name().unwrap_or_default().to_string_lossy();
         let attach = attach::accompanying(&record.directory, &name, attaching);
-        rlrun_sandbox::replace_self_accompanying(&plan, lock, attach, &supervisor)
+        rlrun_sandbox::replace_self_accompanying(&plan, lock, preserved, attach, &supervisor)
     } else {
-        rlrun_sandbox::replace_self(&plan, lock, &supervisor)
+        rlrun_sandbox::replace_self(&plan, lock, preserved, &supervisor)
     };
     record.take_back();
     drop(cidfile);
@@ -140,16 +153,17 @@ impl New {
             copy_layers(&prepared, &record)?;
         }
         let parts = prepared.admitted.spec().parts();
-        let mut about = match &request.bundle {
-            Some(bundle) => {
-                // Where other commands look for the files of a container.
-                let at = record.directory.join("merged");
-                std::fs::remove_dir(&at)
-                    .and_then(|()| std::os::unix::fs::symlink(&bundle.root, &at))
-                    .map_err(|e| record::failed("bundle", "make", &at, &e))?;
-                json!({"bundle": bundle.directory})
-            }
-            None => json!({"image": prepared.image.identity.reference}),
+        if let Some(root) = prepared.directory(request) {
+            // Where other commands look for the files of a container.
+            let at = record.directory.join("merged");
+            std::fs::remove_dir(&at)
+                .and_then(|()| std::os::unix::fs::symlink(root, &at))
+                .map_err(|e| record::failed("bundle", "make", &at, &e))?;
+        }
+        let mut about = match (&request.bundle, &request.rootfs) {
+            (Some(bundle), _) => json!({"bundle": bundle.directory}),
+            (None, Some(root)) => json!({"rootfs": root.path}),
+            (None, None) => json!({"image": prepared.image.identity.reference}),
         };
         let labels = labels(request, &prepared);
         if !labels.is_empty() {
@@ -246,7 +260,7 @@ fn summary(request: &RunRequest, prepared: &Prepared, directory: &Path, created:
         id: parts.id.clone(),
         name: parts.name.clone(),
         created,
-        image: request.bundle.is_none().then(|| prepared.image.identity.clone()),
+        image: prepared.admitted.spec().parts().image.clone().filter(|_| request.bundle.is_none()),
         command: process.and_then(|p| p.args().clone()).unwrap_or_default(),
         labels: labels(request, prepared).into_iter().collect(),
         ports: parts.ports.clone(),
@@ -274,9 +288,16 @@ fn mounted(request: &RunRequest, mounts: &[Mount]) -> Vec<Mounted> {
     let text = |path: Option<&PathBuf>| path.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
     let mounts = mounts.iter().filter(|m| is_volume(m) || asked(m));
     let mounted = |m: &Mount| Mounted {
-        kind: m.typ().clone().unwrap_or_default(),
-        source: if m.typ().as_deref() == Some("tmpfs") { String::new() } else { text(m.source().as_ref()) },
+        kind: match plan_from_oci::is_layered(m) && m.typ().as_deref() == Some("bind") {
+            true => "overlay".to_owned(),
+            false => m.typ().clone().unwrap_or_default(),
+        },
+        source: match m.typ().as_deref() {
+            Some("tmpfs" | "ramfs" | "devpts") => String::new(),
+            _ => text(m.source().as_ref()),
+        },
         destination: m.destination().to_string_lossy().into_owned(),
+        image: m.options().iter().flatten().find_map(|o| o.strip_prefix("id=")).map(str::to_owned),
         read_only: m.options().iter().flatten().rfind(|o| *o == "ro" || *o == "rw").is_some_and(|o| o == "ro"),
     };
     mounts.map(mounted).collect()
@@ -294,6 +315,12 @@ fn copy_layers(prepared: &Prepared, record: &Record) -> Result<(), Failure> {
 pub(crate) fn unsealed(error: &SealError, request: &RunRequest) -> Failure {
     match (&request.bundle, error) {
         (Some(_), SealError::Unsupported { field, why }) => crate::bundle::refused(field, &**why),
+        // The one thing that only the seal knows: whether a cgroup holds the memory.
+        (None, SealError::Unsupported { field, why }) if field == "/mounts" => {
+            Failure::new(Stage::Cli, Kind::Usage, "plan-mounts", "plan the mounts of", &*request.image)
+                .why(&**why)
+                .hint("--mount type=tmpfs,tmpfs-size=64m has a size")
+        }
         _ => {
             Failure::new(Stage::Cli, Kind::Internal, "seal", "seal the plan of", &*request.image).why(error.to_string())
         }

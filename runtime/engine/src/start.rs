@@ -8,6 +8,7 @@ use crate::place::{Place, own_program};
 use crate::prepare::{Fetching, prepare};
 use crate::record::file::write_aside;
 use crate::record::{Details, KEEP, RECORD, Reach, Record, failed, lock};
+use crate::request::mount::MountRequest;
 use crate::request::{Pull, RunRequest};
 use crate::run::{self, Started, sweep};
 use crate::trace::Marks;
@@ -67,10 +68,11 @@ fn launch(
     };
     let details = Details::read(directory).map_err(|e| broken(e.to_string()))?;
     let request = again(container, details.request, &attach);
-    let fetching = match (&summary.image, &request.bundle) {
-        (Some(image), _) => Fetching::Known(image),
-        (None, Some(_)) => Fetching::Forbidden,
-        (None, None) => return Err(broken("it names no image".to_owned())),
+    let without_image = request.bundle.is_some() || request.rootfs.is_some();
+    let fetching = match &summary.image {
+        Some(image) => Fetching::Known(image),
+        None if without_image => Fetching::Forbidden,
+        None => return Err(broken("it names no image".to_owned())),
     };
     let prepared = prepare(place, &request, (&summary.id, &summary.name), fetching, marks)?;
     for warning in &prepared.warnings {
@@ -102,10 +104,10 @@ fn launch(
     };
     journal::finish(place, journal::Outcome::Done);
     if !request.launching.life.leavable {
-        return Err(rlrun_sandbox::replace_self(&plan, lock, &supervisor));
+        return Err(rlrun_sandbox::replace_self(&plan, lock, Vec::new(), &supervisor));
     }
     let attach = attach::accompanying(directory, &summary.name, attaching);
-    Err(rlrun_sandbox::replace_self_accompanying(&plan, lock, attach, &supervisor))
+    Err(rlrun_sandbox::replace_self_accompanying(&plan, lock, Vec::new(), attach, &supervisor))
 }
 
 /// What was asked for, for one more start: the same image, the same host ports, files already where they are.
@@ -119,7 +121,13 @@ fn again(container: &Container, mut request: RunRequest, attach: &Attach) -> Run
         };
         port.host_port = port.host_port.or_else(|| Some(summary.ports.iter().find(same)?.host_port));
     }
+    for mount in &mut request.mounts {
+        if let MountRequest::Image { id, destination, .. } = mount {
+            *id = summary.mounts.iter().find(|m| m.destination == *destination).and_then(|m| m.image.clone());
+        }
+    }
     let launching = &mut request.launching;
+    launching.preserve_fds = 0;
     launching.storage_driver = Some(summary.storage_driver);
     launching.fetch.when = Pull::Never;
     launching.cidfile = None;

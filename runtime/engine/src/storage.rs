@@ -38,12 +38,26 @@ pub fn choose(forced: Option<StorageDriver>, host: &HostFacts, userns: &UserName
         }
         Some(driver) => Ok(plain(driver)),
         None => Ok(match (host.native_overlay, userns, fuse(host)) {
-            // Only fuse-overlayfs can show owners shifted, which `keep-id` needs.
-            (true, UserNamespace::Default, _) | (true, UserNamespace::KeepId { .. }, Err(_)) => {
-                plain(StorageDriver::Overlay)
-            }
-            (true, UserNamespace::KeepId { .. }, Ok(fuse)) | (false, _, Ok(fuse)) => fuse,
+            // Only fuse-overlayfs can show owners shifted, which other maps than the usual one need.
+            (true, UserNamespace::Default, _) | (true, _, Err(_)) => plain(StorageDriver::Overlay),
+            (true, _, Ok(fuse)) | (false, _, Ok(fuse)) => fuse,
             (false, _, Err(why)) => Storage { fell_back: Some(why), ..plain(StorageDriver::Copy) },
+        }),
+    }
+}
+
+/// Which program makes a mount of layers, one beside the root file system: as that is made, or as the host can.
+///
+/// # Errors
+/// When it can not.
+pub fn overlays(root: &Storage, host: &HostFacts) -> Result<Storage, Failure> {
+    match root.driver {
+        StorageDriver::Overlay | StorageDriver::FuseOverlayfs => Ok(root.clone()),
+        StorageDriver::Copy | StorageDriver::Directory if host.native_overlay => {
+            Ok(Storage { driver: StorageDriver::Overlay, fuse_binary: None, fell_back: None })
+        }
+        StorageDriver::Copy | StorageDriver::Directory => fuse(host).map_err(|why| {
+            Failure::new(Stage::Cli, Kind::Host, "mount-overlay", "make", "an overlay").why(why).hint(fuse_advice(host))
         }),
     }
 }

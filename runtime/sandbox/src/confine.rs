@@ -28,6 +28,7 @@ const STEPS: &[Step] = &[
     Step { name: "keyring", apply: keyring },
     Step { name: "oom-score", apply: oom_score },
     Step { name: "scheduling", apply: scheduling::apply },
+    Step { name: "personality", apply: personality },
     Step { name: "rlimits", apply: rlimits },
     Step { name: "bounding-set", apply: bounding_set },
     Step { name: "seccomp-before-ids", apply: seccomp_without_nnp },
@@ -80,6 +81,11 @@ pub(crate) fn oom_score(launch: &Launch) -> Result<(), Failure> {
         rustix::fs::open(path, rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
             .at("", "open", path)?;
     rustix::io::write(&file, score.to_string().as_bytes()).map(drop).at("", "write", path)
+}
+
+fn personality(launch: &Launch) -> Result<(), Failure> {
+    let Some(domain) = launch.process.personality else { return Ok(()) };
+    sys::set_personality(domain).at("", "change", "the personality")
 }
 
 fn rlimits(launch: &Launch) -> Result<(), Failure> {
@@ -144,7 +150,7 @@ fn bounding_set(launch: &Launch) -> Result<(), Failure> {
 fn ids(launch: &Launch) -> Result<(), Failure> {
     let process = &launch.process;
     set_keep_capabilities(true).at("", "keep capabilities over", "the change of ids")?;
-    if !matches!(launch.facts.id_maps.writer, MapWriter::Single) {
+    if !process.keep_groups && !matches!(launch.facts.id_maps.writer, MapWriter::Single) {
         let groups: Vec<Gid> = process.groups.iter().map(|&g| Gid::from_raw(g)).collect();
         set_thread_groups(&groups).at("", "set", format!("supplementary groups {:?}", process.groups))?;
     }

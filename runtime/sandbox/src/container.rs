@@ -62,7 +62,12 @@ impl Container {
     ///
     /// # Errors
     /// Whatever stopped the mapper so far.
-    pub fn clone(launch: &Launch, plan: OwnedFd, trace: &Trace) -> Result<(Container, Streams), Failure> {
+    pub fn clone(
+        launch: &Launch,
+        plan: OwnedFd,
+        preserved: Vec<OwnedFd>,
+        trace: &Trace,
+    ) -> Result<(Container, Streams), Failure> {
         let (mapper_channel, mapper_end) = channel::pair(MAPPER_STEPS, Stage::Supervisor, Stage::Mapper)?;
         let (init_channel, init_end) = channel::pair(INIT_STEPS, Stage::Supervisor, Stage::Init)?;
         let (streams, child_streams) = streams(launch)?;
@@ -74,11 +79,11 @@ impl Container {
         let (mapper, mapper_fd) = match fork {
             Fork::Child => {
                 drop((mapper_channel, init_channel, streams));
-                mapper::execute(plan, mapper_end, init_end, child_streams, trace)
+                mapper::execute(plan, (mapper_end, init_end), child_streams, preserved, trace)
             }
             Fork::Parent { pid, pidfd } => (pid, pidfd),
         };
-        drop((mapper_end, init_end, child_streams, plan));
+        drop((mapper_end, init_end, child_streams, plan, preserved));
         let mut container = Container {
             mapper,
             mapper_fd,

@@ -5,9 +5,9 @@ use crate::at::At;
 use crate::channel::Channel;
 use crate::container::ChildStreams;
 use crate::trace::Trace;
-use crate::{cgroup, mounts, nested, payload, rootfs, sys, terminal};
+use crate::{cgroup, launch, mounts, nested, payload, rootfs, sys, terminal};
 use rlrun_spec::plan::Launch;
-use rlrun_spec::protocol::{Message, Step};
+use rlrun_spec::protocol::{INIT_STEPS, Message, Step};
 use rlrun_spec::{Failure, Stage};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{UnmountFlags, unmount};
@@ -18,6 +18,8 @@ pub(crate) struct InitEnds<'a> {
     pub(crate) launch: &'a Launch,
     pub(crate) channel: Channel,
     pub(crate) streams: ChildStreams,
+    /// Descriptors of the caller that the payload gets.
+    pub(crate) preserved: Vec<OwnedFd>,
     /// Written to when init ends without having become the payload.
     pub(crate) unstarted: OwnedFd,
     /// To the mapper, where the number of processes is limited.
@@ -27,8 +29,11 @@ pub(crate) struct InitEnds<'a> {
 
 /// Runs the stage; ends as the payload or with one failure told.
 pub(crate) fn run(ends: InitEnds<'_>) -> ! {
-    let InitEnds { launch, mut channel, streams, unstarted, nested, trace } = ends;
-    let failure = match set_up(launch, &mut channel, nested, streams, trace) {
+    let InitEnds { launch, channel, streams, preserved, unstarted, nested, trace } = ends;
+    let mut told = Told { channel, unstarted };
+    let set_up = set_up(launch, &mut told, nested, (streams, preserved), trace);
+    let Told { channel, unstarted } = told;
+    let failure = match set_up {
         Ok(never) => match never {},
         Err(failure) => Failure { stage: Stage::Init, ..failure },
     };
@@ -43,11 +48,30 @@ pub(crate) fn run(ends: InitEnds<'_>) -> ! {
     }
 }
 
+/// Through which others hear of init.
+struct Told {
+    channel: Channel,
+    unstarted: OwnedFd,
+}
+
+impl Told {
+    /// Above the descriptors that are placed. Nothing is due on the channel any more but a failure.
+    fn move_above(&mut self, preserved: u32) -> Result<(), Failure> {
+        let socket = launch::above_preserved(self.channel.as_fd(), preserved)?;
+        let channel = Channel::inherited(socket, INIT_STEPS, Stage::Supervisor);
+        let unstarted = launch::above_preserved(self.unstarted.as_fd(), preserved)?;
+        // The old numbers may be overwritten, so their owners must not close them.
+        std::mem::forget(std::mem::replace(&mut self.channel, channel));
+        std::mem::forget(std::mem::replace(&mut self.unstarted, unstarted));
+        Ok(())
+    }
+}
+
 fn set_up(
     launch: &Launch,
-    channel: &mut Channel,
+    told: &mut Told,
     mut mapper: Option<Channel>,
-    streams: ChildStreams,
+    (streams, preserved): (ChildStreams, Vec<OwnedFd>),
     trace: &Trace,
 ) -> Result<std::convert::Infallible, Failure> {
     rustix::thread::set_name(c"rlrun:init").at("init", "name", "init")?;
@@ -73,15 +97,19 @@ fn set_up(
         nested::enter(launch, pids, mapper)?;
         trace.mark("init: second user namespace");
     }
-    channel.reached(Step::InitRootfsReady, master.as_ref().map(AsFd::as_fd))?;
+    told.channel.reached(Step::InitRootfsReady, master.as_ref().map(AsFd::as_fd))?;
     drop(master);
     trace.mark("init: root file system ready");
     if let Some(mapper) = &mut mapper {
         nested::finish(mapper)?;
     }
     drop(mapper);
-    channel.expect(Step::ParentProceed)?;
+    told.channel.expect(Step::ParentProceed)?;
     trace.mark("init: executing");
+    if !preserved.is_empty() {
+        told.move_above(launch.process.preserved)?;
+        launch::place_preserved(preserved)?;
+    }
     payload::run(launch, &program)
 }
 

@@ -11,7 +11,7 @@ use crate::at::{At, failed};
 use crate::channel::{self, Channel, Received};
 use crate::container::{ChildStreams, Streams, streams};
 use crate::sys::{self, Fork};
-use crate::{cgroup, confine, payload, terminal, userns};
+use crate::{cgroup, confine, launch, payload, terminal, userns};
 use nix::sched::{CloneFlags, setns};
 use rlrun_spec::plan::Launch;
 use rlrun_spec::protocol::{JOINED_STEPS, JOINER_STEPS, Message, Step};
@@ -192,14 +192,15 @@ fn join(ends: Ends<'_>, told: i32) -> Result<Infallible, Failure> {
     hide()?;
     cgroup::join(launch)?;
     enter(launch, init)?;
-    userns::become_root(&launch.facts.id_maps)?;
+    userns::become_root(&launch.facts.id_maps, userns::Groups::of(&launch.process))?;
     hide()?;
     rustix::process::umask(Mode::from_raw_mode(launch.process.umask & 0o777));
     let master = attach(launch, streams)?;
     let program = payload::find(&launch.process)?;
     channel.reached(Step::JoinerReady, master.as_ref().map(AsFd::as_fd))?;
     drop(master);
-    let command = place(command, preserved)?;
+    let command = out_of_the_way(command, launch.process.preserved)?;
+    launch::place_preserved(preserved)?;
     confine::apply_before_fork(launch)?;
     hide()?;
     match sys::clone_sibling().at("join", "start the command in", &launch.name).map_err(explain)? {
@@ -279,21 +280,13 @@ fn nothing() -> Result<OwnedFd, Failure> {
     Ok(read)
 }
 
-/// The caller's descriptors to the numbers from 3 on, the command's channel out of their way.
-fn place(command: Channel, preserved: Vec<OwnedFd>) -> Result<Channel, Failure> {
-    if preserved.is_empty() {
+/// The command's channel above the descriptors that are placed.
+fn out_of_the_way(command: Channel, preserved: u32) -> Result<Channel, Failure> {
+    if preserved == 0 {
         return Ok(command);
     }
-    let count = i32::try_from(preserved.len()).unwrap_or(i32::MAX);
-    let above = |fd: BorrowedFd<'_>| {
-        rustix::io::fcntl_dupfd_cloexec(fd, count.saturating_add(3)).at("join", "move", "a descriptor")
-    };
-    let moved = above(command.as_fd())?;
-    let preserved = preserved.iter().map(|fd| above(fd.as_fd())).collect::<Result<Vec<_>, _>>()?;
-    for (number, fd) in (3..).zip(preserved) {
-        sys::place_fd(fd, number).at("join", "hand over", format!("descriptor {number}"))?;
-    }
-    // The old numbers are overwritten, so their owner must not close them.
+    let moved = launch::above_preserved(command.as_fd(), preserved)?;
+    // The old number may be overwritten, so its owner must not close it.
     std::mem::forget(command);
     Ok(Channel::inherited(moved, JOINED_STEPS, Stage::Supervisor))
 }

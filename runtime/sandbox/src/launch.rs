@@ -16,7 +16,7 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Read as _;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -31,27 +31,36 @@ pub const READY_FD: RawFd = 5;
 pub const CONNECTION_FD: RawFd = 4;
 /// Where the supervisor of a command that joins a container finds a pidfd of the container's pid 1.
 pub const INIT_FD: RawFd = 4;
-/// The first of the numbers where it finds the descriptors that the command gets from the caller.
+/// The first of the numbers where a supervisor finds the descriptors that the payload, or the command, gets from the caller.
 pub const PRESERVED_FD: RawFd = 6;
 /// The first of the numbers where the mapper finds its ends.
 pub(crate) const ENDS_FD: RawFd = 4;
+/// The first of the numbers where it finds the payload's descriptors of the caller, behind its own ends.
+pub(crate) const MAPPER_PRESERVED_FD: RawFd = ENDS_FD + 6;
 /// The mapper's name, which tells the supervisor binary what it was executed for.
 pub(crate) const MAPPER_NAME: &str = "rlrun:mapper";
 
 /// Replaces this process by the supervisor of `plan`. Returns only on failure.
 ///
-/// `lock` is an open file that holds the container's flock(2); `supervisor` is the path of the supervisor binary.
+/// `lock` is an open file that holds the container's flock(2); `preserved` go to the payload; `supervisor` is the path of
+/// the supervisor binary.
 #[must_use]
-pub fn replace_self(plan: &SealedPlan, lock: OwnedFd, supervisor: &Path) -> Failure {
-    match try_replace(plan, lock, supervisor) {
+pub fn replace_self(plan: &SealedPlan, lock: OwnedFd, preserved: Vec<OwnedFd>, supervisor: &Path) -> Failure {
+    match try_replace(plan, lock, preserved, supervisor) {
         Ok(never) => match never {},
         Err(failure) => failure,
     }
 }
 
-fn try_replace(plan: &SealedPlan, lock: OwnedFd, supervisor: &Path) -> Result<Infallible, Failure> {
+fn try_replace(
+    plan: &SealedPlan,
+    lock: OwnedFd,
+    preserved: Vec<OwnedFd>,
+    supervisor: &Path,
+) -> Result<Infallible, Failure> {
     let plan = sealed("rlrun-plan", plan.bytes())?;
-    become_supervisor(vec![(PLAN_FD, plan), (LOCK_FD, lock)], Executable::Path(supervisor))
+    let fds = [(PLAN_FD, plan), (LOCK_FD, lock)].into_iter().chain((PRESERVED_FD..).zip(preserved));
+    become_supervisor(fds.collect(), Executable::Path(supervisor))
 }
 
 /// What the supervisor of a command that joins a container is given beside its plan.
@@ -116,21 +125,34 @@ fn become_attached(attach: Attach, mut fds: Vec<(RawFd, OwnedFd)>, supervisor: &
 /// Starts the supervisor of `plan` in a session of its own, and replaces this process by one that is attached to the
 /// container before it runs. Returns only on failure. `lock` is as in [`replace_self`].
 #[must_use]
-pub fn replace_self_accompanying(plan: &SealedPlan, lock: OwnedFd, attach: Attach, supervisor: &Path) -> Failure {
-    match try_accompany(plan, lock, attach, supervisor) {
+pub fn replace_self_accompanying(
+    plan: &SealedPlan,
+    lock: OwnedFd,
+    preserved: Vec<OwnedFd>,
+    attach: Attach,
+    supervisor: &Path,
+) -> Failure {
+    match try_accompany(plan, lock, preserved, attach, supervisor) {
         Ok(never) => match never {},
         Err(failure) => failure,
     }
 }
 
-fn try_accompany(plan: &SealedPlan, lock: OwnedFd, attach: Attach, supervisor: &Path) -> Result<Infallible, Failure> {
+fn try_accompany(
+    plan: &SealedPlan,
+    lock: OwnedFd,
+    preserved: Vec<OwnedFd>,
+    attach: Attach,
+    supervisor: &Path,
+) -> Result<Infallible, Failure> {
     let plan = sealed("rlrun-plan", plan.bytes())?;
     let (theirs, ours) = Connection::pair().at("detach", "create", "a connection")?;
     match sys::clone_stage(0).at("detach", "start", "the supervisor")? {
         Fork::Child => {
             drop(ours);
             let said = rustix::io::fcntl_dupfd_cloexec(&theirs, 3).map(Connection::from);
-            let fds = vec![(PLAN_FD, plan), (LOCK_FD, lock), (READY_FD, OwnedFd::from(theirs))];
+            let own = [(PLAN_FD, plan), (LOCK_FD, lock), (READY_FD, OwnedFd::from(theirs))];
+            let fds = own.into_iter().chain((PRESERVED_FD..).zip(preserved)).collect();
             let failure = match background(fds, Executable::Path(supervisor)) {
                 Ok(never) => match never {},
                 Err(failure) => failure,
@@ -139,7 +161,7 @@ fn try_accompany(plan: &SealedPlan, lock: OwnedFd, attach: Attach, supervisor: &
             sys::exit_now(u8::from(!matches!(told, Ok(Ok(())))))
         }
         Fork::Parent { .. } => {
-            drop((plan, lock, theirs));
+            drop((plan, lock, theirs, preserved));
             become_attached(attach, vec![(CONNECTION_FD, ours.into())], supervisor)
         }
     }
@@ -242,11 +264,16 @@ fn become_supervisor(fds: Vec<(RawFd, OwnedFd)>, supervisor: Executable<'_>) -> 
 /// Executes this very program again as the mapper, from a file that nothing inside the container can write: container
 /// root is the user who owns the binary on disk (CVE-2019-5736). The child is in its user and mount namespace already;
 /// `ends` go to the numbers from [`ENDS_FD`] on, a missing one leaves its number closed.
-pub(crate) fn execute_mapper(plan: OwnedFd, ends: Vec<Option<OwnedFd>>) -> Result<Infallible, Failure> {
+pub(crate) fn execute_mapper(
+    plan: OwnedFd,
+    ends: Vec<Option<OwnedFd>>,
+    preserved: Vec<OwnedFd>,
+) -> Result<Infallible, Failure> {
     let program = read_only_program().or_else(|_| sealed_program(Path::new("/proc/self/exe")))?;
     let numbers = ENDS_FD..;
     let ends = numbers.zip(ends).filter_map(|(number, fd)| Some((number, fd?)));
-    let fds: Vec<_> = [(PLAN_FD, plan)].into_iter().chain(ends).collect();
+    let preserved = (MAPPER_PRESERVED_FD..).zip(preserved);
+    let fds: Vec<_> = [(PLAN_FD, plan)].into_iter().chain(ends).chain(preserved).collect();
     let program = above(&program, end(&fds))?;
     place(fds)?;
     execute(&sys::Program::File(program.as_fd()), MAPPER_NAME)
@@ -285,6 +312,24 @@ fn place(fds: Vec<(RawFd, OwnedFd)>) -> Result<(), Failure> {
     moved
         .into_iter()
         .try_for_each(|(number, fd)| sys::place_fd(fd, number).at("exec", "hand over", format!("descriptor {number}")))
+}
+
+/// A copy of a descriptor out of the way of the `count` that are placed from 3 on.
+pub(crate) fn above_preserved(fd: BorrowedFd<'_>, count: u32) -> Result<OwnedFd, Failure> {
+    let first = RawFd::try_from(count).unwrap_or(RawFd::MAX).saturating_add(3);
+    rustix::io::fcntl_dupfd_cloexec(fd, first).at("preserve-fds", "move", "a descriptor")
+}
+
+/// The caller's descriptors to the numbers from 3 on. What else is open there is overwritten: its owner has a copy above
+/// and must not close it.
+pub(crate) fn place_preserved(preserved: Vec<OwnedFd>) -> Result<(), Failure> {
+    let count = u32::try_from(preserved.len()).unwrap_or(u32::MAX);
+    let moved = preserved.iter().map(|fd| above_preserved(fd.as_fd(), count)).collect::<Result<Vec<_>, _>>()?;
+    // The originals may sit on the very numbers.
+    std::mem::forget(preserved);
+    (3..).zip(moved).try_for_each(|(number, fd)| {
+        sys::place_fd(fd, number).at("preserve-fds", "hand over", format!("descriptor {number}"))
+    })
 }
 
 /// Executes with an empty environment; the name is all that the program is told by argument.

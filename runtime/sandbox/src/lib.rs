@@ -5,6 +5,7 @@
 //! two run from a read-only clone of the mount of the supervisor binary, so that nothing inside can write the file on
 //! disk (CVE-2019-5736). Nothing here decides anything: what is done stands in the plan.
 
+mod apart;
 mod at;
 mod cgroup;
 mod channel;
@@ -18,6 +19,7 @@ mod image_mount;
 mod init;
 mod join;
 mod launch;
+mod layered;
 mod limiter;
 mod mapper;
 mod memfd;
@@ -37,6 +39,7 @@ mod tree;
 mod userns;
 mod volume;
 
+pub use apart::{Apart, apart};
 pub use container::{Container, Heard, Streams};
 pub use image_mount::mount_image;
 pub use join::Joined;

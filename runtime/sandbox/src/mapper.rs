@@ -9,7 +9,7 @@ use crate::init::{self, InitEnds};
 use crate::limiter::Limiter;
 use crate::sys::{self, Fork};
 use crate::trace::Trace;
-use crate::{disk, launch, nested, rootfs, tree, userns};
+use crate::{disk, launch, layered, nested, rootfs, tree, userns};
 use rlrun_spec::plan::{Launch, Rootfs};
 use rlrun_spec::protocol::{INIT_STEPS, MAPPER_STEPS, Message, NESTED_STEPS, Step};
 use rlrun_spec::{Failure, Kind, Stage};
@@ -29,7 +29,13 @@ use std::os::fd::{AsFd, OwnedFd};
 pub type NetworkHook<'a> = &'a dyn Fn(&Launch) -> Result<(), Failure>;
 
 /// In the supervisor's child: executes the mapper from a file that cannot be written. Never returns.
-pub(crate) fn execute(plan: OwnedFd, channel: Channel, init: Channel, streams: ChildStreams, trace: &Trace) -> ! {
+pub(crate) fn execute(
+    plan: OwnedFd,
+    (channel, init): (Channel, Channel),
+    streams: ChildStreams,
+    preserved: Vec<OwnedFd>,
+    trace: &Trace,
+) -> ! {
     let failure = match enter_mount_namespace() {
         Ok(()) => {
             // A copy stays here for the one message about a failed exec.
@@ -43,7 +49,7 @@ pub(crate) fn execute(plan: OwnedFd, channel: Channel, init: Channel, streams: C
                     streams.stdout,
                     streams.stderr,
                 ];
-                launch::execute_mapper(plan, ends)
+                launch::execute_mapper(plan, ends, preserved)
             })
         }
         Err(failure) => Err(failure),
@@ -84,8 +90,11 @@ pub fn run(launch: &Launch, network: NetworkHook<'_>) -> ! {
     let init_channel = Channel::inherited(init, INIT_STEPS, Stage::Supervisor);
     let trace = &Trace::inherited(inherited(2));
     let streams = ChildStreams { stdin: inherited(3), stdout: inherited(4), stderr: inherited(5) };
+    let numbers = (launch::MAPPER_PRESERVED_FD..).zip(0..launch.process.preserved);
+    let preserved = numbers.filter_map(|(number, _)| sys::take_inherited(number).ok()).collect();
+    let payloads = Payloads { streams, preserved };
     let init = set_up(launch, &mut channel, trace, network)
-        .and_then(|()| fork_init(launch, &mut channel, init_channel, streams, trace))
+        .and_then(|()| fork_init(launch, &mut channel, init_channel, payloads, trace))
         .and_then(|init| leave_caller(launch).map(|()| init));
     let (outcome, started) = match init {
         Ok(init) => {
@@ -129,7 +138,7 @@ fn set_up(launch: &Launch, channel: &mut Channel, trace: &Trace, network: Networ
         "/",
     )?;
     channel.expect(Step::ParentIdmapWritten)?;
-    userns::become_root(&launch.facts.id_maps)?;
+    userns::become_root(&launch.facts.id_maps, userns::Groups::of(&launch.process))?;
     // The change of ids made this process undumpable; slirp4netns enters its namespaces through /proc, which needs
     // a dumpable owner (ptrace(2), access mode checks). The container cannot see it: it lives one pid namespace up.
     set_dumpable_behavior(DumpableBehavior::Dumpable).at("mapper", "make dumpable", "the mapper")?;
@@ -140,15 +149,22 @@ fn set_up(launch: &Launch, channel: &mut Channel, trace: &Trace, network: Networ
         trace.mark("mapper: network inside");
     }
     rootfs::mount(launch)?;
+    layered::mount(launch)?;
     trace.mark("mapper: root file system");
     Ok(())
+}
+
+/// What is the payload's of this process's descriptors.
+struct Payloads {
+    streams: ChildStreams,
+    preserved: Vec<OwnedFd>,
 }
 
 fn fork_init(
     launch: &Launch,
     channel: &mut Channel,
     init_channel: Channel,
-    streams: ChildStreams,
+    Payloads { streams, preserved }: Payloads,
     trace: &Trace,
 ) -> Result<Init, Failure> {
     let (unstarted, say_unstarted) =
@@ -162,6 +178,7 @@ fn fork_init(
                 launch,
                 channel: init_channel,
                 streams,
+                preserved,
                 unstarted: say_unstarted,
                 nested: init_nested,
                 trace,
@@ -170,7 +187,7 @@ fn fork_init(
         }
         Fork::Parent { pid, pidfd } => {
             // These are init's alone; a copy here would keep end-of-file from ever being seen.
-            drop((init_channel, streams, say_unstarted, init_nested));
+            drop((init_channel, streams, preserved, say_unstarted, init_nested));
             channel.reached(Step::MapperInitForked, Some(pidfd.as_fd()))?;
             if let Some(mut nested) = nested {
                 nested::map(launch, &pidfd, &mut nested);
@@ -226,7 +243,11 @@ fn wait_for(launch: &Launch, init: &Init, channel: &Channel, trace: &Trace) -> R
             trace.mark("mapper: init ended");
             return Ok(End { code: exit_code(status), spared: limiter.spared });
         }
-        if let Rootfs::FuseOverlay { binary, .. } = &launch.facts.rootfs {
+        let serves_root = match &launch.facts.rootfs {
+            Rootfs::FuseOverlay { binary, .. } => Some(binary.as_path()),
+            Rootfs::Overlay { .. } | Rootfs::Directory { .. } => None,
+        };
+        if let Some(binary) = serves_root.or_else(|| layered::helper(launch)) {
             let how = match status.terminating_signal() {
                 Some(number) => format!("was killed by signal {number}"),
                 None => format!("ended with code {}", exit_code(status)),
@@ -235,7 +256,8 @@ fn wait_for(launch: &Launch, init: &Init, channel: &Channel, trace: &Trace) -> R
             // fuse-overlayfs goes on when what is below it has gone.
             let file = launch.facts.disk.as_ref().and_then(|disk| disk.file.as_ref());
             let (step, what, helper) = match file.filter(|_| disk::is_dead(&launch.facts.container_dir)) {
-                Some(programs) => ("disk-helper", "serve what the container writes", &programs.fuse2fs),
+                Some(programs) => ("disk-helper", "serve what the container writes", programs.fuse2fs.as_path()),
+                None if serves_root.is_none() => ("rootfs-helper", "serve an overlay", binary),
                 None => ("rootfs-helper", "serve the root file system", binary),
             };
             return Err(failed(Kind::Runtime, step, what, helper.display().to_string(), why));
@@ -259,6 +281,7 @@ fn clean_up(launch: &Launch, started: bool, end: Option<&End>) -> Result<(), Fai
     if !matches!(launch.facts.rootfs, Rootfs::Directory { .. }) {
         rootfs::take_down(launch)?;
     }
+    layered::take_down(launch)?;
     let facts = &launch.facts;
     if facts.remove && end.is_some_and(|end| end.spared) {
         return rootfs::mark_written(launch);

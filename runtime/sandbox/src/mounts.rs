@@ -23,6 +23,9 @@ use std::path::{Component, Path};
 
 /// As many as the kernel follows (path_resolution(7)).
 const MAX_LINKS: usize = 40;
+/// A copy of what a descriptor leads to, and of nothing that is mounted below.
+const THIS_MOUNT: OpenTreeFlags =
+    OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC).union(OpenTreeFlags::AT_EMPTY_PATH);
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
 const FILE_MODE: Mode = Mode::from_raw_mode(0o644);
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -93,10 +96,14 @@ fn scratch(container: &Path) -> Result<OwnedFd, Failure> {
     Ok(mount)
 }
 
-/// The volume of a mount that has one.
+/// The volume of a mount that has one, or its layers.
 pub(crate) fn volume_of(mount: &Mount) -> Result<Option<OwnedFd>, Failure> {
     match &mount.source {
         MountSource::Volume { path, .. } => volume::open(path).map(Some),
+        MountSource::Layered { at } => {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            openat(CWD, at, flags, Mode::empty()).map(Some).at("open-volume", "open the layers of", &mount.destination)
+        }
         MountSource::Bind { .. } | MountSource::New { .. } => Ok(None),
     }
 }
@@ -115,6 +122,13 @@ pub(crate) fn add(root: &OwnedFd, mount: &Mount, volume: Option<&OwnedFd>, user:
             let Some(volume) = volume else { return Err(Errno::NOENT).at("open-volume", "open the volume", object) };
             let bound = open_volume(root, volume, subpath, mount, object)?;
             bind(root, &bound, mount, user)
+        }
+        MountSource::Layered { .. } => {
+            let Some(merged) = volume else {
+                return Err(Errno::NOENT).at("open-volume", "open the layers of", destination);
+            };
+            let tree = open_tree(merged, "", THIS_MOUNT).at("open-volume", "open the layers of", destination)?;
+            bind(root, &Bound { tree, object: destination.to_owned(), recursive: false }, mount, user)
         }
         MountSource::New { kind, data } => {
             let step = format!("mount-{kind}");
@@ -159,8 +173,7 @@ fn open_volume(
     let data = volume::data(volume, image.as_ref(), &object)?;
     let part =
         resolve(&data, subpath).at("open-volume", "open the path in the volume", format!("{object}: {subpath}"))?;
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    let tree = open_tree(&part, "", flags).at("open-volume", "open the volume", &object)?;
+    let tree = open_tree(&part, "", THIS_MOUNT).at("open-volume", "open the volume", &object)?;
     Ok(Bound { tree, object, recursive: false })
 }
 

@@ -20,7 +20,7 @@ pub struct Resting {
     pub container_dir: PathBuf,
     /// The file system of limited size that has what it wrote.
     pub disk: Option<Disk>,
-    /// What the container mounts; file systems in memory are left out, because they are gone.
+    /// What the container mounts; file systems in memory and overlays are left out, because they are gone.
     pub mounts: Vec<Mount>,
     /// The container's user, who gets what is mounted with `U`.
     pub user: (u32, u32),
@@ -82,7 +82,8 @@ pub fn mount(resting: &Resting) -> Result<OwnedFd, Failure> {
         "open the root file system",
         path.display().to_string(),
     )?;
-    for mount in resting.mounts.iter().filter(|m| !matches!(m.source, MountSource::New { .. })) {
+    let lasts = |m: &&Mount| !matches!(m.source, MountSource::New { .. } | MountSource::Layered { .. });
+    for mount in resting.mounts.iter().filter(lasts) {
         let volume = mounts::volume_of(mount)?;
         mounts::add(&root, mount, volume.as_ref(), resting.user)?;
     }

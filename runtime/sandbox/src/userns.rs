@@ -187,7 +187,7 @@ fn mapped_child(job: &Mapped, ready: &OwnedFd) -> Failure {
             return Err(failed(Kind::Runtime, "run-mapped", "wait for", "the id maps", "the parent died"));
         }
         join(job.home)?;
-        become_root(&job.id_maps)?;
+        become_root(&job.id_maps, Groups::Dropped)?;
         let input = match &job.input {
             Input::Bytes(bytes) => sealed("rlrun-input", bytes)?,
             Input::Inherited(number) => sys::take_inherited(*number).at("run-mapped", "take over", "stdin")?,
@@ -205,10 +205,25 @@ fn mapped_child(job: &Mapped, ready: &OwnedFd) -> Failure {
     }
 }
 
-/// Becomes uid and gid 0 of the user namespace, without supplementary groups, and dies with its parent.
-pub(crate) fn become_root(maps: &IdMaps) -> Result<(), Failure> {
+/// What becomes of the caller's supplementary groups.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Groups {
+    /// They are left behind.
+    Dropped,
+    /// They stay (`--group-add keep-groups`).
+    Kept,
+}
+
+impl Groups {
+    pub(crate) fn of(process: &rlrun_spec::plan::Process) -> Self {
+        if process.keep_groups { Groups::Kept } else { Groups::Dropped }
+    }
+}
+
+/// Becomes uid and gid 0 of the user namespace and dies with its parent.
+pub(crate) fn become_root(maps: &IdMaps, groups: Groups) -> Result<(), Failure> {
     // With a single id setgroups is denied for good (user_namespaces(7)), and the caller's groups stay.
-    if !matches!(maps.writer, MapWriter::Single) {
+    if groups == Groups::Dropped && !matches!(maps.writer, MapWriter::Single) {
         set_thread_groups(&[]).at("set-ids", "drop", "supplementary groups")?;
     }
     set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).at("set-ids", "become", "group 0 of the container")?;

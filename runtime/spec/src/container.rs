@@ -2,6 +2,7 @@
 //! What `run` computes, a policy sees and `plan` prints is this one value.
 
 use crate::control::Control;
+use crate::ids::IdMapping;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
@@ -157,6 +158,13 @@ pub enum UserNamespace {
         uid: u32,
         /// gid inside.
         gid: u32,
+    },
+    /// Maps of the user's own (`--uidmap`).
+    Mapped {
+        /// Users.
+        uids: Vec<IdMapping>,
+        /// Groups.
+        gids: Vec<IdMapping>,
     },
 }
 

@@ -75,6 +75,9 @@ impl SealedExec {
             .set_cwd(joining.cwd)
             .set_capabilities(Some(joining.capabilities));
         parts.oci.set_process(Some(process));
+        // They are there already, and nobody has looked for their layers again.
+        let mounts = parts.oci.mounts().clone().unwrap_or_default();
+        parts.oci.set_mounts(Some(mounts.into_iter().filter(|m| !plan_from_oci::is_layered(m)).collect()));
         parts.interactive = joining.interactive;
         let joined = ContainerSpec::new(parts).map_err(|e| refuse("/process", &e.to_string()))?;
         let mut launch = plan_from_oci::launch(&joined, facts)?;

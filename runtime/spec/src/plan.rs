@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Raised with every change of the types below; a supervisor of another version refuses the plan.
-pub const VERSION: u32 = 10;
+pub const VERSION: u32 = 11;
 
 /// What the engine knows beside the admitted configuration: where things are on this host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,10 @@ pub struct LaunchFacts {
     pub volumes: PathBuf,
     /// What is written to the root file system is limited (`--storage-opt size=`).
     pub disk: Option<Disk>,
+    /// Mounts that are made of layers, by destination: an overlay of a directory (`O`), an image.
+    pub layered: Vec<(String, Rootfs)>,
+    /// Descriptors from 3 on that the payload gets from the caller (`--preserve-fds`).
+    pub preserved: u32,
     /// The link that claims the container's name, removed with the container.
     pub name_link: PathBuf,
     /// The link in `<data>/live` that exists from the container's creation to its clean end; what is there with a free
@@ -278,9 +282,14 @@ pub enum MountSource {
         /// Below `_data`; empty for all of it.
         subpath: String,
     },
+    /// Layers, which the mapper has mounted ([`LaunchFacts::layered`]).
+    Layered {
+        /// Where.
+        at: PathBuf,
+    },
     /// A new file system.
     New {
-        /// `proc`, `tmpfs`, `devpts`, `mqueue`, `sysfs`, `cgroup2`.
+        /// `proc`, `tmpfs`, `ramfs`, `devpts`, `mqueue`, `sysfs`, `cgroup2`.
         kind: String,
         /// Options that are the file system's own: `size=64m,mode=1777`.
         data: String,
@@ -351,6 +360,10 @@ pub struct Process {
     pub gid: u32,
     /// Supplementary groups inside.
     pub groups: Vec<u32>,
+    /// The caller's groups stay with it instead (`--group-add keep-groups`).
+    pub keep_groups: bool,
+    /// Execution domain (`personality(2)`), if it is to change.
+    pub personality: Option<u32>,
     /// umask.
     pub umask: u32,
     /// A pseudo-terminal is its standard input, output and error.

@@ -4,13 +4,20 @@
 use crate::container::{ContainerSpec, SpecParts};
 use crate::limits::{self, Limits};
 use crate::plan::{
-    CapabilitySets, Launch, LaunchFacts, Mount, MountOptions, MountSource, Namespaces, Process, Rlimit, SealError,
-    VERSION,
+    CapabilitySets, Launch, LaunchFacts, Mount, MountOptions, MountSource, Namespaces, Process, Rlimit, Rootfs,
+    SealError, VERSION,
 };
 use oci_spec::runtime::{
-    Capabilities, Capability, Linux, LinuxNamespaceType, Mount as OciMount, PosixRlimitType, Process as OciProcess,
+    Capabilities, Capability, Linux, LinuxNamespaceType, LinuxPersonalityDomain, Mount as OciMount, PosixRlimitType,
+    Process as OciProcess,
 };
 use std::path::Path;
+
+/// The annotation by which other runtimes are told, and policies see, that the caller's groups are kept.
+pub const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
+
+/// Below a container's directory: what its mounts are made of that have layers.
+pub const OVERLAYS: &str = "overlays";
 
 fn refuse<T>(field: &str, why: impl Into<String>) -> Result<T, SealError> {
     Err(SealError::Unsupported { field: field.to_owned(), why: why.into() })
@@ -37,14 +44,19 @@ pub(crate) fn launch(spec: &ContainerSpec, facts: LaunchFacts) -> Result<Launch,
         return refuse("/linux/seccomp", "asks for a filter and none was compiled");
     }
     let mounts = parts.oci.mounts().as_deref().unwrap_or_default();
-    let process = process(parts, oci_process)?;
+    let process = process(parts, oci_process, facts.preserved)?;
     let mut limits = limits(linux, process.capabilities.bounding)?;
-    let mut mounts = self::mounts(mounts, &facts.volumes)?;
+    let places = Places { volumes: &facts.volumes, container: &facts.container_dir, layered: &facts.layered };
+    let mut mounts = self::mounts(mounts, places)?;
     if let Some(memory) = limits.memory {
         mounts.iter_mut().for_each(|mount| bound_size(mount, memory.limit));
     }
     if let Some(cgroup) = &facts.cgroup {
         cgroup.held.take_from(&mut limits);
+    }
+    let is_ramfs = |m: &Mount| matches!(&m.source, MountSource::New { kind, .. } if kind == "ramfs");
+    if limits.memory.is_some() && mounts.iter().any(is_ramfs) {
+        return refuse("/mounts", "a ramfs has no size, and nothing here holds the memory limit against it");
     }
     Ok(Launch {
         version: VERSION,
@@ -77,7 +89,6 @@ fn refuse_unknown(parts: &SpecParts, process: &OciProcess, linux: &Linux) -> Res
     absent("/process/execCPUAffinity", process.exec_cpu_affinity().as_ref())?;
     absent("/linux/mountLabel", linux.mount_label().as_ref())?;
     absent("/linux/intelRdt", linux.intel_rdt().as_ref())?;
-    absent("/linux/personality", linux.personality().as_ref())?;
     absent("/linux/timeOffsets", linux.time_offsets().as_ref())?;
     absent("/linux/netDevices", linux.net_devices().as_ref())?;
     absent("/linux/memoryPolicy", linux.memory_policy().as_ref())?;
@@ -119,16 +130,33 @@ fn namespaces(linux: &Linux) -> Result<Namespaces, SealError> {
     Ok(found)
 }
 
-/// The mounts of a configuration as the sandbox makes them; `volumes` is where volumes are.
+/// Where mounts come from.
+#[derive(Clone, Copy, Debug)]
+pub struct Places<'a> {
+    /// Where volumes are.
+    pub volumes: &'a Path,
+    /// The container's own directory.
+    pub container: &'a Path,
+    /// [`LaunchFacts::layered`].
+    pub layered: &'a [(String, Rootfs)],
+}
+
+/// Whether a mount is made of layers, which only a container that runs has.
+#[must_use]
+pub fn is_layered(oci: &OciMount) -> bool {
+    oci.typ().as_deref() == Some("image") || oci.options().iter().flatten().any(|word| word == "O")
+}
+
+/// The mounts of a configuration as the sandbox makes them.
 ///
 /// # Errors
 /// [`SealError::Unsupported`] for a mount that cannot be made.
-pub fn mounts(oci: &[OciMount], volumes: &Path) -> Result<Vec<Mount>, SealError> {
-    oci.iter().enumerate().map(|(index, oci)| mount(index, oci, volumes)).collect()
+pub fn mounts(oci: &[OciMount], places: Places<'_>) -> Result<Vec<Mount>, SealError> {
+    oci.iter().enumerate().map(|(index, oci)| mount(index, oci, places)).collect()
 }
 
 /// One OCI mount, its option words sorted into flags and the file system's own data.
-fn mount(index: usize, oci: &OciMount, volumes: &Path) -> Result<Mount, SealError> {
+fn mount(index: usize, oci: &OciMount, places: Places<'_>) -> Result<Mount, SealError> {
     let field = format!("/mounts/{index}");
     let destination = oci.destination().to_string_lossy().into_owned();
     if !destination.starts_with('/') {
@@ -153,10 +181,13 @@ fn mount(index: usize, oci: &OciMount, volumes: &Path) -> Result<Mount, SealErro
             "rbind" => (bind, recursive) = (true, true),
             "tmpcopyup" | "copy" => options.copy_up = true,
             "U" => options.chown = true,
+            "O" => {}
             other => data.push(other),
         }
     }
-    let source = if bind {
+    let source = if is_layered(oci) {
+        layered(&field, oci, (bind, &data), places)?
+    } else if bind {
         if let Some(unknown) = data.first() {
             return refuse(&field, format!("unknown option {unknown} of a bind mount"));
         }
@@ -166,10 +197,10 @@ fn mount(index: usize, oci: &OciMount, volumes: &Path) -> Result<Mount, SealErro
         let Some(path) = oci.source().clone() else { return refuse(&field, "a bind mount without a source") };
         MountSource::Bind { path, recursive }
     } else if oci.typ().as_deref() == Some("volume") {
-        volume(&field, oci, &data, volumes)?
+        volume(&field, oci, &data, places.volumes)?
     } else {
         let kind = oci.typ().clone().unwrap_or_default();
-        if !matches!(kind.as_str(), "proc" | "sysfs" | "tmpfs" | "devpts" | "mqueue" | "cgroup2") {
+        if !matches!(kind.as_str(), "proc" | "sysfs" | "tmpfs" | "ramfs" | "devpts" | "mqueue" | "cgroup2") {
             return refuse(&field, format!("file system type {kind:?} cannot be mounted in a user namespace"));
         }
         MountSource::New { kind, data: data.join(",") }
@@ -185,6 +216,34 @@ fn bound_size(mount: &mut Mount, limit: u64) {
         let comma = if data.is_empty() { "" } else { "," };
         data.push_str(&format!("{comma}size={limit}"));
     }
+}
+
+/// What the engine has found the layers of. Those of a directory are that directory, as it was admitted.
+fn layered(
+    field: &str,
+    oci: &OciMount,
+    (bind, data): (bool, &[&str]),
+    places: Places<'_>,
+) -> Result<MountSource, SealError> {
+    let is_image = oci.typ().as_deref() == Some("image");
+    // Policies were shown one or the other.
+    if bind == is_image {
+        return refuse(field, "an overlay is a bind mount, and an image is none");
+    }
+    if let Some(unknown) = data.iter().find(|word| !(is_image && word.starts_with("id="))) {
+        return refuse(field, format!("unknown option {unknown} of a mount that is made of layers"));
+    }
+    let found = places.layered.iter().position(|(destination, _)| Path::new(destination) == oci.destination());
+    let Some((index, (_, layers))) = found.and_then(|at| Some((at, places.layered.get(at)?))) else {
+        return refuse(field, "its layers are not known");
+    };
+    let (Rootfs::Overlay { lowers } | Rootfs::FuseOverlay { lowers, .. }) = layers else {
+        return refuse(field, "a directory has no layers");
+    };
+    if !is_image && (lowers.first() != oci.source().as_ref() || lowers.len() != 1) {
+        return refuse(field, "its layers are not what was admitted");
+    }
+    Ok(MountSource::Layered { at: places.container.join(OVERLAYS).join(index.to_string()).join("merged") })
 }
 
 /// A volume by its name, which must not lead anywhere else.
@@ -220,7 +279,7 @@ fn limits(linux: &Linux, bounding: u64) -> Result<Limits, SealError> {
     limits::from_resources(resources, bounding).or_else(|(field, why)| refuse(field, why))
 }
 
-fn process(parts: &SpecParts, oci: &OciProcess) -> Result<Process, SealError> {
+fn process(parts: &SpecParts, oci: &OciProcess, preserved: u32) -> Result<Process, SealError> {
     let user = oci.user();
     let sets = oci.capabilities().as_ref();
     Ok(Process {
@@ -230,6 +289,8 @@ fn process(parts: &SpecParts, oci: &OciProcess) -> Result<Process, SealError> {
         uid: user.uid(),
         gid: user.gid(),
         groups: user.additional_gids().clone().unwrap_or_default(),
+        keep_groups: keeps_groups(&parts.oci),
+        personality: personality(parts)?,
         umask: user.umask().unwrap_or(0o022),
         terminal: oci.terminal().unwrap_or(false),
         interactive: parts.interactive,
@@ -243,8 +304,26 @@ fn process(parts: &SpecParts, oci: &OciProcess) -> Result<Process, SealError> {
         },
         rlimits: oci.rlimits().as_deref().unwrap_or_default().iter().map(rlimit).collect(),
         oom_score_adj: oci.oom_score_adj(),
-        preserved: 0,
+        preserved,
     })
+}
+
+/// Whether the configuration says that the caller's groups are kept.
+#[must_use]
+pub fn keeps_groups(oci: &oci_spec::runtime::Spec) -> bool {
+    oci.annotations().as_ref().and_then(|all| all.get(KEEP_GROUPS)).is_some_and(|value| value == "1")
+}
+
+/// The kernel's number of the execution domain (linux/personality.h).
+fn personality(parts: &SpecParts) -> Result<Option<u32>, SealError> {
+    let Some(wanted) = parts.oci.linux().as_ref().and_then(|l| l.personality().as_ref()) else { return Ok(None) };
+    if wanted.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
+        return refuse("/linux/personality/flags", "are not supported");
+    }
+    Ok(Some(match wanted.domain() {
+        LinuxPersonalityDomain::PerLinux => 0,
+        LinuxPersonalityDomain::PerLinux32 => 8,
+    }))
 }
 
 fn mask(set: Option<&Capabilities>) -> u64 {

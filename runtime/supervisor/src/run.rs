@@ -12,7 +12,7 @@ use rlrun_limits::cgroup;
 use rlrun_net::{Driver, inside};
 use rlrun_sandbox::control::Connection;
 use rlrun_sandbox::sys::take_inherited;
-use rlrun_sandbox::{Container, LOCK_FD, READY_FD, Trace, tell};
+use rlrun_sandbox::{Container, LOCK_FD, PRESERVED_FD, READY_FD, Trace, tell};
 use rlrun_spec::limits::Limits;
 use rlrun_spec::plan::Launch;
 use rlrun_spec::protocol::{self, Answer, OutOfMemory};
@@ -34,6 +34,9 @@ pub(crate) fn run(launch: &Launch, plan: OwnedFd) -> Result<u8, Failure> {
     let life = &launch.facts.life;
     let ready = life.detached.then(|| inherited(READY_FD, "take over the caller of")).transpose()?;
     let caller = ready.map(|fd| if life.accompanied { Caller::Stays(Some(fd.into())) } else { Caller::Waits(fd) });
+    let preserved = (PRESERVED_FD..).zip(0..launch.process.preserved);
+    let preserved =
+        preserved.map(|(n, _)| inherited(n, "take over a descriptor for")).collect::<Result<Vec<_>, _>>()?;
     let trace = Trace::new(launch.facts.trace)?;
     trace.mark("supervisor: started");
     let mut watch = Watch {
@@ -41,6 +44,7 @@ pub(crate) fn run(launch: &Launch, plan: OwnedFd) -> Result<u8, Failure> {
         trace: &trace,
         book: Book::new(launch),
         caller,
+        preserved,
         started: false,
         mourned: false,
         control: None,
@@ -86,6 +90,8 @@ pub(crate) struct Watch<'a> {
     pub(crate) book: Book,
     /// Until the payload runs; None in the foreground.
     pub(crate) caller: Option<Caller>,
+    /// The payload's descriptors of the caller; for its first start.
+    preserved: Vec<OwnedFd>,
     /// The payload ran.
     started: bool,
     /// Its last end has been told.
@@ -295,7 +301,7 @@ fn once(plan: OwnedFd, signals: &Signals, log: Option<&mut Log>, watch: &mut Wat
     let (launch, trace) = (watch.launch, watch.trace);
     let oom_kills = || launch.facts.cgroup.as_ref().map_or(0, cgroup::count_oom_kills);
     let killed_before = oom_kills();
-    let (mut container, mut streams) = Container::clone(launch, plan, trace)?;
+    let (mut container, mut streams) = Container::clone(launch, plan, std::mem::take(&mut watch.preserved), trace)?;
     container.map_ids(trace)?;
     let owner = Pid::from_raw(container.namespace_owner());
     let mut network =

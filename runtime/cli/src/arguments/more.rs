@@ -1,7 +1,9 @@
 //! Options of `run` about devices, secrets, the environment, and namespaces that are shared with the host.
 
 use clap::{ArgAction, Args};
-use rlrun_engine::request::{self, Network, OwnFiles, device, env, labels, secret, share};
+use rlrun_engine::request::life::LifeRequest;
+use rlrun_engine::request::{self, Network, OwnFiles, UserNamespaceRequest, device, env, labels, secret, share};
+use rlrun_spec::life::Restart;
 use rlrun_spec::{Failure, Kind, Stage};
 use std::path::{Path, PathBuf};
 
@@ -26,6 +28,27 @@ pub(crate) struct MoreArgs {
     /// Leave /etc/hosts as the image has it
     #[arg(long, help_heading = "Files")]
     no_hosts: bool,
+    /// Take the lines of this file into /etc/hosts, too; none for no file
+    #[arg(long, value_name = "FILE", conflicts_with = "no_hosts", help_heading = "Files")]
+    hosts_file: Option<PathBuf>,
+    /// The first word is a directory with a root file system, DIRECTORY[:O], and no image
+    #[arg(long, help_heading = "Files")]
+    pub(super) rootfs: bool,
+    /// Remove the image too when the container ends, unless it is used elsewhere; implies --rm
+    #[arg(long, help_heading = "Image")]
+    pub(super) rmi: bool,
+    /// Pass on this many descriptors, from 3 on
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
+    pub(super) preserve_fds: u32,
+    /// Execution domain: LINUX or LINUX32
+    #[arg(long, value_name = "NAME")]
+    pub(super) personality: Option<String>,
+    /// Map users; 0 of FROM is you, 1 and on are your subordinate ids
+    #[arg(long, value_name = "CONTAINER:FROM:COUNT", help_heading = "Confinement")]
+    uidmap: Vec<String>,
+    /// Map groups; like --uidmap where only one of them is given
+    #[arg(long, value_name = "CONTAINER:FROM:COUNT", help_heading = "Confinement")]
+    gidmap: Vec<String>,
     /// Add a missing user to /etc/passwd (default true)
     #[arg(long, default_value = "true", action = ArgAction::SetTrue, help_heading = "Files")]
     passwd: bool,
@@ -134,7 +157,39 @@ impl MoreArgs {
 
     pub(super) fn own_files(&self) -> Result<OwnFiles, Failure> {
         let timezone = self.tz.as_deref().map(timezone).transpose()?;
-        Ok(OwnFiles { no_hosts: self.no_hosts, no_passwd: !self.passwd, timezone })
+        let hosts = self.hosts_file.as_deref().map(hosts).transpose()?;
+        Ok(OwnFiles { no_hosts: self.no_hosts, no_passwd: !self.passwd, timezone, hosts })
+    }
+
+    /// `--userns`, `--uidmap` and `--gidmap`.
+    pub(super) fn user_namespace(&self, userns: &str) -> Result<UserNamespaceRequest, Failure> {
+        Ok(request::userns::with_maps(userns, &self.uidmap, &self.gidmap)?)
+    }
+
+    /// `--preserve-fds`: whoever goes on without the caller has nothing of his.
+    pub(super) fn preserved(&self, life: &LifeRequest) -> Result<u32, Failure> {
+        let number = self.preserve_fds.to_string();
+        let refused = |why| Err(refused("--preserve-fds", &number, why, "run it in the foreground, without --restart"));
+        match self.preserve_fds {
+            0 => Ok(0),
+            _ if life.detach => refused("a container in the background gets nothing of the caller's"),
+            _ if life.restart != Restart::No => refused("they are given once, and not again at a restart"),
+            number => Ok(number),
+        }
+    }
+
+    /// `--rmi`.
+    pub(super) fn removes_image(&self, detach: bool) -> Result<bool, Failure> {
+        match (self.rmi, detach, self.rootfs) {
+            (true, true, _) => Err(refused(
+                "--rmi",
+                "--detach",
+                "nobody waits for the end of the container",
+                "rlrun wait CONTAINER; rlrun rmi IMAGE",
+            )),
+            (true, _, true) => Err(refused("--rmi", "--rootfs", "there is no image", "leave out --rmi")),
+            (rmi, _, _) => Ok(rmi),
+        }
     }
 
     pub(super) fn env_changes(&self) -> Result<env::Changes, Failure> {
@@ -177,6 +232,28 @@ impl MoreArgs {
             rlrun_engine::warn("--network-alias has no effect: no other container shares a network with this one");
         }
         Ok(())
+    }
+}
+
+/// The lines of a hosts file, each of which is one: other files are for -v, which policies judge.
+fn hosts(path: &Path) -> Result<String, Failure> {
+    if path == Path::new("none") {
+        return Ok(String::new());
+    }
+    let shown = path.display().to_string();
+    let refused = |why: &str| {
+        refused("--hosts-file", &shown, why, "it is a text file as hosts(5) says; --no-hosts leaves the image's")
+    };
+    let text = std::fs::read_to_string(path).map_err(|e| refused(&e.to_string()))?;
+    let is_line = |line: &&str| {
+        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+        let address = words.next().map(|word| word.split('%').next().unwrap_or_default());
+        address.is_none_or(|address| address.parse::<std::net::IpAddr>().is_ok() && words.next().is_some())
+    };
+    match text.lines().position(|line| !is_line(&line)) {
+        Some(line) => Err(refused(&format!("line {} is no address with names", line + 1))),
+        None if text.is_empty() || text.ends_with('\n') => Ok(text),
+        None => Ok(text + "\n"),
     }
 }
 

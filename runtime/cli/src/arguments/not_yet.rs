@@ -8,12 +8,10 @@ type Missing = (&'static str, &'static str, &'static str);
 
 const NO_IO: &str = "operations per second are counted by the io controller of a cgroup of root's";
 const IO_HINT: &str = "--device-read-bps, --device-write-bps and --blkio-weight are taken where a cgroup can hold them";
-const ONE_MAP: &str = "the id map is one for all containers, so that layers are unpacked once";
-const MAP_HINT: &str = "--userns keep-id gives your own ids, keep-id:uid=N,gid=N others of your choice";
+const ONLY_SUBIDS: &str = "such a map lacks your own id, to which the files that make up a container belong";
+const MAP_HINT: &str = "--uidmap 0:1:65536 --uidmap 65536:0:1 gives your subordinate ids and yours behind them";
 const NO_NET: &str = "a container's network has no other members, and its addresses are the network helper's";
 const NET_HINT: &str = "-p publishes ports on addresses of the host";
-const NO_FDS: &str = "descriptors go to commands of `rlrun exec` only";
-const FDS_HINT: &str = "rlrun exec --preserve-fds N; or mount the file: -v FILE:FILE";
 const NO_PODS: &str = "there are no pods";
 const NO_CRIU: &str = "CRIU, which it needs, does not work for ordinary users";
 const NO_REAL_TIME: &str = "real-time scheduling is root's alone (sched_setscheduler(2))";
@@ -37,8 +35,6 @@ const OPTIONS: &[Missing] = &[
     ("--device-read-iops", NO_IO, IO_HINT),
     ("--device-write-iops", NO_IO, IO_HINT),
     ("--disable-content-trust", "podman ignores it too", "leave it out"),
-    ("--gidmap", ONE_MAP, MAP_HINT),
-    ("--hosts-file", "/etc/hosts is made of the container's names and --add-host", "--add-host adds lines, --no-hosts leaves the image's, -v FILE:/etc/hosts mounts another one"),
     ("--hostuser", "users inside are the image's", "-v /etc/passwd:/etc/passwd:ro shows the host's"),
     ("--init-ctr", NO_PODS, "run it before: rlrun run --rm"),
     ("--init-path", "the init of --init is a part of rlrun, which nothing inside can change", "--init alone"),
@@ -46,21 +42,16 @@ const OPTIONS: &[Missing] = &[
     ("--ip6", NO_NET, NET_HINT),
     ("--mac-address", NO_NET, NET_HINT),
     ("--passwd-entry", "the line is made of --user and the image's files", "-v FILE:/etc/passwd mounts another file"),
-    ("--personality", "a container has the personality of the machine", "setarch(8) inside: rlrun run IMAGE setarch linux32 COMMAND"),
     ("--pod", NO_PODS, ""),
     ("--pod-id-file", NO_PODS, ""),
-    ("--preserve-fd", NO_FDS, FDS_HINT),
-    ("--preserve-fds", NO_FDS, FDS_HINT),
+    ("--preserve-fd", "descriptors are passed on by their number", "--preserve-fds N passes on those from 3 on"),
     ("--rdt-class", "cache allocation (resctrl) is root's alone", ""),
     ("--requires", "containers of a pod can require each other, and there are no pods", "rlrun wait --condition running CONTAINER waits for one"),
     ("--retry", ASKED_AGAIN, ""),
     ("--retry-delay", ASKED_AGAIN, ""),
-    ("--rmi", "what is there when a container ends is its supervisor, which cannot change the store of images", "rlrun run --rm IMAGE; rlrun rmi IMAGE"),
-    ("--rootfs", "a directory that is no image has no digest that policies and the audit log could name", "make an image of it: tar -C DIRECTORY -c . | rlrun import - NAME"),
     ("--seccomp-policy", "an image never selects its own filter: its words are hostile input", "--security-opt seccomp=FILE takes a profile of yours"),
-    ("--subgidname", ONE_MAP, MAP_HINT),
-    ("--subuidname", ONE_MAP, MAP_HINT),
-    ("--uidmap", ONE_MAP, MAP_HINT),
+    ("--subgidname", ONLY_SUBIDS, MAP_HINT),
+    ("--subuidname", ONLY_SUBIDS, MAP_HINT),
 ];
 
 /// Verbs of podman, sorted.

@@ -6,8 +6,8 @@ use clap::{ArgAction, Args, ValueEnum};
 use rlrun_engine::attach::Attaching;
 use rlrun_engine::request::exec::{self, DETACH_KEYS};
 use rlrun_engine::request::{
-    self, Baseline, Fetch, ImageVolumes, Launching, LimitsLevel, Network, Pull, ReadOnly, RunRequest, capability, env,
-    labels, life, limits, mount, network, security, userns,
+    self, Baseline, Fetch, ImageVolumes, Launching, LimitsLevel, Network, Pull, ReadOnly, RootDirectory, RunRequest,
+    capability, env, labels, life, limits, mount, network, security,
 };
 use rlrun_spec::container::NetworkMode;
 use rlrun_spec::{Failure, Kind, Stage};
@@ -82,7 +82,7 @@ pub(crate) struct RunArgs {
     /// User inside, from the image's passwd and group
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
-    /// Further group of the user
+    /// Further group of the user; keep-groups for your own
     #[arg(long, value_name = "GROUP")]
     group_add: Vec<String>,
     /// Program to run instead of the image's
@@ -169,13 +169,13 @@ struct LifeArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Files")]
 struct FileArgs {
-    /// Mount a host path or a volume; options: ro, nosuid, nodev, noexec, rslave, bind, z, U, nocopy
+    /// Mount a host path or a volume; options: ro, O, nosuid, nodev, noexec, rslave, bind, z, U, nocopy
     #[arg(short, long, value_name = "[SOURCE:]CONTAINER[:OPTIONS]")]
     volume: Vec<String>,
     /// Mount what another container mounts
     #[arg(long, value_name = "CONTAINER[:ro]")]
     volumes_from: Vec<String>,
-    /// Mount, spelled out: type=volume|bind|tmpfs,source=...,destination=...
+    /// Mount, spelled out: type=volume|bind|tmpfs|image|glob|devpts|ramfs,source=...,destination=...
     #[arg(long, value_name = "FIELDS")]
     mount: Vec<String>,
     /// What becomes of the image's volumes: anonymous, tmpfs or ignore
@@ -330,6 +330,7 @@ impl RunArgs {
     pub(crate) fn request(self) -> Result<RunRequest, Failure> {
         let mut words = self.words.iter().cloned();
         let image = words.next().unwrap_or_default();
+        let rootfs = self.more.rootfs.then(|| rootfs(&image)).transpose()?;
         let mut network = self.network.request()?;
         self.more.network(&mut network)?;
         let label = |word: &String| labels::label("--label", word);
@@ -352,7 +353,9 @@ impl RunArgs {
             capabilities: capability::request(&self.confinement.cap_add, &self.confinement.cap_drop)?,
             security: security::request(&self.confinement.security_opt)?,
             network,
-            userns: userns::parse(&self.confinement.userns)?,
+            userns: self.more.user_namespace(&self.confinement.userns)?,
+            personality: self.more.personality.as_deref().map(str::parse).transpose()?,
+            rootfs,
             init: self.init,
             stop_signal: self.stop_signal.as_deref().map(limits::signal).transpose()?,
             umask: request::umask(&self.umask)?,
@@ -397,6 +400,11 @@ impl RunArgs {
         }
     }
 
+    /// The image goes when the container has ended.
+    pub(crate) fn removes_image(&self) -> Result<bool, Failure> {
+        self.more.removes_image(self.life.detach)
+    }
+
     /// Nothing but errors and the id is printed.
     pub(crate) fn is_quiet(&self) -> bool {
         self.more.quiet
@@ -427,10 +435,11 @@ impl RunArgs {
         let driver = self.files.storage_driver.or_else(|| std::env::var("RLRUN_STORAGE_DRIVER").ok());
         let life = self.life.request()?;
         Ok(Launching {
-            remove: life::remove(self.rm, life.restart)?,
+            remove: life::remove(self.rm || self.more.rmi, life.restart)?,
             fetch: Fetch { when: self.image.pull.into(), options: self.image.fetch.into() },
             cidfile: self.cidfile,
             replace: life::replace(self.life.replace, self.name.as_deref())?,
+            preserve_fds: self.more.preserved(&life)?,
             pidfile: self.more.pidfile,
             argv: argv(),
             storage_driver: driver.filter(|d| !d.is_empty()).map(|d| d.parse()).transpose()?,
@@ -459,9 +468,12 @@ impl LifeArgs {
 impl FileArgs {
     fn mounts(&self) -> Result<Vec<mount::MountRequest>, Failure> {
         let volumes = self.volume.iter().map(|w| mount::volume(w));
-        let mounts = self.mount.iter().map(|w| mount::mount(w));
-        let tmpfs = self.tmpfs.iter().map(|w| mount::tmpfs(w));
-        Ok(volumes.chain(mounts).chain(tmpfs).collect::<Result<_, _>>()?)
+        let mut all = volumes.collect::<Result<Vec<_>, _>>()?;
+        for word in &self.mount {
+            all.extend(mount::mounts(word)?);
+        }
+        all.extend(self.tmpfs.iter().map(|w| mount::tmpfs(w)).collect::<Result<Vec<_>, _>>()?);
+        Ok(all)
     }
 
     fn read_only(&self) -> ReadOnly {
@@ -573,6 +585,23 @@ fn argv() -> Vec<String> {
         shown
     });
     shown.collect()
+}
+
+/// The first word with `--rootfs`: `DIRECTORY[:O]`.
+fn rootfs(word: &str) -> Result<RootDirectory, Failure> {
+    let failure = || Failure::new(Stage::Cli, Kind::Usage, "parse-arguments", "invalid --rootfs", word);
+    let (path, overlay) = match word.rsplit_once(':') {
+        Some((path, "O")) => (path, true),
+        Some((_, "idmap")) => {
+            return Err(failure()
+                .why("mounts with ids of their own are root's to make (mount_setattr(2))")
+                .hint("leave out :idmap; --uidmap says which ids the container has"));
+        }
+        _ => (word, false),
+    };
+    let hint = "the first word is a directory with a root file system: rlrun run --rootfs DIRECTORY COMMAND";
+    let path = std::fs::canonicalize(path).map_err(|e| failure().why(e.to_string()).hint(hint))?;
+    Ok(RootDirectory { path, overlay })
 }
 
 /// A file of this directory by a name that a later start in another one finds; a reference or a name stays as it is.

@@ -82,7 +82,7 @@ fn run(matches: &mut ArgMatches, marks: Marks) -> Outcome {
         request.launching.life.log = Some(LogRequest::None);
     }
     let attaching = Attaching { input: true, sig_proxy: true, detach_keys: Vec::new() };
-    let Started::Detached(_) = run::run(&place()?, &request, attaching, &|_| {}, marks)?;
+    let Started::Detached(_) = run::run(&place()?, &request, attaching, Vec::new(), &|_| {}, marks)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,11 +6,15 @@ use crate::arguments::run::RunArgs;
 use crate::report;
 use clap::{ArgMatches, Args as _, Command};
 use rlrun_engine::attach::{Attaching, is_leavable};
+use rlrun_engine::exec::take_preserved;
+use rlrun_engine::images::{RemoveMode, Workshop};
+use rlrun_engine::place::Place;
 use rlrun_engine::request::RunRequest;
 use rlrun_engine::run::Started;
 use rlrun_engine::trace::Marks;
 use rlrun_engine::volumes;
 use rlrun_spec::{Failure, Kind, Stage};
+use std::process::ExitCode;
 
 /// The usage is written out, because clap would show the words after the image as a list of images.
 pub(super) fn define(command: Command, verb: &str) -> Command {
@@ -45,36 +49,71 @@ fn leave_out(streams: Option<Vec<String>>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The request, how its caller is attached, and whether it is quiet.
-fn asked(matches: &mut ArgMatches) -> Result<(RunRequest, Attaching, bool), Failure> {
+/// What the command line asks for.
+struct Asked {
+    request: RunRequest,
+    /// How its caller is attached.
+    attaching: Attaching,
+    quiet: bool,
+    removes_image: bool,
+}
+
+fn asked(matches: &mut ArgMatches) -> Result<Asked, Failure> {
     let args = read::<RunArgs>(matches)?;
     let attaching = args.attaching()?;
     leave_out(args.streams()?)?;
     let quiet = args.is_quiet();
+    let removes_image = args.removes_image()?;
     let from = args.volumes_from();
     let mut request = args.request()?;
     if !from.is_empty() {
         volumes::inherit(&place()?, &from, &mut request)?;
     }
     request.launching.life.leavable = !request.launching.life.detach && is_leavable(request.tty, &attaching);
-    Ok((request, attaching, quiet))
+    Ok(Asked { request, attaching, quiet, removes_image })
 }
 
 /// In the foreground becomes the supervisor, and comes back only when something stopped the start.
 pub(super) fn run(matches: &mut ArgMatches, mut marks: Marks) -> Outcome {
-    let (request, attaching, quiet) = asked(matches)?;
+    // Before anything else is opened, which might get one of their numbers.
+    let preserved = take_preserved(matches.get_one::<u32>("preserve_fds").copied().unwrap_or(0))?;
+    let Asked { request, attaching, quiet, removes_image } = asked(matches)?;
     marks.mark("cli: request made");
-    let Started::Detached(id) = rlrun_engine::run::run(&place()?, &request, attaching, &progress(quiet), marks)?;
+    let place = place()?;
+    if removes_image && let Some(code) = rlrun_engine::run::apart()? {
+        drop(preserved);
+        return remove_image(&place, &request.image, code);
+    }
+    let Started::Detached(id) =
+        rlrun_engine::run::run(&place, &request, attaching, preserved, &progress(quiet), marks)?;
     report::print(&format!("{id}\n"))
+}
+
+/// `--rmi`: the container has ended, or was never started.
+fn remove_image(place: &Place, image: &str, code: u8) -> Outcome {
+    if code != Kind::Usage.exit_code() {
+        let removed = Workshop::open(place.clone()).and_then(|workshop| workshop.remove(image, RemoveMode::Normal));
+        if let Err(failure) = removed {
+            rlrun_engine::warn(&format!("the image stays: {failure}"));
+        }
+    }
+    Ok(ExitCode::from(code))
 }
 
 /// Prints the id of what was made.
 pub(super) fn create(matches: &mut ArgMatches, mut marks: Marks) -> Outcome {
-    let (request, _, quiet) = asked(matches)?;
+    let Asked { request, quiet, removes_image, .. } = asked(matches)?;
+    let refused =
+        |option: &str| Failure::new(Stage::Cli, Kind::Usage, "parse-arguments", "understand the command line", option);
     if request.launching.life.detach {
-        let failure =
-            Failure::new(Stage::Cli, Kind::Usage, "parse-arguments", "understand the command line", "--detach");
-        return Err(failure.why("nothing is started").hint("rlrun run -d starts it too"));
+        return Err(refused("--detach").why("nothing is started").hint("rlrun run -d starts it too"));
+    }
+    if request.launching.preserve_fds > 0 {
+        let failure = refused("--preserve-fds").why("nothing is started that could get them");
+        return Err(failure.hint("rlrun run --preserve-fds N"));
+    }
+    if removes_image {
+        return Err(refused("--rmi").why("nobody waits for its end").hint("rlrun run --rmi"));
     }
     marks.mark("cli: request made");
     let id = rlrun_engine::run::create(&place()?, &request, &progress(quiet), marks)?;
@@ -82,7 +121,7 @@ pub(super) fn create(matches: &mut ArgMatches, mut marks: Marks) -> Outcome {
 }
 
 pub(super) fn plan(matches: &mut ArgMatches, _: Marks) -> Outcome {
-    let (request, _, _) = asked(matches)?;
+    let Asked { request, .. } = asked(matches)?;
     let plan = rlrun_engine::plan::plan(&place()?, &request)?;
     let text = serde_json::to_string_pretty(&plan)
         .map_err(|e| Failure::new(Stage::Cli, Kind::Internal, "plan", "print the plan", "").why(e.to_string()))?;

@@ -87,6 +87,12 @@ fn user_namespace(controls: &mut Controls, e: Effective<'_>) {
     let requested = match e.userns {
         UserNamespace::Default => "default".to_owned(),
         UserNamespace::KeepId { uid, gid } => format!("keep-id:uid={uid},gid={gid}"),
+        UserNamespace::Mapped { uids, gids } => {
+            let words = |lines: &[rlrun_spec::IdMapping]| {
+                lines.iter().map(|l| format!("{}:{}:{}", l.container, l.host, l.count)).collect::<Vec<_>>().join(",")
+            };
+            format!("uids={};gids={}", words(uids), words(gids))
+        }
     };
     let control = held("user-namespace", requested, "newuidmap, newgidmap");
     let Some(cause) = &e.ids.single else { return controls.all.push(control) };
@@ -106,9 +112,9 @@ fn root_file_system(controls: &mut Controls, e: Effective<'_>) {
             .push(format!("each start copies the whole image: no overlay works here, and {why}\nhint: {hint}"));
     }
     // The other drivers show owners as the map makes them (`storage::shown`).
-    if matches!(e.userns, UserNamespace::KeepId { .. }) && driver != StorageDriver::FuseOverlayfs {
-        let why =
-            "with keep-id only fuse-overlayfs shows files of the image under the owners that the image gives them";
+    let shifted = *e.userns != UserNamespace::Default && e.request.rootfs.is_none();
+    if shifted && driver != StorageDriver::FuseOverlayfs {
+        let why = "with id maps other than the usual one only fuse-overlayfs shows files of the image under the owners that the image gives them";
         let control = held("image-owners", "as in the image", driver.to_string());
         controls.all.push(weak(control, Enforced::Partly, why));
         controls.warnings.push(format!("{why}\nhint: {}", fuse_advice(e.host)));

@@ -2,14 +2,14 @@
 //! place of a default one replaces it.
 
 use crate::request::limits::DEFAULT_SHM;
-use crate::request::mount::{Flags, MountRequest};
+use crate::request::mount::{Flags, KernelFs, MountRequest};
 use crate::request::{ImageVolumes, ReadOnly, RunRequest};
 use crate::volumes;
 use oci_spec::runtime::Mount;
 use rlrun_image::ImageConfig;
 use rlrun_spec::container::NetworkMode;
 use rlrun_spec::host::{Cgroup, HostFacts};
-use rlrun_spec::{Failure, IdMaps, Kind, Stage};
+use rlrun_spec::{Failure, IdMaps, ImageIdentity, Kind, Stage};
 use std::path::{Path, PathBuf};
 
 /// The group that owns terminals, in every distribution's /etc/group.
@@ -43,6 +43,19 @@ pub struct Around<'a> {
     pub id: &'a str,
     /// Where volumes are.
     pub volumes: &'a Path,
+    /// The images that it mounts, found.
+    pub images: &'a [MountedImage],
+}
+
+/// An image that a container mounts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountedImage {
+    /// Where.
+    pub destination: String,
+    /// Which.
+    pub identity: ImageIdentity,
+    /// Extracted layers, top first.
+    pub layers: Vec<PathBuf>,
 }
 
 /// All mounts of a container.
@@ -50,7 +63,7 @@ pub struct Around<'a> {
 /// # Errors
 /// When a source is not there, or two mounts of the user have one destination.
 pub fn plan(around: Around<'_>, image: &ImageConfig, host: &HostFacts, ids: &IdMaps) -> Result<Mounts, Failure> {
-    let Around { request, id, volumes } = around;
+    let Around { request, id, volumes, images } = around;
     let mut mounts = Mounts { all: defaults(request, host, ids), ..Mounts::default() };
     let mut taken: Vec<&str> = Vec::new();
     for wanted in &request.mounts {
@@ -60,7 +73,7 @@ pub fn plan(around: Around<'_>, image: &ImageConfig, host: &HostFacts, ids: &IdM
                 .why("two mounts have this destination"));
         }
         taken.push(destination);
-        let made = user_mount(wanted, around, &mut mounts.resolved)?;
+        let made = user_mount(wanted, around, ids, &mut mounts.resolved)?;
         mounts.all.retain(|m| m.destination() != made.destination());
         mounts.all.push(made);
     }
@@ -83,7 +96,12 @@ pub fn plan(around: Around<'_>, image: &ImageConfig, host: &HostFacts, ids: &IdM
             ImageVolumes::Anonymous => {
                 let flags = Flags::default();
                 let volume = MountRequest::Volume { name: None, destination, flags, subpath: None };
-                mounts.all.push(user_mount(&volume, Around { volumes, id, request }, &mut mounts.resolved)?);
+                mounts.all.push(user_mount(
+                    &volume,
+                    Around { volumes, id, request, images },
+                    ids,
+                    &mut mounts.resolved,
+                )?);
             }
         }
     }
@@ -151,6 +169,7 @@ fn sys(request: &RunRequest) -> Mount {
 fn user_mount(
     wanted: &MountRequest,
     around: Around<'_>,
+    ids: &IdMaps,
     resolved: &mut Vec<(String, String)>,
 ) -> Result<Mount, Failure> {
     match wanted {
@@ -176,6 +195,46 @@ fn user_mount(
             let path = around.volumes.join(name).join(volumes::DATA);
             resolved.push((destination.clone(), path.to_string_lossy().into_owned()));
             Ok(mount(destination, "volume", name, &options))
+        }
+        MountRequest::Overlay { source, destination, flags } => {
+            let real = real_path(source)?;
+            if !real.is_dir() {
+                return Err(Failure::new(
+                    Stage::Cli,
+                    Kind::Usage,
+                    "open-volume",
+                    "make an overlay of",
+                    source.as_str(),
+                )
+                .why("it is no directory")
+                .hint("ro in the place of O keeps a file as it is"));
+            }
+            let mut options = vec!["bind", "rprivate", "O"];
+            options.extend(words(flags, flags.nosuid.unwrap_or(true), flags.nodev.unwrap_or(true)));
+            let text = real.to_string_lossy().into_owned();
+            resolved.push((destination.clone(), text.clone()));
+            Ok(mount(destination, "bind", &text, &options))
+        }
+        MountRequest::Image { image, destination, flags, .. } => {
+            let mut options = words(flags, flags.nosuid.unwrap_or(true), flags.nodev.unwrap_or(true));
+            let found = around.images.iter().find(|i| i.destination == *destination);
+            let id = found.map(|i| format!("id={}", i.identity.id));
+            options.extend(id.as_deref());
+            Ok(mount(destination, "image", found.map_or(image, |i| &i.identity.reference), &options))
+        }
+        MountRequest::Kernel { kind, destination, flags, data } => {
+            // A terminal is a device.
+            let nodev = flags.nodev.unwrap_or(*kind != KernelFs::Devpts);
+            let mut options = words(flags, flags.nosuid.unwrap_or(true), nodev);
+            options.extend(data.iter().map(String::as_str));
+            let says = |name: &str| data.iter().any(|word| word.starts_with(name));
+            let gid = format!("gid={TTY_GID}");
+            if *kind == KernelFs::Devpts {
+                options.extend(["noexec", "newinstance", "ptmxmode=0666"]);
+                options.extend((!says("mode=")).then_some("mode=0620"));
+                options.extend((!says("gid=") && ids.host_gid(TTY_GID).is_some()).then_some(gid.as_str()));
+            }
+            Ok(mount(destination, kind.name(), kind.name(), &options))
         }
         MountRequest::Tmpfs { destination, flags, data } => {
             let mut options = words(flags, flags.nosuid.unwrap_or(true), flags.nodev.unwrap_or(true));
@@ -228,7 +287,7 @@ mod tests {
     use crate::request::mount::{tmpfs, volume};
 
     fn around(request: &RunRequest) -> Around<'_> {
-        Around { request, id: "aa", volumes: Path::new("/data/volumes") }
+        Around { request, id: "aa", volumes: Path::new("/data/volumes"), images: &[] }
     }
 
     fn plan_of(request: &RunRequest, image: &ImageConfig) -> Mounts {

@@ -47,6 +47,8 @@ pub(crate) fn request() -> RunRequest {
         shared: crate::request::share::Shared::default(),
         own_files: crate::request::OwnFiles::default(),
         env_changes: crate::request::env::Changes::default(),
+        personality: None,
+        rootfs: None,
         launching: Launching::default(),
         bundle: None,
     }
@@ -78,7 +80,7 @@ fn image() -> ResolvedImage {
 }
 
 fn build_on(request: &RunRequest, image: &ResolvedImage, host: &HostFacts) -> Result<Built, Failure> {
-    let userns = request.userns.decide(host.uid, host.gid);
+    let userns = request.userns.decide(host).unwrap();
     let ids = idmap::plan(host, &userns).unwrap();
     let storage = storage::choose(None, host, &userns).unwrap();
     build(Inputs {
@@ -91,6 +93,7 @@ fn build_on(request: &RunRequest, image: &ResolvedImage, host: &HostFacts) -> Re
         id: &"0123456789abcdef".repeat(4),
         name: "quiet_otter",
         volumes: "/data/volumes".as_ref(),
+        images: &[],
         ports: &[],
         host_name: "host.example",
         dns: &["10.0.2.3".to_owned()],

@@ -26,9 +26,15 @@ use rlrun_spec::container::UserNamespace;
 use rlrun_spec::policy::Outward;
 use rlrun_spec::{Failure, Kind, Stage};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 fn failure(operation: &str, object: &str) -> Failure {
     Failure::new(Stage::Cli, Kind::Runtime, "copy-files", operation, object)
+}
+
+/// The directory of the host in the place of an image (`--rootfs DIRECTORY:O`), if there is one.
+pub(crate) fn root_directory(container: &Container) -> Result<Option<PathBuf>, Failure> {
+    Ok(reach::details(container)?.request.rootfs.map(|root| root.path))
 }
 
 /// Two ends of a pipe: to read from, and to write to.

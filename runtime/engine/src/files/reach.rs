@@ -61,7 +61,7 @@ impl Reach {
         let host = probe(&place.data);
         let lowers = match &container.summary.image {
             Some(image) => Store::new(&place.data).resolve(&image.id)?.layers,
-            None => Vec::new(),
+            None => details.request.rootfs.iter().map(|root| root.path.clone()).collect(),
         };
         let is_fuse = container.summary.storage_driver == StorageDriver::FuseOverlayfs;
         let userns = match view {
@@ -100,12 +100,14 @@ impl Reach {
         }
         reach._lock = Some(taken(container)?);
         let mounts = match view {
-            View::Inside => details.spec.oci.mounts().as_deref().unwrap_or_default(),
-            View::Files | View::Changes => &[],
+            View::Inside => details.spec.oci.mounts().clone().unwrap_or_default(),
+            View::Files | View::Changes => Vec::new(),
         };
+        let mounts: Vec<_> = mounts.into_iter().filter(|m| !plan_from_oci::is_layered(m)).collect();
         let volumes = place.data.join(crate::volumes::DIRECTORY);
         let user = details.spec.oci.process().as_ref().map_or((0, 0), |p| (p.user().uid(), p.user().gid()));
-        let mut mounts = plan_from_oci::mounts(mounts, &volumes)
+        let places = plan_from_oci::Places { volumes: &volumes, container: &container.directory, layered: &[] };
+        let mut mounts = plan_from_oci::mounts(&mounts, places)
             .map_err(|e| failure("find the mounts of", &container.summary.name).why(e.to_string()))?;
         // What the host shows of itself belongs to nobody's files, and mounting it needs a living container.
         let kernels =
@@ -222,7 +224,7 @@ pub(super) fn rootfs(
             };
             let (uids, gids) = match userns {
                 UserNamespace::Default => (Vec::new(), Vec::new()),
-                UserNamespace::KeepId { .. } => {
+                UserNamespace::KeepId { .. } | UserNamespace::Mapped { .. } => {
                     let unpacked = maps(host, &UserNamespace::Default)?;
                     (storage::shown(&unpacked.uids, &own.uids), storage::shown(&unpacked.gids, &own.gids))
                 }

@@ -1,10 +1,14 @@
 //! Which container id is which host id. Planned from the host facts before anything starts; the maps never name an
 //! id twice and never leave the grant, so newuidmap(1) has nothing to refuse.
 
+mod own;
+
 use super::cause::{Cause, IdKind};
 use rlrun_spec::container::UserNamespace;
 use rlrun_spec::host::{Helper, HostFacts};
 use rlrun_spec::{IdMapping, IdMaps, IdRange, MapWriter};
+
+pub use own::mapped;
 
 /// The kernel's limit on lines, 5 before Linux 4.15 (user_namespaces(7)).
 const MAX_LINES: usize = 340;
@@ -33,6 +37,10 @@ pub fn plan(host: &HostFacts, mode: &UserNamespace) -> Result<IdPlan, Cause> {
     let (uid, gid) = match mode {
         UserNamespace::Default => (0, 0),
         UserNamespace::KeepId { uid, gid } => (*uid, *gid),
+        UserNamespace::Mapped { uids, gids } => {
+            let maps = IdMaps { uids: uids.clone(), gids: gids.clone(), writer: writer(host)? };
+            return Ok(IdPlan { maps, single: None });
+        }
     };
     match writer(host) {
         Ok(writer) => {

@@ -65,10 +65,14 @@ pub fn mount_container(place: &Place, container: &Container) -> Result<PathBuf, 
     }
     let store = Store::new(&place.data);
     let _pin = store.pin()?;
+    let rootfs = || crate::files::root_directory(container);
     let lowers = match (summary.storage_driver, &summary.image) {
         (StorageDriver::Copy | StorageDriver::Directory, _) => vec![container.directory.join("merged")],
         (_, image) => {
-            let layers = image.as_ref().map_or(Ok(Vec::new()), |image| store.resolve(&image.id).map(|i| i.layers))?;
+            let layers = match image {
+                Some(image) => store.resolve(&image.id)?.layers,
+                None => rootfs()?.into_iter().collect(),
+            };
             std::iter::once(container.directory.join("upper")).chain(layers).collect()
         }
     };

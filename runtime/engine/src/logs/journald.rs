@@ -1,15 +1,14 @@
 //! What journald has of a container, read by its own journalctl(1): the format of its files is its own.
 
-use super::{Entry, watch};
+use super::{Entry, wait_for, watch};
 use crate::containers::Container;
 use rlrun_spec::time::timestamp;
 use rlrun_spec::{Failure, Kind, Stage};
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::io::retry_on_intr;
 use serde_json::Value;
 use std::io::ErrorKind;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -24,12 +23,20 @@ pub struct Journald {
     follower: Option<Child>,
     /// Tells when the container's state changes.
     watch: OwnedFd,
+    directory: PathBuf,
 }
 
 impl Journald {
     pub(super) fn open(container: &Container) -> Result<Journald, Failure> {
         let (name, id) = (container.summary.name.clone(), container.summary.id.clone());
-        Ok(Journald { name, id, cursor: None, follower: None, watch: watch(&[&container.directory])? })
+        Ok(Journald {
+            name,
+            id,
+            cursor: None,
+            follower: None,
+            watch: watch(&[&container.directory])?,
+            directory: container.directory.clone(),
+        })
     }
 
     fn failed(&self, why: &str) -> Failure {
@@ -88,9 +95,8 @@ impl Journald {
         let Some(stdout) = self.follower.as_ref().and_then(|follower| follower.stdout.as_ref()) else {
             return Err(self.failed("journalctl has no output"));
         };
-        let mut fds = [PollFd::new(stdout, PollFlags::IN), PollFd::new(&self.watch, PollFlags::IN)];
-        retry_on_intr(|| poll(&mut fds, None)).map_err(|e| self.failed(&e.to_string()))?;
-        let [said, changed] = fds.map(|fd| !fd.revents().is_empty());
+        let [said, changed] =
+            wait_for(&self.directory, [stdout.as_fd(), self.watch.as_fd()]).map_err(|e| self.failed(&e.to_string()))?;
         let mut buffer = [0; 4096];
         if changed {
             rustix::io::read(&self.watch, &mut buffer[..]).map_err(|e| self.failed(&e.to_string()))?;

@@ -54,14 +54,17 @@ pub struct Summary {
 /// One of the user's mounts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mounted {
-    /// `bind`, `tmpfs`, `volume`.
+    /// `bind`, `overlay`, `volume`, `image`, `tmpfs` and other file systems of the kernel's.
     pub kind: String,
-    /// Host path or name of a volume; empty for a tmpfs.
+    /// Host path, name of a volume or reference of an image; empty for a new file system.
     pub source: String,
     /// Path inside.
     pub destination: String,
     /// Read-only.
     pub read_only: bool,
+    /// The id of an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
 }
 
 /// The second line.

@@ -36,6 +36,57 @@ pub enum MountRequest {
         /// The file system's own options, `size=64m`.
         data: Vec<String>,
     },
+    /// A directory of the host, below a layer that takes what is written and goes with the run (`O`).
+    Overlay {
+        /// Host path, as written.
+        source: String,
+        /// Absolute, without `.` and `..`.
+        destination: String,
+        /// Flags.
+        flags: Flags,
+    },
+    /// The files of an image.
+    Image {
+        /// As written.
+        image: String,
+        /// Its id, once it was found: a container keeps what it was made with.
+        id: Option<String>,
+        /// Absolute, without `.` and `..`.
+        destination: String,
+        /// Flags.
+        flags: Flags,
+    },
+    /// Another file system of the kernel's.
+    Kernel {
+        /// Which.
+        kind: KernelFs,
+        /// Absolute, without `.` and `..`.
+        destination: String,
+        /// Flags.
+        flags: Flags,
+        /// The file system's own options, `mode=0700`.
+        data: Vec<String>,
+    },
+}
+
+/// File systems that `--mount` can make beside a tmpfs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KernelFs {
+    /// Terminals.
+    Devpts,
+    /// Memory that is never swapped out, of any size.
+    Ramfs,
+}
+
+impl KernelFs {
+    /// As mount(8) calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            KernelFs::Devpts => "devpts",
+            KernelFs::Ramfs => "ramfs",
+        }
+    }
 }
 
 impl MountRequest {
@@ -45,6 +96,9 @@ impl MountRequest {
         match self {
             MountRequest::Bind { destination, .. }
             | MountRequest::Volume { destination, .. }
+            | MountRequest::Overlay { destination, .. }
+            | MountRequest::Image { destination, .. }
+            | MountRequest::Kernel { destination, .. }
             | MountRequest::Tmpfs { destination, .. } => destination,
         }
     }
@@ -55,6 +109,9 @@ impl MountRequest {
         match self {
             MountRequest::Bind { flags, .. }
             | MountRequest::Volume { flags, .. }
+            | MountRequest::Overlay { flags, .. }
+            | MountRequest::Image { flags, .. }
+            | MountRequest::Kernel { flags, .. }
             | MountRequest::Tmpfs { flags, .. } => flags,
         }
     }
@@ -109,7 +166,7 @@ impl Flags {
             "bind" => self.not_recursive = true,
             "z" | "Z" => self.relabel = true,
             "U" => self.chown = true,
-            "O" => return Err("rlrun makes no overlays of volumes; ro keeps the source as it is".to_owned()),
+            "O" => return Err("an overlay is made of a directory of the host, named by its path".to_owned()),
             "idmap" => return Err("mounts with ids of their own are root's to make (mount_setattr(2))".to_owned()),
             _ => return Ok(false),
         }
@@ -168,8 +225,14 @@ pub fn volume(word: &str) -> Result<MountRequest, Invalid> {
     };
     let mut flags = Flags::default();
     let is_bind = source.is_some_and(|s| s.starts_with(['/', '.']));
+    let mut is_overlay = false;
     for option in options.split(',').filter(|o| !o.is_empty()) {
         match option {
+            "O" if is_bind => is_overlay = true,
+            _ if option.starts_with("upperdir=") || option.starts_with("workdir=") => {
+                return Err(invalid(format!("option {option}: what is written to an overlay goes with the run"))
+                    .hint("a volume keeps what is written: rlrun volume create"));
+            }
             "nocopy" if !is_bind => flags.no_copy_up = true,
             "copy" if !is_bind => flags.no_copy_up = false,
             _ => match flags.take(option) {
@@ -181,6 +244,7 @@ pub fn volume(word: &str) -> Result<MountRequest, Invalid> {
     }
     let destination = destination("--volume", word, path)?;
     match source {
+        Some(source) if is_overlay => Ok(MountRequest::Overlay { source: source.to_owned(), destination, flags }),
         Some(source) if is_bind => Ok(MountRequest::Bind { source: source.to_owned(), destination, flags }),
         name => {
             let name = name.map(|n| volume_name("--volume", n)).transpose()?;
@@ -262,25 +326,74 @@ struct Fields {
     data: Vec<String>,
 }
 
-/// `--mount type=volume|bind|tmpfs,...`.
-///
-/// # Errors
-/// When a field is unknown, missing, or belongs to another type.
-pub fn mount(word: &str) -> Result<MountRequest, Invalid> {
+const TYPES: &str = "use type=volume, bind, tmpfs, image, glob, devpts or ramfs";
+
+fn fields(word: &str) -> Result<Fields, Invalid> {
     let invalid = |why: String| Invalid::new("--mount", word, why);
     let fields = csv::fields(word).ok_or_else(|| invalid("its quotes do not match".to_owned()))?;
     let mut found = Fields::default();
     for field in &fields {
         take_field(&mut found, field).map_err(|why| invalid(format!("{field}: {why}")))?;
     }
+    Ok(found)
+}
+
+/// `--mount`: one mount, or with `type=glob` one for each path of the host that fits.
+///
+/// # Errors
+/// As [`mount`], and when no path fits.
+pub fn mounts(word: &str) -> Result<Vec<MountRequest>, Invalid> {
+    let found = fields(word)?;
+    if found.kind.as_deref() != Some("glob") {
+        return Ok(vec![mount(word)?]);
+    }
+    let invalid = |why: String| Invalid::new("--mount", word, why);
+    if let Some(other) = found.data.first().map(String::as_str).or(found.subpath.as_deref()) {
+        return Err(invalid(format!("{other} belongs to another type")));
+    }
+    let Some(pattern) = &found.source else { return Err(invalid("has no source".to_owned())) };
+    let paths = glob::glob(pattern).map_err(|e| invalid(format!("source is no pattern: {e}")))?;
+    let mut all = Vec::new();
+    for path in paths {
+        let path = path.map_err(|e| invalid(e.to_string()))?;
+        let Some(source) = path.to_str() else {
+            return Err(invalid(format!("{} fits, and is not UTF-8", path.display())));
+        };
+        let place = match (&found.destination, path.file_name()) {
+            (Some(below), Some(name)) => format!("{below}/{}", name.to_string_lossy()),
+            _ => source.to_owned(),
+        };
+        let destination = destination("--mount", word, &place)?;
+        all.push(MountRequest::Bind { source: source.to_owned(), destination, flags: found.flags });
+    }
+    match all.is_empty() {
+        true => Err(invalid(format!("no path fits {pattern}")).hint(format!("ls -d {pattern} shows what there is"))),
+        false => Ok(all),
+    }
+}
+
+/// `--mount type=volume|bind|tmpfs|image|devpts|ramfs,...`.
+///
+/// # Errors
+/// When a field is unknown, missing, or belongs to another type.
+pub fn mount(word: &str) -> Result<MountRequest, Invalid> {
+    let invalid = |why: String| Invalid::new("--mount", word, why);
+    let found = fields(word)?;
     let Some(path) = &found.destination else {
         return Err(invalid("has no destination".to_owned()));
     };
     let destination = destination("--mount", word, path)?;
-    if let Some(data) = found.data.first().filter(|_| found.kind.as_deref() != Some("tmpfs")) {
-        return Err(invalid(format!("{data} belongs to type=tmpfs")));
-    }
     let kind = found.kind.as_deref().unwrap_or("volume");
+    let known: &[&str] = match kind {
+        "tmpfs" => &["size", "mode"],
+        "devpts" => &["mode", "uid", "gid", "max"],
+        "ramfs" => &["mode"],
+        _ => &[],
+    };
+    let strange = |data: &&String| !known.iter().any(|name| data.split('=').next() == Some(name));
+    if let Some(data) = found.data.iter().find(strange) {
+        return Err(invalid(format!("{data} does not belong to type={kind}")));
+    }
     if found.subpath.is_some() && kind != "volume" {
         return Err(invalid("subpath belongs to type=volume".to_owned()));
     }
@@ -295,15 +408,22 @@ pub fn mount(word: &str) -> Result<MountRequest, Invalid> {
         }
         "tmpfs" if found.source.is_some() => Err(invalid("a tmpfs has no source".to_owned())),
         "tmpfs" => Ok(MountRequest::Tmpfs { destination, flags: found.flags, data: found.data }),
-        "image" => Err(invalid("images are not mounted into containers".to_owned())
-            .hint("a volume is filled from an image on first use: --mount type=volume")),
-        "artifact" => Err(invalid("images are all that the store holds".to_owned())),
-        "glob" => {
-            Err(invalid("paths are not searched for".to_owned()).hint("name each of them with a type=bind of its own"))
+        "image" => {
+            let Some(image) = found.source else { return Err(invalid("has no source".to_owned())) };
+            let mut flags = found.flags;
+            // As in podman: an image is written to only on request, and then what is written goes with the run.
+            flags.read_only.get_or_insert(true);
+            Ok(MountRequest::Image { image, id: None, destination, flags })
         }
-        "devpts" => Err(invalid("each container has a /dev/pts of its own".to_owned()).hint("leave it out")),
-        "ramfs" => Err(invalid("nothing limits the size of a ramfs".to_owned()).hint("use type=tmpfs,tmpfs-size=64m")),
-        kind => Err(invalid(format!("unknown type {kind}")).hint("use type=volume, type=bind or type=tmpfs")),
+        "devpts" | "ramfs" if found.source.is_some() => Err(invalid(format!("a {kind} has no source"))),
+        "devpts" => {
+            Ok(MountRequest::Kernel { kind: KernelFs::Devpts, destination, flags: found.flags, data: found.data })
+        }
+        "ramfs" => {
+            Ok(MountRequest::Kernel { kind: KernelFs::Ramfs, destination, flags: found.flags, data: found.data })
+        }
+        "artifact" => Err(invalid("images are all that the store holds".to_owned()).hint(TYPES)),
+        kind => Err(invalid(format!("unknown type {kind}")).hint(TYPES)),
     }
 }
 
@@ -333,7 +453,12 @@ fn take_field(found: &mut Fields, field: &str) -> Result<(), String> {
         ("nocopy" | "volume-nocopy", None | Some("true" | "1")) => found.flags.no_copy_up = true,
         ("copy" | "volume-nocopy", None | Some("false" | "0")) => found.flags.no_copy_up = false,
         ("tmpfs-size", Some(v)) => tmpfs_option(&format!("size={v}"), &mut found.flags, &mut found.data)?,
-        ("tmpfs-mode", Some(v)) => tmpfs_option(&format!("mode={v}"), &mut found.flags, &mut found.data)?,
+        ("tmpfs-mode" | "ramfs-mode" | "mode", Some(v)) => {
+            tmpfs_option(&format!("mode={v}"), &mut found.flags, &mut found.data)?
+        }
+        ("uid" | "gid" | "max", Some(v)) if v.parse::<u32>().is_ok() => found.data.push(format!("{name}={v}")),
+        ("rw" | "readwrite", Some("true" | "1")) => set(&mut found.flags.read_only, false)?,
+        ("rw" | "readwrite", Some("false" | "0")) => set(&mut found.flags.read_only, true)?,
         ("tmpcopyup", None) => {}
         ("notmpcopyup", None) => found.flags.no_copy_up = true,
         (_, None) if found.flags.take(name)? => {}
@@ -372,13 +497,16 @@ mod tests {
 
     #[test]
     fn what_there_is_not_says_why() {
-        for (word, why) in [("/a:/b:idmap", "root's"), ("/a:/b:O", "no overlays")] {
+        let known = [
+            ("/a:/b:idmap", "root's"),
+            ("data:/b:O", "named by its path"),
+            ("/a:/b:O,upperdir=/u", "goes with the run"),
+        ];
+        for (word, why) in known {
             assert!(volume(word).unwrap_err().why.contains(why), "{word}");
         }
-        for kind in ["image", "artifact", "glob", "devpts", "ramfs"] {
-            let refused = mount(&format!("type={kind},src=/a,dst=/b")).unwrap_err();
-            assert!(!refused.why.contains("unknown type"), "{refused:?}");
-        }
+        let refused = mount("type=artifact,src=/a,dst=/b").unwrap_err();
+        assert!(!refused.why.contains("unknown type"), "{refused:?}");
         for word in ["/a:/b:nocopy", "a/b:/c", "_a:/b", "/a:/b:rshared", "/a:/b:ro,rw", "/a:/b:x", "/a:/b:ro:z"] {
             assert!(volume(word).is_err(), "{word}");
         }
@@ -410,6 +538,50 @@ mod tests {
         for bad in ["/t:size=x", "/t:mode=99", "/t:lowerdir=/", "/t:huge=always", "/t:z", "t", "/t:uid=-1"] {
             assert!(tmpfs(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_overlay_is_of_a_directory_of_the_host() {
+        let want =
+            MountRequest::Overlay { source: "./a".to_owned(), destination: "/b".to_owned(), flags: Flags::default() };
+        assert_eq!(volume("./a:/b:O").unwrap(), want);
+        assert!(volume("/b:O").is_err());
+    }
+
+    #[test]
+    fn an_image_is_read_only_unless_asked_otherwise() {
+        let read_only = |word: &str| mount(word).unwrap().flags().read_only;
+        assert_eq!(read_only("type=image,source=busybox,destination=/i"), Some(true));
+        assert_eq!(read_only("type=image,source=busybox,destination=/i,rw=true"), Some(false));
+        assert!(mount("type=image,destination=/i").is_err());
+    }
+
+    #[test]
+    fn kernel_file_systems_take_their_own_options() {
+        let MountRequest::Kernel { kind, data, .. } = mount("type=devpts,dst=/p,uid=1,gid=2,mode=0620,max=9").unwrap()
+        else {
+            panic!("no kernel's file system")
+        };
+        assert_eq!((kind, data.join(",").as_str()), (KernelFs::Devpts, "uid=1,gid=2,mode=0620,max=9"));
+        assert!(mount("type=ramfs,dst=/r,ramfs-mode=0700").is_ok());
+        for bad in ["type=ramfs,dst=/r,tmpfs-size=1m", "type=devpts,dst=/p,src=/a", "type=bind,src=/a,dst=/b,mode=0700"]
+        {
+            assert!(mount(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_glob_is_one_bind_for_each_path_that_fits() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a.so", "b.so", "c.txt"] {
+            std::fs::File::create(dir.path().join(name)).unwrap();
+        }
+        let base = dir.path().display();
+        let places = |word: &str| mounts(word).unwrap().iter().map(|m| m.destination().to_owned()).collect::<Vec<_>>();
+        assert_eq!(places(&format!("type=glob,src={base}/*.so,dst=/lib")), ["/lib/a.so", "/lib/b.so"]);
+        assert_eq!(places(&format!("type=glob,src={base}/c*,ro")), [format!("{base}/c.txt")]);
+        assert!(mounts(&format!("type=glob,src={base}/x*,dst=/lib")).unwrap_err().why.contains("no path fits"));
+        assert!(mounts("type=glob,src=/etc/host*,dst=/proc").is_err());
     }
 
     #[test]

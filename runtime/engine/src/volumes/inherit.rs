@@ -42,6 +42,8 @@ pub fn inherit(place: &Place, words: &[String], request: &mut RunRequest) -> Res
                 "volume" => {
                     request.mounts.push(MountRequest::Volume { name: Some(source), destination, flags, subpath: None });
                 }
+                "overlay" => request.mounts.push(MountRequest::Overlay { source, destination, flags }),
+                "image" => request.mounts.push(MountRequest::Image { image: source, id: None, destination, flags }),
                 "bind" => request.mounts.push(MountRequest::Bind { source, destination, flags }),
                 // A file system in memory belongs to its container.
                 _ => {}

@@ -212,6 +212,15 @@ pub fn close_others(keep: &[RawFd]) -> Result<()> {
     Ok(())
 }
 
+/// Changes the execution domain of this process and of what it executes (`personality(2)`).
+///
+/// # Errors
+/// As `personality(2)`.
+pub fn set_personality(domain: u32) -> Result<()> {
+    // SAFETY: personality(2) takes a number only.
+    check(libc::c_long::from(unsafe { libc::personality(libc::c_ulong::from(domain)) })).map(drop)
+}
+
 /// Runs this process only when nothing else wants its CPU (`SCHED_IDLE`, `sched(7)`).
 ///
 /// # Errors

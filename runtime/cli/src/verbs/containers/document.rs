@@ -43,9 +43,10 @@ pub(super) fn document(place: &Place, container: &Container) -> Result<Value, Fa
         "Path": summary.command.first(),
         "Args": summary.command.get(1..).unwrap_or_default(),
         "State": document_of_state(container),
-        "Image": image.map(|i| i.id.trim_start_matches("sha256:")),
-        "ImageDigest": image.map(|i| &i.digest),
-        "ImageName": image.map(|i| &i.reference),
+        "Image": image.map_or("", |i| i.id.trim_start_matches("sha256:")),
+        "Rootfs": details.request.rootfs.as_ref().map_or(std::path::Path::new(""), |root| &root.path),
+        "ImageDigest": image.map_or("", |i| &i.digest),
+        "ImageName": image.map_or("", |i| &i.reference),
         "StaticDir": directory,
         "OCIConfigPath": directory.join(RECORD),
         "OCIRuntime": "rlrun",
@@ -63,7 +64,7 @@ pub(super) fn document(place: &Place, container: &Container) -> Result<Value, Fa
                 "WorkDir": written.join("work"),
             },
         },
-        "Mounts": summary.mounts.iter().filter(|m| m.kind != "tmpfs").map(|m| mounted(place, m, &oci)).collect::<Vec<_>>(),
+        "Mounts": summary.mounts.iter().filter(|m| !m.source.is_empty()).map(|m| mounted(place, m, &oci)).collect::<Vec<_>>(),
         "NetworkSettings": network(&ports),
         "Config": config(place, container, &details, &oci),
         "HostConfig": host_config::document(container, &details, &oci, &ports),
@@ -71,7 +72,7 @@ pub(super) fn document(place: &Place, container: &Container) -> Result<Value, Fa
         "Verdicts": details.verdicts,
     });
     // What rlrun has not; scripts look it up all the same.
-    let nothing = ["Rootfs", "Pod", "ResolvConfPath", "HostnamePath", "HostsPath", "ConmonPidFile", "Namespace"];
+    let nothing = ["Pod", "ResolvConfPath", "HostnamePath", "HostsPath", "ConmonPidFile", "Namespace"];
     let unlabelled = ["MountLabel", "ProcessLabel", "AppArmorProfile"];
     for name in nothing.into_iter().chain(unlabelled) {
         document[name] = json!("");

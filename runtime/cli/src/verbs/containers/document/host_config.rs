@@ -16,7 +16,7 @@ pub(super) fn document(container: &Container, details: &Details, oci: &Value, po
     let word = |host: bool| if host { "host" } else { "private" };
     let restart = summary.life.restart;
     let mut document = json!({
-        "Binds": summary.mounts.iter().filter(|m| m.kind != "tmpfs").map(|m| bind(m, oci)).collect::<Vec<_>>(),
+        "Binds": summary.mounts.iter().filter(|m| !m.source.is_empty()).map(|m| bind(m, oci)).collect::<Vec<_>>(),
         "CgroupManager": if cgroup(container).is_empty() { "none" } else { "cgroupfs" },
         "CgroupMode": word(request.shared.cgroup),
         "ContainerIDFile": request.launching.cidfile.clone().unwrap_or_default(),
@@ -42,7 +42,11 @@ pub(super) fn document(container: &Container, details: &Details, oci: &Value, po
         "IpcMode": word(request.shared.ipc),
         "PidMode": "private",
         "UTSMode": word(request.shared.uts),
-        "UsernsMode": if request.userns == UserNamespaceRequest::Default { "" } else { "keep-id" },
+        "UsernsMode": match request.userns {
+            UserNamespaceRequest::Default => "",
+            UserNamespaceRequest::KeepId { .. } => "keep-id",
+            UserNamespaceRequest::Mapped { .. } => "private",
+        },
         "Privileged": details.spec.privileged,
         "PublishAllPorts": request.network.publish_all,
         "ReadonlyRootfs": at(oci, "/root/readonly"),
