@@ -1,6 +1,7 @@
 //! What policies are told of the host, so that they need no access to it.
 
 use crate::sources::{MANDATORY_DIR, Sources};
+use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -25,10 +26,66 @@ impl HostSide {
         ];
         let own = directories.into_iter().chain(std::env::current_exe().ok().into_iter().flat_map(installed));
         let is_root = rustix::process::getuid().is_root();
-        let own = own.filter(|path| is_root || !is_roots(path));
-        HostSide {
-            home: sources.home.clone().or_else(home).map(|h| resolved(&h)).unwrap_or_default(),
-            own_paths: own.map(|p| resolved(&p)).collect(),
+        let mut places = Places::default();
+        let home = sources.home.clone().or_else(home).map(|home| places.find(&home));
+        let own = own.map(|path| places.find(&path)).filter(|found| is_root || !found.roots);
+        HostSide { own_paths: own.map(Place::text).collect(), home: home.map(Place::text).unwrap_or_default() }
+    }
+}
+
+/// Where a path really is.
+#[derive(Clone)]
+struct Place {
+    /// Symlinks resolved, as far as there is something.
+    real: PathBuf,
+    /// Root's, and everything above it too: no container of another user can write or replace that.
+    roots: bool,
+}
+
+impl Place {
+    fn text(self) -> String {
+        self.real.to_string_lossy().into_owned()
+    }
+}
+
+/// Every directory is looked at once, however many of the paths lie below it: each look is a system call at every start.
+#[derive(Default)]
+struct Places(HashMap<PathBuf, Place>);
+
+impl Places {
+    fn find(&mut self, path: &Path) -> Place {
+        if let Some(place) = self.0.get(path) {
+            return place.clone();
+        }
+        let place = self.look(path);
+        self.0.insert(path.to_owned(), place.clone());
+        place
+    }
+
+    fn look(&mut self, path: &Path) -> Place {
+        let (parent, name) = match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) => (self.find(parent), name),
+            (Some(_), None) => return self.target(path),
+            (None, _) => (Place { real: PathBuf::new(), roots: true }, path.as_os_str()),
+        };
+        let real = parent.real.join(name);
+        match std::fs::symlink_metadata(&real) {
+            Ok(found) if found.is_symlink() => {
+                let target = self.target(&real);
+                Place { roots: target.roots && parent.roots && found.uid() == 0, ..target }
+            }
+            Ok(found) => Place { roots: parent.roots && found.uid() == 0, real },
+            // What does not exist yet has no symlinks in its name, and is whose the directory is.
+            Err(_) => Place { roots: parent.roots, real },
+        }
+    }
+
+    /// By the kernel: through a link, or upwards from one.
+    fn target(&mut self, path: &Path) -> Place {
+        match std::fs::canonicalize(path) {
+            // The real path is itself a link only where somebody changes it meanwhile.
+            Ok(real) if real != path => self.find(&real),
+            Ok(_) | Err(_) => Place { real: path.to_owned(), roots: false },
         }
     }
 }
@@ -38,11 +95,6 @@ fn installed(program: PathBuf) -> [PathBuf; 3] {
     let prefix = program.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
     let (helpers, shared) = (prefix.join("libexec/rlrun"), prefix.join("share/rlrun"));
     [program, helpers, shared]
-}
-
-/// Root's, and everything above it too: no container of another user can write or replace that.
-fn is_roots(path: &Path) -> bool {
-    path.ancestors().filter_map(|part| std::fs::metadata(part).ok()).all(|found| found.uid() == 0)
 }
 
 /// As the user database says. HOME is the caller's to set, and a policy that guards ~/.ssh must not follow it away.
@@ -65,19 +117,6 @@ fn home_of(passwd: &str, uid: u32) -> Option<PathBuf> {
     })
 }
 
-/// What does not exist yet has no symlinks in its last part; its name is what it will be.
-fn resolved(path: &Path) -> String {
-    let existing = path.ancestors().find_map(|a| Some((a, std::fs::canonicalize(a).ok()?)));
-    let resolved = match existing {
-        Some((ancestor, real)) => match path.strip_prefix(ancestor) {
-            Ok(rest) if !rest.as_os_str().is_empty() => real.join(rest),
-            Ok(_) | Err(_) => real,
-        },
-        None => path.to_owned(),
-    };
-    resolved.to_string_lossy().into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,20 +128,39 @@ mod tests {
         assert_eq!(home_of(passwd, 1), None);
     }
 
+    fn find(path: &Path) -> Place {
+        Places::default().find(path)
+    }
+
     #[test]
     fn what_only_root_can_change_needs_no_guard() {
-        assert!(is_roots(Path::new("/etc/no/such/thing")));
+        assert!(find(Path::new("/etc/no/such/thing")).roots);
         let dir = tempfile::tempdir().unwrap();
         let owner = std::fs::metadata(dir.path()).unwrap().uid();
-        assert_eq!(is_roots(&dir.path().join("bin/rlrun")), owner == 0);
+        assert_eq!(find(&dir.path().join("bin/rlrun")).roots, owner == 0);
+        // A link of root's to what is somebody's is as safe as that; this one is the caller's own.
+        std::os::unix::fs::symlink("/etc", dir.path().join("link")).unwrap();
+        assert_eq!(find(&dir.path().join("link")).roots, owner == 0);
     }
 
     #[test]
     fn links_are_resolved_as_far_as_there_is_something() {
         let dir = tempfile::tempdir().unwrap();
         let real = dir.path().canonicalize().unwrap();
-        std::fs::create_dir(real.join("real")).unwrap();
-        std::os::unix::fs::symlink("real", real.join("link")).unwrap();
-        assert_eq!(resolved(&real.join("link/not/there")), real.join("real/not/there").to_string_lossy());
+        std::fs::create_dir_all(real.join("real/sub")).unwrap();
+        for (target, link) in [("real", "link"), ("link", "second"), ("loop", "loop"), ("nowhere", "broken")] {
+            std::os::unix::fs::symlink(target, real.join(link)).unwrap();
+        }
+        for (asked, found) in [
+            ("link/not/there", "real/not/there"),
+            ("second/sub", "real/sub"),
+            ("second/sub/../new", "real/new"),
+            ("real/sub/..", "real"),
+            ("loop/below", "loop/below"),
+            ("broken", "broken"),
+        ] {
+            assert_eq!(find(&real.join(asked)).real, real.join(found), "{asked}");
+        }
+        assert_eq!(find(Path::new("/")).real, Path::new("/"));
     }
 }

@@ -121,7 +121,7 @@ pub fn prepare(
         }
     };
     marks.mark("cli: configuration built");
-    let Built { spec, mut warnings, account_files, stop_signal } = built;
+    let Built { mut spec, mut warnings, account_files, stop_signal } = built;
     if request.bundle.is_none() && request.rootfs.is_none() {
         crate::journal::image(&image.identity);
     }
@@ -133,7 +133,8 @@ pub fn prepare(
     if request.bundle.is_some() {
         "oci".clone_into(&mut asking.origin);
     }
-    crate::journal::asked(place, &spec, &asking);
+    crate::journal::asked(place, &mut spec, &asking);
+    marks.mark("cli: request kept");
     let shown = spec.parts().controls.clone();
     let admitted = policies.evaluate(spec, &asking).map_err(refused)?;
     crate::journal::admitted(&admitted);

@@ -96,7 +96,7 @@ fn admit(place: &Place, details: &mut Details, host: &HostFacts) -> Result<(Admi
     details.spec.imposable = limits::imposable(&details.request.limits, host, bounding);
     let shown = details.spec.controls.clone();
     let name = details.spec.name.clone();
-    let spec = ContainerSpec::new(details.spec.clone()).map_err(|invalid| {
+    let mut spec = ContainerSpec::new(details.spec.clone()).map_err(|invalid| {
         Failure::new(Stage::Cli, Kind::Internal, "update", "change the limits of the container", &*name)
             .why(invalid.to_string())
     })?;
@@ -106,7 +106,7 @@ fn admit(place: &Place, details: &mut Details, host: &HostFacts) -> Result<(Admi
         denied.failure(&name)
     };
     let asking = caller(host);
-    crate::journal::asked(place, &spec, &asking);
+    crate::journal::asked(place, &mut spec, &asking);
     let admitted = policies.evaluate(spec, &asking).map_err(refused)?;
     crate::journal::admitted(&admitted);
     controls.warnings.extend(limits::check_imposed(

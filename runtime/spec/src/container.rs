@@ -3,7 +3,7 @@
 
 use crate::control::Control;
 use crate::ids::IdMapping;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxSeccomp, Spec};
 use serde::{Deserialize, Serialize};
 
 /// Which image, exactly.
@@ -272,9 +272,52 @@ impl ContainerSpec {
         &self.parts
     }
 
+    /// Shows the parts without the rules of the seccomp profile. They are by far the most of it, and cost as much to
+    /// whoever copies or writes the parts.
+    pub fn without_seccomp_rules<T>(&mut self, look: impl FnOnce(&SpecParts) -> T) -> T {
+        fn seccomp(oci: &mut Spec) -> Option<&mut LinuxSeccomp> {
+            oci.linux_mut().as_mut()?.seccomp_mut().as_mut()
+        }
+        let whole = seccomp(&mut self.parts.oci).map(|section| {
+            let mut bare = LinuxSeccomp::default();
+            bare.set_default_action(section.default_action()).set_default_errno_ret(section.default_errno_ret());
+            bare.set_architectures(section.architectures().clone()).set_flags(section.flags().clone());
+            bare.set_listener_path(section.listener_path().clone());
+            bare.set_listener_metadata(section.listener_metadata().clone());
+            std::mem::replace(section, bare)
+        });
+        let seen = look(&self.parts);
+        if let (Some(section), Some(whole)) = (seccomp(&mut self.parts.oci), whole) {
+            *section = whole;
+        }
+        seen
+    }
+
     /// The parts, to build a changed copy that [`ContainerSpec::new`] validates again.
     #[must_use]
     pub fn into_parts(self) -> SpecParts {
         self.parts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seccomp_rules_are_left_out_of_what_is_shown_and_nothing_else() {
+        let parts = crate::policy::fixture::parts();
+        let mut spec = ContainerSpec::new(parts.clone()).unwrap();
+        let shown = spec.without_seccomp_rules(Clone::clone);
+        assert_eq!(spec.parts(), &parts);
+        let mut bare = serde_json::to_value(&parts).unwrap();
+        let rules = bare.pointer_mut("/oci/linux/seccomp").and_then(|s| s.as_object_mut()?.remove("syscalls"));
+        assert!(rules.is_some());
+        assert_eq!(serde_json::to_value(shown).unwrap(), bare);
+
+        let mut none = parts;
+        none.oci.linux_mut().as_mut().unwrap().set_seccomp(None);
+        let mut spec = ContainerSpec::new(none.clone()).unwrap();
+        assert_eq!(spec.without_seccomp_rules(Clone::clone), none);
     }
 }

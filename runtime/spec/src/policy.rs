@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 mod apply;
 mod egress;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod laws;
 mod looser;

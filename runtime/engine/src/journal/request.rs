@@ -41,12 +41,13 @@ pub struct Asked {
 }
 
 /// Policies are about to be asked; a command that changes nothing asks for nobody's memory.
-pub fn asked(place: &Place, spec: &ContainerSpec, caller: &Caller) {
+pub fn asked(place: &Place, spec: &mut ContainerSpec, caller: &Caller) {
     if !super::is_begun() {
         return;
     }
+    let kept = spec.without_seccomp_rules(|parts| keep(place, parts, caller));
     let parts = spec.parts();
-    let reference = match keep(place, parts, caller) {
+    let reference = match kept {
         Ok(digest) => json!({"digest": digest, "id": parts.id, "name": parts.name}),
         Err(error) => {
             crate::warn(&format!("what policies are asked is not kept beside the audit log: {error}"));
@@ -130,11 +131,10 @@ fn without_secrets(parts: &SpecParts) -> SpecParts {
         kept.oci.set_hostname(Some(SHORT_ID.to_owned()));
     }
     (kept.id, kept.name) = (String::new(), String::new());
-    if let Some(mut process) = kept.oci.process().clone() {
+    if let Some(process) = kept.oci.process_mut() {
         process.set_env(process.env().as_ref().map(|env| env.iter().map(|entry| redact::variable(entry)).collect()));
         let words = process.args().as_ref().map(|args| args.iter().map(Into::into).collect::<Vec<_>>());
         process.set_args(words.map(|words| redact::words(&words, MAX_BYTES)));
-        kept.oci.set_process(Some(process));
     }
     if let Some(annotations) = kept.oci.annotations() {
         let hidden = annotations.iter().map(|(name, value)| (name.clone(), redact::named(name, value)));
@@ -143,14 +143,6 @@ fn without_secrets(parts: &SpecParts) -> SpecParts {
     if let Some(image) = &mut kept.beside.image {
         image.env = image.env.iter().map(|entry| redact::variable(entry)).collect();
         image.labels.iter_mut().for_each(|(name, value)| *value = redact::named(name, value));
-    }
-    if let Some(mut linux) = kept.oci.linux().clone() {
-        let seccomp = linux.seccomp().clone().map(|mut section| {
-            section.set_syscalls(None);
-            section
-        });
-        linux.set_seccomp(seccomp);
-        kept.oci.set_linux(Some(linux));
     }
     kept
 }

@@ -8,7 +8,7 @@ fn port(host_ip: &str, host_port: u16, container_port: u16) -> PortMapping {
     PortMapping { host_ip: host_ip.parse().unwrap(), host_port, container_port, protocol: Protocol::Tcp }
 }
 
-pub(super) fn parts() -> SpecParts {
+pub(crate) fn parts() -> SpecParts {
     let caps = serde_json::json!(["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW"]);
     let oci = serde_json::json!({
         "ociVersion": "1.2.0",
