@@ -2,8 +2,8 @@
 
 use crate::error::LoadError;
 use crate::evaluate::Session;
+use crate::loader::Loader;
 use crate::policy::{Hook, Policy, needs_a_grant};
-use crate::set::Loader;
 use crate::sources::{self, Found, Origin, Sources};
 use rlrun_spec::policy::{Diagnostic, Mode, PolicyId, Tier};
 use std::path::{Path, PathBuf};

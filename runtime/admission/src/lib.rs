@@ -51,6 +51,7 @@ mod file;
 mod host;
 mod inspect;
 mod limits;
+mod loader;
 mod lock;
 pub mod metadata;
 mod mode;

@@ -1,25 +1,23 @@
 //! The policies that have to be asked, and the asking.
 
 use crate::bindings::rlrun::policy::types as wit;
-use crate::code::{Cache, Digest, State, TrustedCode, Work, compile, load};
 use crate::error::LoadError;
 use crate::evaluate::{self, Session, abstention, denial};
 use crate::evaluate_parts::Shown;
 use crate::host::HostSide;
+use crate::loader::Loader;
 use crate::mode::bounded;
-use crate::policy::{Contents, Hook, Policy, is_contents, needs_a_grant};
-use crate::sources::{self, Discovered, Found, LogLine, Origin, Sources};
-use crate::{engine, file, limits, request, request_facts};
+use crate::policy::{Hook, Policy, is_contents};
+use crate::sources::{self, Discovered, LogLine, Sources};
+use crate::{limits, request, request_facts};
 use rlrun_spec::policy::{
     Admitted, Answer, CopyOut, Denied, ExecRequest, ExitEvent, ImageFacts, Mode, Permit, PolicyId, PullRequest,
-    Refusal, Roster, Subject, Tier, code, merge, permit,
+    Refusal, Roster, Subject, code, merge, permit,
 };
 use rlrun_spec::{Caller, ContainerSpec};
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
-use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Engine, Store};
 
 /// Every policy of every tier, loaded.
@@ -50,10 +48,10 @@ impl PolicySet {
     pub fn load(sources: &Sources) -> Result<Self, LoadError> {
         let mut loader = Loader::new(sources)?;
         let Discovered { found, told } = sources.discover()?;
+        let modes: Vec<Mode> = found.iter().map(|found| found.mode).collect();
         let mut policies = Vec::with_capacity(found.len());
-        for found in found {
-            let mode = found.mode;
-            match loader.load(found) {
+        for (loaded, mode) in loader.load_all(found).into_iter().zip(modes) {
+            match loaded {
                 Ok(policy) => policies.push(policy),
                 Err(error) if mode == Mode::Enforce => return Err(error),
                 Err(error) => loader.notices.push(format!("a policy on trial is not asked: {error}")),
@@ -304,175 +302,4 @@ impl PolicySet {
             }
         }
     }
-}
-
-/// Makes policies of what was found, through the cache.
-pub(crate) struct Loader {
-    pub(crate) engine: Engine,
-    linker: Linker<evaluate::State>,
-    cache: Option<Cache>,
-    policyc: PathBuf,
-    target: String,
-    notices: Vec<String>,
-    /// Milliseconds since 1970, the same for all policies of a command.
-    moment: u64,
-    contents: Contents,
-}
-
-impl Loader {
-    pub(crate) fn new(sources: &Sources) -> Result<Self, LoadError> {
-        let broken = |e: wasmtime::Error| LoadError::Engine(format!("{e:#}"));
-        let engine = engine::engine().map_err(broken)?;
-        let linker = linker(&engine).map_err(broken)?;
-        let mut notices = Vec::new();
-        let cache = match Cache::open(&sources.cache_dir) {
-            Ok(cache) => Some(cache),
-            Err(error) => {
-                let path = sources.cache_dir.display();
-                notices.push(format!("policies are compiled each time: the cache {path} cannot be used: {error}"));
-                None
-            }
-        };
-        let policyc = sources.policyc.clone();
-        let moment = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
-        let moment = sources.moment.unwrap_or(u64::try_from(moment).unwrap_or(u64::MAX));
-        let inside = |look| Contents::Store(sources.data_dir.clone(), look);
-        let contents = sources.look_inside.map_or(Contents::Nothing, inside);
-        Ok(Loader { engine, linker, cache, policyc, target: engine::target_key(), notices, moment, contents })
-    }
-
-    pub(crate) fn load(&mut self, found: Found) -> Result<Policy, LoadError> {
-        let digest = self.digest(&found)?;
-        if let Some((pinned, path)) = found.pinned.as_ref().filter(|(pinned, _)| *pinned != format!("sha256:{digest}"))
-        {
-            return Err(LoadError::NotAPolicy {
-                name: found.name,
-                why: format!("is not what was added: its digest is sha256:{digest}, {} has {pinned}", path.display()),
-                hint: Some("put the old file back, or add the new one: rlrun policy add".to_owned()),
-            });
-        }
-        let (component, settings) = self.component(&found, &digest)?;
-        let granted = self.granted(&component, &found)?;
-        let id = PolicyId { name: found.name, digest: format!("sha256:{digest}"), tier: found.tier };
-        let policy = Policy::link(&self.linker, &component, id, settings, found.data)?;
-        let (moment, contents) = (granted.then_some(self.moment), self.contents.clone());
-        Ok(Policy { moment, contents, mode: found.mode, ..policy })
-    }
-
-    /// Whether a policy has the clock. One that wants it and may not have it is not asked.
-    fn granted(&self, component: &Component, found: &Found) -> Result<bool, LoadError> {
-        let ty = component.component_type();
-        let wanted = ty.imports(&self.engine).find_map(|(import, _)| needs_a_grant(import));
-        match wanted {
-            None => Ok(false),
-            Some(capability) if found.grants.contains(capability) => Ok(true),
-            Some(capability) => Err(LoadError::NotAPolicy {
-                why: format!("wants the {capability}, which nobody has granted it"),
-                hint: Some(match found.tier {
-                    Tier::Mandatory => format!("[grants] {} = [\"{capability}\"] in policy.toml", found.name),
-                    Tier::Builtin | Tier::User => format!("rlrun policy add --grant {capability}"),
-                    Tier::Project => "policies of a project are granted nothing".to_owned(),
-                }),
-                name: found.name.clone(),
-            }),
-        }
-    }
-
-    fn digest(&mut self, found: &Found) -> Result<Digest, LoadError> {
-        match &found.wasm {
-            Origin::Builtin(builtin) => Digest::parse(builtin.sha256)
-                .ok_or_else(|| LoadError::not_a_policy(&found.name, "was built with a digest that is none")),
-            Origin::File { path, checked } => {
-                let unreadable = |source| LoadError::Unreadable { path: path.clone(), source };
-                match &mut self.cache {
-                    Some(cache) => cache.source_digest(checked, limits::POLICY_BYTES).map_err(unreadable),
-                    None => {
-                        let mut file = checked.file.try_clone().map_err(unreadable)?;
-                        Ok(Digest::of(&file::read(&mut file, path, limits::POLICY_BYTES)?))
-                    }
-                }
-            }
-        }
-    }
-
-    /// The code, and the settings that are still to be given to it.
-    fn component(&mut self, found: &Found, digest: &Digest) -> Result<(Component, Option<String>), LoadError> {
-        let key = format!("{digest}-{}-{}", found.settings.digest(), self.target);
-        for state in [State::SetUp, State::Plain] {
-            let cached = self.cache.as_mut().and_then(|cache| cache.find(&state.named(&key)));
-            // An error means another engine or another processor, whatever the name says: compile anew.
-            if let Some(component) = cached.and_then(|code| load(&self.engine, code).ok()) {
-                return Ok((component, state.settings(&found.settings)?));
-            }
-        }
-        let (mut code, state) = self.compile(found, digest, Work::Code)?;
-        if let Some(cache) = &mut self.cache
-            && let Err(error) = cache.store(&state.named(&key), &mut code)
-        {
-            self.notices.push(format!("the compiled policy {} cannot be kept: {error}", found.name));
-        }
-        let component = load(&self.engine, code).map_err(|e| LoadError::not_a_policy(&found.name, format!("{e:#}")))?;
-        Ok((component, state.settings(&found.settings)?))
-    }
-
-    fn compile(&self, found: &Found, digest: &Digest, work: Work) -> Result<(TrustedCode, State), LoadError> {
-        let settings = found.settings.json()?;
-        match &found.wasm {
-            Origin::Builtin(builtin) => compile(&self.policyc, &found.name, builtin.wasm, &settings, work),
-            Origin::File { path, checked } => {
-                let bytes = reread(path, checked)?;
-                // The bytes that are compiled are the bytes that were hashed: a file can be written in between.
-                if Digest::of(&bytes) != *digest {
-                    return Err(LoadError::not_a_policy(&found.name, "the file is changing"));
-                }
-                compile(&self.policyc, &found.name, &bytes, &settings, work)
-            }
-        }
-    }
-
-    /// The policy as its author's compiler left it, with settings that it is given each time it is asked: for tests
-    /// with many settings, which one compilation serves.
-    pub(crate) fn load_plain(&mut self, found: Found, settings: &str) -> Result<Policy, LoadError> {
-        let digest = self.digest(&found)?;
-        let key = format!("{digest}-plain-{}", self.target);
-        let cached = self.cache.as_mut().and_then(|cache| cache.find(&key));
-        let component = match cached.and_then(|code| load(&self.engine, code).ok()) {
-            Some(component) => component,
-            None => {
-                let mut code = self.compile(&found, &digest, Work::Plain)?.0;
-                if let Some(cache) = &mut self.cache {
-                    // Without a place to keep it the next test compiles again.
-                    cache.store(&key, &mut code).unwrap_or_default();
-                }
-                load(&self.engine, code).map_err(|e| LoadError::not_a_policy(&found.name, format!("{e:#}")))?
-            }
-        };
-        let id = PolicyId { name: found.name, digest: format!("sha256:{digest}"), tier: found.tier };
-        let policy = Policy::link(&self.linker, &component, id, Some(settings.to_owned()), found.data)?;
-        // An author tries the clock before anybody grants it.
-        Ok(Policy { moment: Some(self.moment), ..policy })
-    }
-
-    /// Saves what was learned and tells what the user should know.
-    pub(crate) fn finish(&mut self) -> Vec<String> {
-        if let Some(Err(error)) = self.cache.take().map(Cache::save) {
-            self.notices.push(format!("the index of compiled policies cannot be written: {error}"));
-        }
-        std::mem::take(&mut self.notices)
-    }
-}
-
-/// Everything that a policy may import.
-pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<evaluate::State>> {
-    let mut linker = Linker::new(engine);
-    crate::bindings::Asked::add_to_linker::<_, HasSelf<_>>(&mut linker, |state: &mut evaluate::State| state)?;
-    Ok(linker)
-}
-
-fn reread(path: &Path, checked: &file::Checked) -> Result<Vec<u8>, LoadError> {
-    use std::io::Seek as _;
-    let unreadable = |source| LoadError::Unreadable { path: path.to_owned(), source };
-    let mut file = checked.file.try_clone().map_err(unreadable)?;
-    file.rewind().map_err(unreadable)?;
-    file::read(&mut file, path, limits::POLICY_BYTES)
 }

@@ -2,8 +2,8 @@
 
 use crate::evaluate::{Session, State};
 use crate::limits;
+use crate::loader::linker;
 use crate::policy::{Hook, Policy, is_capability};
-use crate::set::linker;
 use rlrun_spec::policy::{PolicyId, Tier};
 use wasmtime::component::{Component, Instance, Lift, WasmList};
 use wasmtime::{Engine, Store};

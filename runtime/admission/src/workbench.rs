@@ -4,8 +4,8 @@
 use crate::answer;
 use crate::error::LoadError;
 use crate::evaluate::{self, Session};
+use crate::loader::Loader;
 use crate::policy::{Contents, Policy};
-use crate::set::Loader;
 use crate::sources::{self, LogLine, Sources};
 use crate::{limits, value};
 use rlrun_spec::policy::{PolicyId, PrivilegedFiles, Refusal};

@@ -165,7 +165,7 @@ impl Cache {
     }
 
     /// Keeps machine code. Written under a temporary name and renamed: a parallel rlrun sees all or nothing.
-    pub(crate) fn store(&mut self, key: &str, code: &mut TrustedCode) -> io::Result<()> {
+    pub(crate) fn store(&mut self, key: &str, code: &TrustedCode) -> io::Result<()> {
         let bytes = code.bytes()?;
         let name = file_name(key);
         let stat = self.replace(&name, &bytes)?;

@@ -18,10 +18,10 @@ impl TrustedCode {
     }
 
     /// The bytes, to be stored.
-    pub(super) fn bytes(&mut self) -> std::io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        self.file.rewind()?;
-        self.file.read_to_end(&mut bytes)?;
+    pub(super) fn bytes(&self) -> std::io::Result<Vec<u8>> {
+        let (mut file, mut bytes) = (&self.file, Vec::new());
+        file.rewind()?;
+        file.read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 }
@@ -32,7 +32,7 @@ impl TrustedCode {
 /// When it was made by another version of the engine, with another configuration, for another processor, or is cut
 /// off; the caller compiles anew.
 #[allow(unsafe_code, reason = "the engine cannot tell its own machine code from anybody else's; `TrustedCode` can")]
-pub(crate) fn load(engine: &Engine, mut code: TrustedCode) -> wasmtime::Result<Component> {
+pub(crate) fn load(engine: &Engine, code: &TrustedCode) -> wasmtime::Result<Component> {
     let path = format!("/proc/self/fd/{}", code.file.as_raw_fd());
     // SAFETY: `deserialize_file` requires that the file came from `Engine::precompile_component` and does not change
     // while it is mapped. Both follow from how a `TrustedCode` is made: either it is a memfd that our own child
