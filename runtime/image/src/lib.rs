@@ -40,6 +40,7 @@ mod fuzz;
 mod limits;
 mod manifest;
 mod options;
+mod parallel;
 mod provenance;
 mod reference;
 mod registry;

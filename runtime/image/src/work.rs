@@ -114,6 +114,13 @@ pub enum Event {
         /// How many.
         layers: usize,
     },
+    /// What is in the store is being checked.
+    Checking {
+        /// Bytes that were read.
+        done: u64,
+        /// Bytes that there are to read.
+        total: u64,
+    },
     /// The image is in the store.
     Finished(String),
 }

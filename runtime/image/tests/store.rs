@@ -323,7 +323,7 @@ namespaced! {
         let above = Layer::new().file("twice", b"1").file("twice", b"22").file("deep/er/f", b"f")
             .file(".wh.own", b"").file("dir/a", b"a").file("dir", b"now a file");
         scratch.load(&archive(&[below.build(), above.build()], "app")).unwrap();
-        let check = || scratch.store.check(&Enter).unwrap();
+        let check = || scratch.store.check(&Enter, &|_| {}).unwrap();
         let whole = check();
         assert_eq!((whole.layers, &whole.damage[..]), (2, &[][..]));
         let layers = scratch.layers("app");
@@ -366,11 +366,11 @@ namespaced! {
         assert_eq!(plain.identity.id, packed.identity.id);
         let blob = scratch.path("data/blobs/sha256").join(common::hex(&gzip(&layer)));
         write(&blob, b"altered");
-        let checked = scratch.store.check(&Enter).unwrap();
+        let checked = scratch.store.check(&Enter, &|_| {}).unwrap();
         assert_eq!(checked.damage.len(), 1, "{:?}", checked.damage);
         assert_eq!(scratch.store.repair(&checked, &|_| None, &Enter).unwrap(), []);
         assert!(matches!(scratch.store.resolve("packed"), Err(ImageError::Unknown { .. })));
         assert!(scratch.layers("plain")[0].join("a").exists());
-        assert_eq!(scratch.store.check(&Enter).unwrap().damage, []);
+        assert_eq!(scratch.store.check(&Enter, &|_| {}).unwrap().damage, []);
     }
 }

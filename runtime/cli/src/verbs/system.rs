@@ -1,6 +1,6 @@
 //! `system df`, `system check` and `system reset`.
 
-use super::images::{created, short};
+use super::images::{created, progress, short};
 use super::volume::sure;
 use super::{Outcome, Verb, place, read, verb, with};
 use crate::arguments::system::{CheckArgs, DfArgs, ResetArgs};
@@ -138,7 +138,7 @@ fn reset(matches: &mut ArgMatches, _: Marks) -> Outcome {
 fn check(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: CheckArgs = read(matches)?;
     let place = place()?;
-    let checked = images::check(&place)?;
+    let checked = images::check(&place, &progress(args.quiet))?;
     let mut text: String = checked.damage.iter().map(|d| format!("Damaged image {}: {}\n", d.image, d.why)).collect();
     if !args.quiet {
         let images::Checked { images, blobs, layers, .. } = &checked;

@@ -1,6 +1,6 @@
 //! `rlrun system`: how much there is, whether it is sound, and getting rid of all of it.
 
-use super::{Store, Workshop, user_of};
+use super::{Progress, Store, Workshop, user_of};
 use crate::containers::{self, Container};
 use crate::journal;
 use crate::place::Place;
@@ -13,12 +13,12 @@ use serde_json::json;
 use std::fs;
 use std::path::Path;
 
-/// `rlrun system check`: reads only.
+/// `rlrun system check`: reads only, and tells how far it is.
 ///
 /// # Errors
 /// When the store cannot be read, or the id map not be entered.
-pub fn check(place: &Place) -> Result<Checked, Failure> {
-    Ok(Store::new(&place.data).check(&crate::run::default_jobs(place)?)?)
+pub fn check(place: &Place, progress: &(dyn Fn(&Progress) + Sync)) -> Result<Checked, Failure> {
+    Ok(Store::new(&place.data).check(&crate::run::default_jobs(place)?, progress)?)
 }
 
 /// What one kind of thing takes of the disk.

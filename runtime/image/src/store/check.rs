@@ -7,11 +7,18 @@ use super::remove::InUse;
 use super::sweep::unlink;
 use crate::digest::{Digest, HashingReader};
 use crate::error::{ImageError, store_io};
+use crate::parallel;
 use crate::unpack::{self, VerifyLayer};
-use crate::work::InIdMap;
+use crate::work::{Event, InIdMap};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Read at a time of a blob.
+const CHUNK: usize = 256 << 10;
+/// Bytes of archives that go to the process in the id map in one job: between two of them progress can be told.
+const BATCH: u64 = 128 << 20;
 
 /// What a check found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,38 +57,64 @@ pub struct Usage {
     pub reclaimable: u64,
 }
 
+/// How far a check is: bytes of blobs, and of archives whose layers were looked into.
+struct Told<'a> {
+    done: AtomicU64,
+    total: u64,
+    progress: &'a (dyn Fn(&Event) + Sync),
+}
+
+impl Told<'_> {
+    fn more(&self, bytes: u64) {
+        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        (self.progress)(&Event::Checking { done, total: self.total });
+    }
+}
+
+/// A layer to look into.
+struct Suspect {
+    id: String,
+    layer: VerifyLayer,
+    /// Of its archive.
+    bytes: u64,
+}
+
 impl Store {
     /// Reads every blob, and compares every extracted layer that a record names with its archive. Nothing is swept
-    /// meanwhile.
+    /// meanwhile. `progress` is told [`Event::Checking`], from several threads.
     ///
     /// # Errors
     /// When the store cannot be read, or the id map not be entered.
-    pub fn check(&self, ids: &dyn InIdMap) -> Result<Checked, ImageError> {
+    pub fn check(&self, ids: &dyn InIdMap, progress: &(dyn Fn(&Event) + Sync)) -> Result<Checked, ImageError> {
         let _writers = self.lock_for_reading()?;
         let mut checked = Checked::default();
         let mut records = Vec::new();
-        // Blobs and layers are shared; each is read once.
-        let mut blobs: BTreeMap<Digest, Option<String>> = BTreeMap::new();
         for name in self.record_names()? {
             checked.images += 1;
-            let record = match Record::read(&self.record_path(&name)) {
-                Ok(Some(record)) => record,
-                Ok(None) => continue,
+            match Record::read(&self.record_path(&name)) {
+                Ok(Some(record)) => records.push(record),
+                Ok(None) => {}
                 Err(ImageError::Malformed { why, .. }) => {
                     checked.damage.push(Damage { image: name.file_name(), record: name, why });
-                    continue;
                 }
                 Err(e) => return Err(e),
-            };
-            for digest in record.all_blobs() {
-                if !blobs.contains_key(digest) {
-                    blobs.insert(digest.clone(), self.blob_damage(digest)?);
-                }
             }
-            records.push(record);
         }
-        let layers = self.layers_damage(&records, &blobs, ids)?;
-        for record in records {
+        // Blobs and layers are shared; each is read once.
+        let digests: BTreeSet<&Digest> = records.iter().flat_map(Record::all_blobs).collect();
+        let sized = |digest| (digest, std::fs::metadata(self.blob(digest)).map_or(0, |meta| meta.len()));
+        let sizes: BTreeMap<&Digest, u64> = digests.into_iter().map(sized).collect();
+        let mut archives: BTreeMap<&str, Vec<&Digest>> = BTreeMap::new();
+        for (id, digest) in records.iter().flat_map(Record::layers_with_blobs) {
+            archives.entry(id).or_default().push(digest);
+        }
+        let of_layers = archives.values().filter_map(|digests| sizes.get(digests.first()?));
+        let told = Told { done: AtomicU64::new(0), total: sizes.values().chain(of_layers).sum(), progress };
+        let items: Vec<&Digest> = sizes.keys().copied().collect();
+        let found = parallel::for_each(&items, |digest| self.blob_damage(digest, &told))?;
+        let blobs: BTreeMap<&Digest, Option<String>> = items.into_iter().zip(found).collect();
+        let layers = self.layers_damage(&archives, (&blobs, &sizes), ids, &told)?;
+        for record in &records {
             let bad_blobs = record.all_blobs().filter_map(|digest| blobs.get(digest)?.clone());
             let bad = bad_blobs.chain(record.all_layers().filter_map(|id| layers.get(id)?.clone()));
             let damage = |why| Damage { image: record.id.to_string(), record: record.name(), why };
@@ -94,29 +127,41 @@ impl Store {
     /// By the layers' ids.
     fn layers_damage(
         &self,
-        records: &[Record],
-        blobs: &BTreeMap<Digest, Option<String>>,
+        archives: &BTreeMap<&str, Vec<&Digest>>,
+        (blobs, sizes): (&BTreeMap<&Digest, Option<String>>, &BTreeMap<&Digest, u64>),
         ids: &dyn InIdMap,
+        told: &Told<'_>,
     ) -> Result<BTreeMap<String, Option<String>>, ImageError> {
         let mut found = BTreeMap::new();
-        let mut there: BTreeMap<String, VerifyLayer> = BTreeMap::new();
-        for record in records {
-            for (id, digest) in record.layers_with_blobs() {
-                let directory = self.layers().join(id);
-                let missing = !directory.is_dir() || self.layer_facts(id)?.is_none();
-                let why = || missing.then(|| format!("the extracted layer {id} is missing"));
-                found.entry(id.to_owned()).or_insert_with(why);
-                // Of a blob that is damaged itself there is nothing to be learnt.
-                let sound = blobs.get(digest).is_some_and(Option::is_none);
-                if sound && !missing && !there.contains_key(id) {
-                    there.insert(id.to_owned(), VerifyLayer { directory, blob: self.blob(digest) });
-                }
+        let mut there = Vec::new();
+        for (&id, digests) in archives {
+            let directory = self.layers().join(id);
+            let missing = !directory.is_dir() || self.layer_facts(id)?.is_none();
+            found.insert(id.to_owned(), missing.then(|| format!("the extracted layer {id} is missing")));
+            // Of a blob that is damaged itself there is nothing to be learnt.
+            let sound = digests.iter().find(|digest| blobs.get(*digest).is_some_and(Option::is_none));
+            if let Some(digest) = sound.filter(|_| !missing) {
+                let bytes = sizes.get(digest).copied().unwrap_or_default();
+                let layer = VerifyLayer { directory, blob: self.blob(digest) };
+                there.push(Suspect { id: id.to_owned(), layer, bytes });
             }
         }
-        let (names, jobs): (Vec<_>, Vec<_>) = there.into_iter().unzip();
-        for (id, wrong) in names.into_iter().zip(unpack::verify(ids, jobs)?) {
-            let why = wrong.map(|wrong| format!("the extracted layer {id} is not what its archive says: {wrong}"));
-            found.insert(id, why);
+        // The largest first, so that the last batch has something for every processor.
+        there.sort_by_key(|suspect| std::cmp::Reverse(suspect.bytes));
+        let mut there = there.into_iter().peekable();
+        while there.peek().is_some() {
+            let (mut names, mut jobs, mut bytes) = (Vec::new(), Vec::new(), 0);
+            while bytes < BATCH || jobs.len() < parallel::processors() {
+                let Some(suspect) = there.next() else { break };
+                bytes += suspect.bytes;
+                names.push(suspect.id);
+                jobs.push(suspect.layer);
+            }
+            for (id, wrong) in names.into_iter().zip(unpack::verify(ids, jobs)?) {
+                let why = wrong.map(|wrong| format!("the extracted layer {id} is not what its archive says: {wrong}"));
+                found.insert(id, why);
+            }
+            told.more(bytes);
         }
         Ok(found)
     }
@@ -143,7 +188,7 @@ impl Store {
         Ok(left)
     }
 
-    fn blob_damage(&self, digest: &Digest) -> Result<Option<String>, ImageError> {
+    fn blob_damage(&self, digest: &Digest, told: &Told<'_>) -> Result<Option<String>, ImageError> {
         let path = self.blob(digest);
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -151,7 +196,15 @@ impl Store {
             Err(e) => return Err(store_io("read a blob", &path)(e)),
         };
         let mut hashing = HashingReader::new(file);
-        io::copy(&mut hashing, &mut io::sink()).map_err(store_io("read a blob", &path))?;
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            match hashing.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(n) => told.more(n as u64),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(store_io("read a blob", &path)(e)),
+            }
+        }
         let actual = hashing.digest();
         Ok((&actual != digest).then(|| format!("the blob {digest} has the digest {actual}")))
     }

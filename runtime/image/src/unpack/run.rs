@@ -5,6 +5,7 @@ use super::idmap::IdMap;
 use super::layer::{self, Extracted, Rules};
 use super::merged::Merged;
 use super::{ImageFacts, Job, LayerFacts, LayerJob, UnpackJob, UnpackReply, copy, implied, measure, remove, verify};
+use crate::parallel;
 use rlrun_spec::{Failure, Kind, Stage};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -14,8 +15,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 /// The most that `/etc/passwd` and `/etc/group` are kept for.
 const MAX_ACCOUNTS: u64 = 1 << 20;
@@ -53,7 +52,7 @@ fn prepare_process() {
 fn unpack(job: &UnpackJob) -> Result<UnpackReply, Failure> {
     let map = |file| IdMap::read(file).map_err(on("read the id map", Path::new(file)));
     let rules = Rules { uids: map("/proc/self/uid_map")?, gids: map("/proc/self/gid_map")?, limits: job.limits };
-    let done = extract_all(job, &rules).and_then(|extracted| {
+    let done = parallel::for_each(&job.extract, |layer| extract_one(layer, &job.stage, &rules)).and_then(|extracted| {
         let images = job.finish.iter().map(|ids| finish(job, ids)).collect::<Result<_, _>>()?;
         Ok(UnpackReply { extracted, images })
     });
@@ -66,32 +65,6 @@ fn unpack(job: &UnpackJob) -> Result<UnpackReply, Failure> {
         }
     }
     done
-}
-
-/// Extracts the layers, one thread each up to the number of processors; the order of the answer is that of the job.
-fn extract_all(job: &UnpackJob, rules: &Rules) -> Result<Vec<LayerFacts>, Failure> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(job.extract.len());
-    let next = AtomicUsize::new(0);
-    let results = Mutex::new(Vec::with_capacity(job.extract.len()));
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(layer) = job.extract.get(index) else { return };
-                    let result = extract_one(layer, &job.stage, rules);
-                    if result.is_err() {
-                        // The others finish what they have begun, and begin nothing new.
-                        next.store(job.extract.len(), Ordering::Relaxed);
-                    }
-                    results.lock().unwrap_or_else(PoisonError::into_inner).push((index, result));
-                }
-            });
-        }
-    });
-    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    results.sort_by_key(|(index, _)| *index);
-    results.into_iter().map(|(_, result)| result).collect()
 }
 
 fn extract_one(layer: &LayerJob, stage: &Path, rules: &Rules) -> Result<LayerFacts, Failure> {

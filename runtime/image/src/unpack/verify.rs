@@ -2,18 +2,20 @@
 
 use super::failure::{At, on};
 use super::idmap::IdMap;
+use super::pipe::{PipeReader, read_ahead};
 use super::tree::{clean, in_root, split};
 use super::whiteout::{self, Mark, is_opaque, is_whiteout, mark, open_dir};
 use super::{VerifyJob, VerifyLayer};
 use crate::decompress::{Bounded, decompressed};
 use crate::limits::Limits;
+use crate::parallel;
 use crate::tarball::{Entry, Kind, TarError, TarReader};
 use rlrun_spec::Failure;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, Read};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -23,7 +25,7 @@ const BUFFER: usize = 256 << 10;
 pub(super) fn run(job: &VerifyJob) -> Result<Vec<Option<String>>, Failure> {
     let map = |file| IdMap::read(file).map_err(on("read the id map", Path::new(file)));
     let owners = (map("/proc/self/uid_map")?, map("/proc/self/gid_map")?);
-    job.layers.iter().map(|layer| verify(layer, &owners, &job.limits)).collect()
+    parallel::for_each(&job.layers, |layer| verify(layer, &owners, &job.limits))
 }
 
 fn verify(layer: &VerifyLayer, owners: &(IdMap, IdMap), limits: &Limits) -> Result<Option<String>, Failure> {
@@ -31,14 +33,18 @@ fn verify(layer: &VerifyLayer, owners: &(IdMap, IdMap), limits: &Limits) -> Resu
     let at = At { layer: &name, path: b"" };
     let io = |e: std::io::Error| at.tar(TarError::from(e));
     let plain = decompressed(File::open(&layer.blob).map_err(io)?).map_err(io)?;
-    let mut reader = TarReader::new(BufReader::with_capacity(BUFFER, Bounded::new(plain, limits.layer_bytes)));
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fail = on("look into the layer", &layer.directory);
     let root = rustix::fs::open(&layer.directory, flags, Mode::empty()).map_err(fail)?;
     let mut comparison = Comparison { root, owners, wrong: BTreeMap::new(), seen: HashSet::new() };
-    while let Some(entry) = reader.next_entry().map_err(|e| at.tar(e))? {
-        comparison.compare(&entry, &mut reader, at)?;
-    }
+    let compare = |pipe: &mut PipeReader| {
+        let mut reader = TarReader::new(pipe);
+        while let Some(entry) = reader.next_entry().map_err(|e| at.tar(e))? {
+            comparison.compare(&entry, &mut reader, at)?;
+        }
+        Ok(())
+    };
+    read_ahead(Bounded::new(plain, limits.layer_bytes), compare, io)?;
     comparison.look_for_more().map_err(on("look into the layer", &layer.directory))?;
     Ok(comparison.told())
 }

@@ -58,6 +58,13 @@ impl Bars {
             }
             Progress::Unpacking { layers: 1 } => self.line("Unpacking 1 layer"),
             Progress::Unpacking { layers } => self.line(&format!("Unpacking {layers} layers")),
+            Progress::Checking { done, total } => {
+                let bar = bars.entry("check".to_owned()).or_insert_with(|| {
+                    let bar = self.all.add(ProgressBar::new(*total).with_prefix("Checking"));
+                    bar.with_style(style(*total))
+                });
+                bar.set_position(*done);
+            }
             Progress::Finished(_) => {}
         }
     }
