@@ -65,8 +65,10 @@ impl<'a> Datum<'a> {
         let wrap = |value| if is_map { Datum::Map(value) } else { Datum::Plain(value) };
         let found = match self {
             Datum::Absent => None,
-            Datum::Plain(Cow::Borrowed(v)) | Datum::Map(Cow::Borrowed(v)) => member(v, name).map(Cow::Borrowed),
-            Datum::Plain(Cow::Owned(v)) | Datum::Map(Cow::Owned(v)) => member(v, name).cloned().map(Cow::Owned),
+            Datum::Plain(Cow::Borrowed(v)) => member(v, name).or_else(|| worded(v, name)).map(Cow::Borrowed),
+            Datum::Plain(Cow::Owned(v)) => member(v, name).or_else(|| worded(v, name)).cloned().map(Cow::Owned),
+            Datum::Map(Cow::Borrowed(v)) => member(v, name).map(Cow::Borrowed),
+            Datum::Map(Cow::Owned(v)) => member(v, name).cloned().map(Cow::Owned),
         };
         match (found, self) {
             (Some(value), _) => Ok(wrap(value)),
@@ -94,6 +96,19 @@ fn member<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
         other => other,
     };
     map.get(name).or_else(|| map.get(other))
+}
+
+/// The field that a document of OCI's calls `created_by` is CreatedBy in podman's templates.
+fn worded<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
+    let is_it = |key: &str| {
+        let mut words = key.split('_').flat_map(|word| {
+            let mut letters = word.chars();
+            letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters)
+        });
+        let mut wanted = name.chars();
+        words.by_ref().all(|letter| wanted.next() == Some(letter)) && wanted.next().is_none()
+    };
+    value.as_object()?.iter().find(|(key, _)| is_it(key)).map(|(_, value)| value)
 }
 
 fn names(map: &Map<String, Value>) -> String {

@@ -12,6 +12,7 @@ fn data() -> Value {
         "Nothing": null,
         "Up": true,
         "Config": {"Labels": {"org.x": "1", "team": "red"}, "User": ""},
+        "History": [{"created": "now", "created_by": "sh"}],
         "Mounts": [{"Source": "/a", "RW": true}, {"Source": "/b", "RW": false}],
     })
 }
@@ -32,6 +33,7 @@ fn fields_and_values_print_as_in_go() {
     gives("{{.Config.Labels}}", "map[org.x:1 team:red]");
     gives("{{.Config.Labels.team}} {{.Config.Labels.nobody}} {{.Nothing}}", "red <no value> <no value>");
     gives("{{(index .Mounts 1).Source}} {{$.Size}}", "/b 42");
+    gives("{{range .History}}{{.CreatedBy}} {{.Created}}{{end}}", "sh now");
     gives("no action }} {", "no action }} {");
 }
 

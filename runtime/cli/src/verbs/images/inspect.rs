@@ -42,6 +42,16 @@ pub(in crate::verbs) fn document(image: &ImageDetails) -> Value {
     })
 }
 
+/// For templates, which may ask for what an entry leaves out.
+pub(super) fn complete_history(document: &mut Value) {
+    for entry in document["History"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        for (name, empty) in [("created_by", ""), ("author", ""), ("comment", "")] {
+            entry.entry(name).or_insert_with(|| json!(empty));
+        }
+        entry.entry("empty_layer").or_insert_with(|| json!(false));
+    }
+}
+
 /// The image's own words, with what it leaves out empty: a template may ask for any of it.
 fn complete(config: Option<&Value>) -> Value {
     let mut whole = json!({

@@ -101,6 +101,9 @@ pub(super) fn inspect(matches: &mut ArgMatches, _: Marks) -> Outcome {
             Err(failure) => failed = Some(report::failure(&failure)),
         }
     }
+    if args.format.as_deref().is_some_and(|format| format != "json") {
+        documents.iter_mut().for_each(inspect::complete_history);
+    }
     let printed = report::print(&inspected(args.format.as_deref(), &documents)?)?;
     Ok(failed.unwrap_or(printed))
 }
