@@ -1,6 +1,7 @@
 //! What rlrun writes, other tools read, and the other way round, with the same digests.
 
-use rlrun_tests::{Case, Image, Output, Registry, Rootfs, base_rootfs, case};
+use rlrun_tests::{Case, Image, Output, Registry, Reply, Rootfs, base_rootfs, case};
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 fn load(case: &Case, name: &str, text: &str) {
@@ -179,6 +180,58 @@ fn images_go_to_a_registry_and_come_back_with_their_digests() {
     let layout = case.directory().join("out/layout");
     case.run(["push", &third, &format!("oci:{}:x", layout.display())]).ok();
     skopeo(&case, &["copy", "-q", &format!("oci:{}:x", layout.display()), &format!("dir:{}.dir", layout.display())]);
+}
+
+/// Registries have the manifest, its publisher has the layer, and archives have both.
+#[test]
+fn a_foreign_layer_comes_from_its_publisher_and_goes_to_no_registry() {
+    let case = case!(Userns, Registry, Skopeo);
+    let registry = Registry::with_foreign_layers(case.directory());
+    let (host, out) = (format!("localhost:{}", registry.address.port()), case.make_dir("out"));
+    let image = Image::new("unused:1", base_rootfs().clone()).layer(Rootfs::new().file("etc/which", 0o644, "his"));
+    let (manifest, blobs) = image.oci_manifest("+gzip", rlrun_tests::gzip);
+    let (layer, distributed) = blobs.split_last().unwrap();
+    let (hex, layer) = (rlrun_tests::digest(layer).replace("sha256:", ""), layer.clone());
+    let publisher = rlrun_tests::serve(Ipv4Addr::LOCALHOST.into(), move |_, path| match path {
+        "/layer" => Reply::ok("application/gzip", layer.clone()),
+        _ => Reply::not_found(),
+    });
+    let mut manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let top = manifest["layers"].as_array_mut().unwrap().last_mut().unwrap();
+    top["mediaType"] = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip".into();
+    top["urls"] = serde_json::json!([format!("http://{}/layer", publisher.address)]);
+    let distributed: Vec<&[u8]> = distributed.iter().map(Vec::as_slice).collect();
+    let digest = registry.add_manifest("app", "1", manifest.to_string().as_bytes(), &distributed);
+    let (first, second) = (format!("{host}/app:1"), format!("{host}/other:1"));
+    case.run(["pull", "-q", &first]).ok();
+    which(&case, &first).ok().prints("his");
+    case.run(["push", &first, &second]).ok();
+    assert_eq!(seen_by_skopeo(&case, &format!("docker://{second}")), digest);
+    let there = case.directory().join("registry/docker/registry/v2/blobs/sha256").join(&hex[..2]).join(&hex);
+    assert!(!there.exists(), "the layer is its publisher's");
+    let copy = ["copy", "-q", "--src-tls-verify=false"];
+    skopeo(
+        &case,
+        &[&copy[..], &[&format!("docker://{second}"), &format!("dir:{}", out.join("dir").display())]].concat(),
+    );
+    for format in ["docker-archive", "oci-archive", "oci-dir"] {
+        let file = out.join(format);
+        case.run(["save", "--format", format, "-o", text(&file), &first]).ok();
+        case.run(["rmi", "-a", "-f"]).ok();
+        let loaded = case.run(["load", "-i", text(&file)]).ok().out();
+        let name = loaded.trim().trim_start_matches("Loaded image: ");
+        which(&case, name).ok().prints("his");
+        if format != "docker-archive" {
+            assert_eq!(field(&case, name, "Digest"), digest, "{format}");
+        }
+        case.run(["rmi", "-a", "-f"]).ok();
+        case.run(["pull", "-q", &first]).ok();
+    }
+    // What another tool leaves out of a layout is not made up.
+    let layout = out.join("theirs");
+    skopeo(&case, &[&copy[..], &[&format!("docker://{second}"), &format!("oci:{}:x", layout.display())]].concat());
+    case.run(["rmi", "-a", "-f"]).ok();
+    case.run(["pull", &format!("oci:{}:x", layout.display())]).refused(125, "only its publisher distributes it");
 }
 
 #[test]

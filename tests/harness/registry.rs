@@ -32,6 +32,12 @@ impl Registry {
         Registry::start(directory, None, "")
     }
 
+    /// Over plain HTTP; takes manifests of images with foreign layers.
+    pub fn with_foreign_layers(directory: &Path) -> Registry {
+        let allowed = "validation:\n  manifests:\n    urls:\n      allow:\n        - ^http://127\\.\n";
+        Registry::start(directory, None, allowed)
+    }
+
     /// Over plain HTTP, for the user `tester` with the password `secret` only.
     pub fn guarded(directory: &Path) -> Registry {
         let users = directory.join("htpasswd");

@@ -103,6 +103,26 @@ mod tests {
     }
 
     #[test]
+    fn many_empty_members_are_as_one_and_garbage_behind_them_is_an_error() {
+        assert_eq!(all(&gzip(b"").repeat(100_000)).unwrap(), b"");
+        assert!(all(&[gzip(b"a"), b"garbage".to_vec()].concat()).is_err());
+        let frame = zstd::encode_all(&b""[..], 1).unwrap();
+        // Frames that are to be skipped among them, one of them with a length that is not there.
+        let skipped = [0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3];
+        assert_eq!(all(&[&frame[..], &skipped].concat().repeat(100_000)).unwrap(), b"");
+        assert!(all(&[0x50, 0x2a, 0x4d, 0x18, 0xff, 0xff, 0xff, 0xff, 1]).is_err());
+        assert!(all(&[zstd::encode_all(&b"a"[..], 1).unwrap(), b"garbage".to_vec()].concat()).is_err());
+    }
+
+    #[test]
+    fn a_window_that_would_fill_memory_is_refused() {
+        // No content size, window descriptor with exponent 21 and 10 (RFC 8878, 3.1.1.1.2): 2 GiB, 1 MiB; an empty last block.
+        let frame = |exponent: u8| [0x28, 0xb5, 0x2f, 0xfd, 0, exponent << 3, 1, 0, 0];
+        assert!(all(&frame(21)).unwrap_err().to_string().contains("memory"));
+        assert_eq!(all(&frame(10)).unwrap(), b"");
+    }
+
+    #[test]
     fn a_bomb_is_cut_short() {
         let bomb = gzip(&vec![0; 1 << 20]);
         let mut reader = Bounded::new(decompressed(&bomb[..]).unwrap(), 1000);

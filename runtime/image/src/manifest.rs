@@ -10,6 +10,7 @@ pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+jso
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(crate) const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const OCI_FOREIGN_LAYER: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar";
 pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 pub(crate) const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 /// A layer that is not compressed.
@@ -33,9 +34,17 @@ pub(crate) struct Descriptor {
     platform: Option<WirePlatform>,
     #[serde(default)]
     annotations: Option<std::collections::BTreeMap<String, String>>,
+    #[serde(default)]
+    urls: Option<Vec<String>>,
 }
 
 impl Descriptor {
+    /// Where the publisher of a layer has it, if only he distributes it.
+    pub(crate) fn foreign_urls(&self) -> &[String] {
+        let urls = self.urls.as_deref().unwrap_or_default();
+        if is_foreign(&self.media_type) { urls } else { &[] }
+    }
+
     pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations.as_ref()?.get(key).map(String::as_str)
     }
@@ -142,12 +151,13 @@ fn check_type(own: &Option<String>, header: Option<&str>, allowed: &[&str]) -> R
     Ok(())
 }
 
+/// Whether layers of this type are distributed by their publisher alone: docker's name for it and OCI's.
+fn is_foreign(media_type: &str) -> bool {
+    media_type.contains(".foreign.") || media_type.contains(".nondistributable.")
+}
+
 fn check_layer(layer: &Descriptor) -> Result<(), String> {
-    let kind = layer.media_type.as_str();
-    if kind.contains("foreign") || kind.contains("nondistributable") {
-        return Err(format!("layer {} is foreign: only its publisher distributes it", layer.digest));
-    }
-    if kind.contains("encrypted") {
+    if layer.media_type.contains("encrypted") {
         return Err(format!("layer {} is encrypted", layer.digest));
     }
     Ok(())
@@ -279,6 +289,14 @@ pub(crate) enum Form {
 }
 
 impl Form {
+    /// OCI's name for a layer that docker's format has another for.
+    pub(crate) fn oci_layer(media_type: &str) -> String {
+        let suffix = ["gzip", "zstd"].into_iter().find(|name| media_type.ends_with(name));
+        let suffix = suffix.map(|name| format!("+{name}")).unwrap_or_default();
+        let plain = if is_foreign(media_type) { OCI_FOREIGN_LAYER } else { OCI_LAYER };
+        format!("{plain}{suffix}")
+    }
+
     /// What a layer of this media type is called; None when the form has no name for it. One without a type is plain.
     pub(crate) fn layer(self, media_type: &str) -> Option<String> {
         let compression = ["gzip", "zstd"].into_iter().find(|name| media_type.ends_with(name));

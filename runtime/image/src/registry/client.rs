@@ -15,7 +15,9 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use ureq::config::Config;
 use ureq::http::{Response, Uri, header};
+use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body};
 
 /// Answers that are not blobs are small.
@@ -336,10 +338,19 @@ impl Client {
 
 /// What speaks to a host: TLS, or plain http where no verification is named.
 pub(super) fn agent(domain: &str, verify: Option<Verify>, certificates: Option<&Path>) -> Result<Agent, ImageError> {
+    // No way down from https, also when a redirect says so.
+    let config = settings(domain, verify.is_some());
+    Ok(match verify {
+        Some(verify) => tls::agent(config, tls::config(domain, verify, certificates)?, DefaultResolver::default()),
+        None => config.new_agent(),
+    })
+}
+
+/// What holds for every request to a host.
+pub(super) fn settings(domain: &str, https_only: bool) -> Config {
     let mut config = Agent::config_builder()
         .http_status_as_error(false)
-        // No way down from https, also when a redirect says so.
-        .https_only(verify.is_some())
+        .https_only(https_only)
         .user_agent(concat!("rlrun/", env!("CARGO_PKG_VERSION")))
         .timeout_connect(Some(Duration::from_secs(15)))
         .timeout_recv_response(Some(Duration::from_secs(60)))
@@ -347,10 +358,7 @@ pub(super) fn agent(domain: &str, verify: Option<Verify>, certificates: Option<&
     if is_loopback(domain) {
         config = config.proxy(None);
     }
-    Ok(match verify {
-        Some(verify) => tls::agent(config.build(), tls::config(domain, verify, certificates)?),
-        None => config.build().new_agent(),
-    })
+    config.build()
 }
 
 /// The error that a registry spells out in its answer (distribution spec, error codes).
@@ -383,7 +391,7 @@ fn transport(endpoint: &Endpoint, tls_verify: Option<bool>) -> Transport {
     }
 }
 
-fn is_loopback(domain: &str) -> bool {
+pub(super) fn is_loopback(domain: &str) -> bool {
     let uri = format!("http://{domain}").parse::<Uri>();
     let host = uri.as_ref().ok().and_then(Uri::host).unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');

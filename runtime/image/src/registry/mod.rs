@@ -9,6 +9,7 @@ mod helper;
 mod listing;
 mod login;
 mod lookaside;
+mod outside;
 mod referrers;
 mod retry;
 mod tls;
@@ -22,6 +23,7 @@ pub(crate) use conf::{Endpoint, Registries, config_home};
 pub use credentials::Credentials;
 pub(crate) use download::BlobRequest;
 pub(crate) use lookaside::{Lookaside, MAX_SIGNATURE, MAX_SIGNATURES, RawSignature, read_signatures};
+pub(crate) use outside::usable;
 pub(crate) use upload::{Bytes, Sent, Upload};
 
 /// For [`crate::fuzz`].

@@ -33,16 +33,22 @@ impl From<ImageError> for Failed {
     }
 }
 
+/// How long to wait after so many tries and one; None when that were enough.
+pub(super) fn pause(tries: usize, asked: Option<Duration>) -> Option<Duration> {
+    PAUSES.get(tries).map(|pause| asked.unwrap_or(*pause).min(MAX_PAUSE))
+}
+
 /// Tries up to four times.
 pub(super) fn with_retries<T>(mut attempt: impl FnMut() -> Result<T, Failed>) -> Result<T, ImageError> {
-    for pause in PAUSES {
+    let mut tries = 0;
+    loop {
         match attempt() {
             Ok(value) => return Ok(value),
             Err(Failed::For(error)) => return Err(error),
-            Err(Failed::Passing(_, asked)) => std::thread::sleep(asked.unwrap_or(pause).min(MAX_PAUSE)),
+            Err(Failed::Passing(error, asked)) => std::thread::sleep(pause(tries, asked).ok_or(error)?),
         }
+        tries += 1;
     }
-    attempt().map_err(Failed::into_error)
 }
 
 /// How long `Retry-After` asks to wait: so many seconds, or until a time (RFC 9110, 10.2.3); a time that is past is now.

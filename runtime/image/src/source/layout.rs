@@ -147,7 +147,13 @@ fn image(
     let bytes = read_blob(ingest, &found.config.digest, MAX_CONFIG, &object)?;
     let mut layers = Vec::new();
     for layer in &found.layers {
-        spool.promised(ingest, &naming.blob(&layer.digest), &layer.digest, layer.size)?;
+        let file = naming.blob(&layer.digest);
+        if let (false, Some(url)) = (spool.has(&file), layer.foreign_urls().first()) {
+            let why = format!("layer {} is not in it: only its publisher distributes it", layer.digest);
+            let hint = format!("its publisher has it at {}; `rlrun pull` fetches it from there", url.escape_default());
+            return Err(ImageError::Registry { object, why, hint: Some(hint) });
+        }
+        spool.promised(ingest, &file, &layer.digest, layer.size)?;
         layers.push((layer.digest.clone(), layer.size));
     }
     let contents = read_config(&bytes, &object, layers, &ingest.work.limits)?;

@@ -9,16 +9,18 @@ use crate::options::PullOptions;
 use crate::provenance::{Found, Statement};
 use crate::reference::{Partial, Reference};
 use crate::registry::{
-    BlobRequest, Client, Credentials, Endpoint, FetchedManifest, Lookaside, Purpose, Registries, is_insecure,
+    BlobRequest, Client, Credentials, Endpoint, FetchedManifest, Lookaside, Purpose, Registries, is_insecure, usable,
 };
 use crate::store::{Ingest, NewImage, NewLayer, Stored, read_config};
 use crate::trust::{self, Policy};
 use crate::work::{Asking, Event, Look};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
+use ureq::http::Uri;
 
 /// Connections at once, as other engines have it.
 const CONNECTIONS: usize = 6;
@@ -205,6 +207,8 @@ fn receive(
     fetch_one(ingest, client, &image.config)?;
     let config = read_blob(ingest, &image.config.digest, MAX_CONFIG, &object)?;
     let described = image.layers.iter().map(|l| (l.digest.clone(), l.size)).collect();
+    let foreign = image.layers.iter().map(|l| (l.digest.clone(), usable(l.foreign_urls())));
+    let foreign: BTreeMap<Digest, Vec<Uri>> = foreign.filter(|(_, urls)| !urls.is_empty()).collect();
     let contents = read_config(&config, &object, described, &ingest.work.limits)?;
     let mut names: Vec<Reference> = reference.tagged().into_iter().filter(|_| reference.digest().is_none()).collect();
     names.push(reference.at(&manifest.digest));
@@ -222,8 +226,23 @@ fn receive(
         found: Some(found),
     };
     ingest.approve(&image)?;
-    fetch_layers(ingest, client, &image.contents.layers)?;
+    ask_for_foreign(ingest, reference, &foreign)?;
+    fetch_layers(ingest, client, &image.contents.layers, &foreign)?;
     Ok(image)
+}
+
+/// Other servers than the registry are asked about as mirrors are.
+fn ask_for_foreign(
+    ingest: &Ingest<'_>,
+    reference: &Reference,
+    foreign: &BTreeMap<Digest, Vec<Uri>>,
+) -> Result<(), ImageError> {
+    let missing = foreign.iter().filter(|(digest, _)| ingest.blob_path(digest).is_none());
+    for url in missing.flat_map(|(_, urls)| urls) {
+        let mirror = url.authority().map(|authority| format!("{authority}{}", url.path()));
+        (ingest.work.before)(&Asking { reference, mirror, insecure: url.scheme_str() == Some("http") })?;
+    }
+    Ok(())
 }
 
 fn fetch_one(ingest: &Ingest<'_>, client: &Client, blob: &Descriptor) -> Result<(), ImageError> {
@@ -232,7 +251,7 @@ fn fetch_one(ingest: &Ingest<'_>, client: &Client, blob: &Descriptor) -> Result<
     }
     let path = ingest.incoming(blob.digest.hex());
     let cancelled = AtomicBool::new(false);
-    let request = BlobRequest { digest: &blob.digest, size: blob.size, path: &path, cancelled: &cancelled };
+    let request = BlobRequest { digest: &blob.digest, size: blob.size, path: &path, urls: &[], cancelled: &cancelled };
     let path = client.blob(&request, ingest.work.progress)?;
     ingest.keep_blob(&path, &blob.digest)
 }
@@ -241,7 +260,12 @@ fn fetch_one(ingest: &Ingest<'_>, client: &Client, blob: &Descriptor) -> Result<
 type Arrival = Result<(usize, PathBuf), ImageError>;
 
 /// Downloads in threads; this one takes what has arrived and has it extracted.
-fn fetch_layers(ingest: &Ingest<'_>, client: &Client, layers: &[NewLayer]) -> Result<(), ImageError> {
+fn fetch_layers(
+    ingest: &Ingest<'_>,
+    client: &Client,
+    layers: &[NewLayer],
+    foreign: &BTreeMap<Digest, Vec<Uri>>,
+) -> Result<(), ImageError> {
     let mut wanted: Vec<(usize, PathBuf)> = Vec::new();
     for (index, layer) in layers.iter().enumerate() {
         let twice = layers[..index].iter().any(|l| l.digest == layer.digest);
@@ -268,7 +292,9 @@ fn fetch_layers(ingest: &Ingest<'_>, client: &Client, layers: &[NewLayer]) -> Re
             scope.spawn(move || {
                 while let Some((index, path)) = next() {
                     let layer = &layers[index];
-                    let request = BlobRequest { digest: &layer.digest, size: layer.size, path: &path, cancelled };
+                    let NewLayer { digest, size, .. } = layer;
+                    let urls = foreign.get(digest).map_or(&[][..], Vec::as_slice);
+                    let request = BlobRequest { digest, size: *size, path: &path, urls, cancelled };
                     let result = client.blob(&request, progress).map(|path| (index, path));
                     let failed = result.is_err();
                     // Nobody listens any more when another download has failed.

@@ -48,6 +48,11 @@ impl BlobWriter {
         Ok(())
     }
 
+    /// The digest of what was written so far.
+    pub(crate) fn digest(&self) -> Digest {
+        Digest::from_hash(self.hash.clone())
+    }
+
     /// The digest of what was written.
     pub(crate) fn finish(self) -> (Digest, u64, PathBuf) {
         (Digest::from_hash(self.hash), self.size, self.path)

@@ -4,7 +4,7 @@ use crate::config;
 use crate::decompress::decompressed;
 use crate::digest::Digest;
 use crate::error::{ImageError, from_io, store_io};
-use crate::manifest::{self, DOCKER_MANIFEST, Manifest, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST};
+use crate::manifest::{self, DOCKER_MANIFEST, Form, Manifest, OCI_CONFIG, OCI_MANIFEST};
 use crate::reference::Reference;
 use crate::registry::RawSignature;
 use crate::store::Store;
@@ -37,6 +37,8 @@ pub(crate) struct OutgoingLayer {
     pub(crate) media_type: String,
     pub(crate) diff_id: Digest,
     pub(crate) path: PathBuf,
+    /// Only its publisher distributes it, and the manifest says where: registries take the manifest without it.
+    pub(crate) foreign: bool,
 }
 
 impl Store {
@@ -65,6 +67,7 @@ impl Store {
         let diff_ids = config::parse(&config, first)?.diff_ids;
         let layers = image.layers.into_iter().zip(diff_ids).map(|(layer, diff_id)| OutgoingLayer {
             path: self.blob(&layer.digest),
+            foreign: !layer.foreign_urls().is_empty(),
             digest: layer.digest,
             size: layer.size,
             media_type: layer.media_type,
@@ -111,14 +114,7 @@ impl Outgoing {
         }
         let mut oci = Outgoing { media_type: OCI_MANIFEST.to_owned(), ..self.clone() };
         for layer in &mut oci.layers {
-            let suffix = if layer.media_type.ends_with("gzip") {
-                "+gzip"
-            } else if layer.media_type.ends_with("zstd") {
-                "+zstd"
-            } else {
-                ""
-            };
-            layer.media_type = format!("{OCI_LAYER}{suffix}");
+            layer.media_type = Form::oci_layer(&layer.media_type);
         }
         oci.manifest = oci.written_anew(OCI_CONFIG)?;
         Ok(oci)
@@ -128,11 +124,17 @@ impl Outgoing {
     pub(crate) fn written_anew(&self, config_type: &str) -> Result<Vec<u8>, ImageError> {
         let bad = |e: serde_json::Error| ImageError::malformed(self.digest().to_string(), e.to_string());
         let mut manifest: Value = serde_json::from_slice(&self.manifest).map_err(bad)?;
-        let layers: Vec<Value> = self
-            .layers
-            .iter()
-            .map(|l| serde_json::json!({"mediaType": l.media_type, "digest": l.digest.as_str(), "size": l.size}))
-            .collect();
+        let written = |(index, layer): (usize, &OutgoingLayer)| {
+            let digest = layer.digest.as_str();
+            let before = &manifest["layers"][index];
+            // What else is said about a layer (annotations, where its publisher has it) is about these very bytes.
+            let mut descriptor = if before["digest"] == digest { before.clone() } else { serde_json::json!({}) };
+            descriptor["mediaType"] = layer.media_type.clone().into();
+            descriptor["digest"] = digest.into();
+            descriptor["size"] = layer.size.into();
+            descriptor
+        };
+        let layers: Vec<Value> = self.layers.iter().enumerate().map(written).collect();
         manifest["mediaType"] = self.media_type.clone().into();
         manifest["layers"] = layers.into();
         manifest["config"]["mediaType"] = config_type.into();

@@ -73,7 +73,7 @@ impl Store {
         let mut uploads: Vec<Upload<'_>> = image
             .layers
             .iter()
-            .filter(|layer| seen.insert(&layer.digest))
+            .filter(|layer| !layer.foreign && seen.insert(&layer.digest))
             .map(|layer| Upload {
                 digest: &layer.digest,
                 size: layer.size,

@@ -13,7 +13,7 @@ pub struct PullRequest {
     pub platform: String,
     /// Plain http, or TLS without verification.
     pub insecure: bool,
-    /// The mirror that registries.conf chose instead.
+    /// The mirror that registries.conf chose instead; or where the manifest says that a foreign layer is, without the scheme.
     pub mirror: Option<String>,
 }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::sync::Arc;
 use ureq::config::Config;
-use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::resolver::Resolver;
 use ureq::unversioned::transport::{
     Buffers, ConnectProxyConnector, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, TcpConnector,
     Transport, TransportAdapter,
@@ -14,9 +14,9 @@ use ureq::unversioned::transport::{
 use ureq::{Agent, Error};
 
 /// An agent that speaks TLS as `tls` says, wherever a URL is https.
-pub(in crate::registry) fn agent(config: Config, tls: Arc<ClientConfig>) -> Agent {
+pub(in crate::registry) fn agent(config: Config, tls: Arc<ClientConfig>, resolver: impl Resolver) -> Agent {
     let plain = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default());
-    Agent::with_parts(config, plain.chain(Tls { config: tls }), DefaultResolver::default())
+    Agent::with_parts(config, plain.chain(Tls { config: tls }), resolver)
 }
 
 /// Wraps connections for https URLs.
