@@ -66,7 +66,7 @@ pub struct Agent {
     guard_due: u64,
 }
 
-/// What is known of files in memory.
+/// What is known of shared memory: files in memory, and what has no file and is mapped.
 #[derive(Debug, Default)]
 struct Files {
     mounts: MemoryFiles,
@@ -75,12 +75,16 @@ struct Files {
     scanned: u64,
     /// Bytes in the container's own file systems.
     mounted: u64,
-    /// Bytes of all files at the last scan, and of the whole machine by then.
+    /// Bytes of all files at the last scan; with what was mapped by then; and of the whole machine by then.
     all: u64,
+    with_mapped: u64,
     machine: u64,
-    /// Bytes that they ever grew by.
-    grown: u64,
+    /// Bytes of shared memory at the last look, and all that it ever grew by.
     last: u64,
+    grown: u64,
+    /// What was mapped then, each page as often as it is, and all that this ever grew by.
+    mapped: u64,
+    mapped_grown: u64,
 }
 
 /// CLOCK_MONOTONIC in nanoseconds: it stands still while the machine sleeps.
@@ -297,27 +301,28 @@ impl Agent {
     /// A rough measurement, files in memory included.
     fn rough(&mut self, now: u64) -> Rough {
         let (sum, moved, grown) = self.census.weigh();
-        let files = self.rough_files(now, moved);
-        let (memory, swap) = (sum.anon.saturating_add(sum.shared).saturating_add(files), sum.swap);
+        if moved {
+            self.look_at_shared(now, sum.shared, grown.shared);
+        }
+        let (memory, swap) = (sum.anon.saturating_add(self.files.last), sum.swap);
         let bytes = self.guard.as_ref().map_or(0, |guard| guard.counted(memory, swap));
-        Rough { bytes, grown: grown.saturating_add(self.files.grown), moved }
+        Rough { bytes, grown: grown.private.saturating_add(self.files.grown), moved }
     }
 
-    /// Never too little: the files at the last scan and all that the machine's grew by since.
-    fn rough_files(&mut self, now: u64, moved: bool) -> u64 {
+    /// Never too little: the files and what is mapped, or what both were at the last scan and all that the machine's
+    /// grew by since. A page that was filled shows in both.
+    fn look_at_shared(&mut self, now: u64, mapped: u64, mapped_grown: u64) {
         let files = &mut self.files;
-        if !moved {
-            return files.last;
-        }
         if now >= files.looked + FILES {
             files.looked = now;
             files.mounted = files.mounts.used(&self.census, &self.around);
         }
         let grown = memory::shared_of_machine().saturating_sub(files.machine);
-        let bytes = files.all.saturating_add(grown).max(files.mounted);
-        files.grown = files.grown.saturating_add(bytes.saturating_sub(files.last));
-        files.last = bytes;
-        bytes
+        let known = files.all.max(files.mounted).saturating_add(mapped);
+        let bytes = known.max(files.with_mapped.saturating_add(grown));
+        let more = bytes.saturating_sub(files.last).max(mapped_grown.saturating_sub(files.mapped_grown));
+        files.grown = files.grown.saturating_add(more);
+        (files.last, files.mapped, files.mapped_grown) = (bytes, mapped, mapped_grown);
     }
 
     fn guard_memory(&mut self) -> Result<Vec<OutOfMemory>> {
@@ -326,14 +331,18 @@ impl Agent {
         let due = now >= self.files.scanned + OPEN_FILES && rough.moved;
         let Some(guard) = &mut self.guard else { return Ok(Vec::new()) };
         let mut look = guard.rough(now, rough);
-        if look == Look::Closer || self.held {
+        if look == Look::Closer || look == Look::Still || self.held {
+            if look == Look::Still {
+                // What it filled meanwhile would be beyond the limit.
+                self.freezer.stop(&mut self.census, Traced::Stop)?;
+            }
             look = self.look_closely(rough);
         } else if due {
             self.scan_files(now);
         }
         let told = match look {
             Look::Over => self.out_of_memory()?,
-            Look::Rest(_) | Look::Closer => {
+            Look::Rest(_) | Look::Closer | Look::Still => {
                 self.held = false;
                 Vec::new()
             }
@@ -361,8 +370,11 @@ impl Agent {
         let mounted = mounts.used(&self.census, &self.around);
         let pids: Vec<i32> = self.census.entries.keys().copied().collect();
         let all = memory::files(&self.census, &pids).saturating_add(mounted);
-        let grown = self.files.grown;
-        self.files = Files { mounts, looked: now, scanned: now, mounted, all, machine, grown, last: all };
+        let Files { mapped, grown, mapped_grown, .. } = self.files;
+        let with_mapped = all.saturating_add(mapped);
+        let (looked, scanned, last) = (now, now, with_mapped);
+        self.files =
+            Files { mounts, looked, scanned, mounted, all, with_mapped, machine, last, grown, mapped, mapped_grown };
     }
 
     /// The limit is reached: everything stops, is measured again, and as many are killed as have to be.

@@ -22,10 +22,15 @@ const PAGE: u64 = 4096;
 /// No file of /proc that is read whole is longer; a mountinfo or smaps beyond it is cut.
 const MOST: usize = 16 << 20;
 
+/// Lines of so many processes at most are kept open, which makes reading them again three times as cheap.
+const MOST_KEPT: u64 = 256;
+
 /// One process.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Entry {
     pub(crate) stat: Stat,
+    /// Its line, open; a number that came back cannot be mistaken for it.
+    line: Option<OwnedFd>,
     /// Nanoseconds that it and its threads have run.
     pub(crate) clock: u64,
     /// Nanoseconds of ended children that its parent should have been charged with and, so far, was not.
@@ -76,6 +81,24 @@ impl Entry {
     }
 }
 
+/// What processes ever grew by, whatever went meanwhile.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Grown {
+    /// Private memory, with pages that stopped being shared.
+    pub(crate) private: u64,
+    /// Shared memory, as often as it is mapped.
+    pub(crate) shared: u64,
+}
+
+impl Grown {
+    fn add(&mut self, now: Memory, before: Memory, unshared: u64) {
+        let private = |memory: Memory| memory.anon.saturating_add(memory.swap);
+        let grown = private(now).saturating_sub(private(before)).saturating_add(unshared);
+        self.private = self.private.saturating_add(grown);
+        self.shared = self.shared.saturating_add(now.shared.saturating_sub(before.shared));
+    }
+}
+
 /// The container's processes, by pid in the namespace of whoever reads.
 pub(crate) struct Census {
     proc: OwnedFd,
@@ -87,11 +110,19 @@ pub(crate) struct Census {
     lost: u64,
     used: u64,
     /// Bytes that processes ever grew by.
-    grown: u64,
+    grown: Grown,
     own: i32,
     /// Whose debugger was looked for last.
     turn: i32,
+    /// How many lines may be open.
+    kept: usize,
     buffer: Vec<u8>,
+}
+
+/// How many descriptors may be spent on lines: what else is done needs some too.
+fn most_kept() -> usize {
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from((most / 2).min(MOST_KEPT)).unwrap_or(0)
 }
 
 impl Census {
@@ -106,9 +137,10 @@ impl Census {
             newest: Vec::new(),
             lost: 0,
             used: 0,
-            grown: 0,
+            grown: Grown::default(),
             own,
             turn: 0,
+            kept: most_kept(),
             buffer: Vec::new(),
         }
     }
@@ -136,7 +168,8 @@ impl Census {
 
     /// Weighs those that ran since the last time, roughly. Returns the sum of all, whether any ran, and how much all
     /// ever grew by.
-    pub(crate) fn weigh(&mut self) -> (Memory, bool, u64) {
+    pub(crate) fn weigh(&mut self) -> (Memory, bool, Grown) {
+        let keep = self.keeps();
         let mut line = std::mem::take(&mut self.buffer);
         let mut entries = std::mem::take(&mut self.entries);
         let mut sum = Memory::default();
@@ -144,11 +177,10 @@ impl Census {
         for (pid, entry) in &mut entries {
             if std::mem::take(&mut entry.stale) {
                 moved = true;
-                self.read_line(*pid, entry, &mut line);
+                self.read_line(*pid, entry, keep, &mut line);
                 let memory = crate::memory::rough(self, *pid, &mut line);
                 let unshared = entry.stat.faults.saturating_sub(entry.faults).saturating_mul(PAGE);
-                let grown = memory.total().saturating_sub(entry.memory.total()).saturating_add(unshared);
-                self.grown = self.grown.saturating_add(grown);
+                self.grown.add(memory, entry.memory, unshared);
                 (entry.memory, entry.faults) = (memory, entry.stat.faults);
             }
             sum.add(entry.memory);
@@ -192,7 +224,7 @@ impl Census {
     fn has_new(&mut self) -> Result<bool> {
         let file = match self.loadavg.take() {
             Some(file) => file,
-            None => openat(&self.proc, "loadavg", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?,
+            None => self.open("loadavg")?,
         };
         let mut line = [0; 128];
         let length = rustix::io::pread(&file, &mut line, 0)?;
@@ -245,10 +277,11 @@ impl Census {
     /// Reads the lines of some; returns what has ended.
     fn read_lines(&mut self, which: impl Fn(&Entry) -> bool) -> Vec<i32> {
         let mut gone = Vec::new();
+        let keep = self.keeps();
         let mut entries = std::mem::take(&mut self.entries);
         let mut line = std::mem::take(&mut self.buffer);
         for (pid, entry) in entries.iter_mut().filter(|(_, entry)| entry.stat.state == 0 || which(entry)) {
-            if !self.read_line(*pid, entry, &mut line) {
+            if !self.read_line(*pid, entry, keep, &mut line) {
                 gone.push(*pid);
             }
         }
@@ -256,9 +289,23 @@ impl Census {
         gone
     }
 
+    /// No more lines are open than there are processes.
+    fn keeps(&self) -> Keep {
+        if self.entries.len() <= self.kept { Keep::Open } else { Keep::Nothing }
+    }
+
     /// False when it has ended.
-    fn read_line(&self, pid: i32, entry: &mut Entry, line: &mut Vec<u8>) -> bool {
-        let stat = self.read(&format!("{pid}/stat"), line).ok().and_then(|()| Stat::parse(line));
+    fn read_line(&self, pid: i32, entry: &mut Entry, keep: Keep, line: &mut Vec<u8>) -> bool {
+        let read = match &entry.line {
+            Some(file) => pread_line(file, line),
+            None => self.open(&format!("{pid}/stat")).and_then(|file| {
+                let read = pread_line(&file, line);
+                // Most processes are read once and never again.
+                entry.line = (keep == Keep::Open && entry.stat.state != 0).then_some(file);
+                read
+            }),
+        };
+        let stat = read.ok().and_then(|()| Stat::parse(line));
         stat.map(|stat| entry.charge(stat)).is_some()
     }
 
@@ -339,11 +386,12 @@ impl Census {
 
     /// What an heir was charged with since it was read counts against what it owes; the rest was waited for by nobody.
     fn settle(&mut self) {
+        let keep = self.keeps();
         let mut line = std::mem::take(&mut self.buffer);
         let mut entries = std::mem::take(&mut self.entries);
         entries.values_mut().for_each(Entry::settle);
         for (pid, entry) in entries.iter_mut().filter(|(_, entry)| entry.owed > ROUNDING) {
-            if self.read_line(*pid, entry, &mut line) {
+            if self.read_line(*pid, entry, keep, &mut line) {
                 entry.settle();
             }
             if entry.owed > ROUNDING {
@@ -356,7 +404,7 @@ impl Census {
 
     /// A file of /proc of one record, whole: only a read that fills the buffer is followed by another.
     pub(crate) fn read(&self, name: &str, into: &mut Vec<u8>) -> Result<()> {
-        let file = openat(&self.proc, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let file = self.open(name)?;
         let mut length = 0;
         loop {
             into.resize(length + 4096, 0);
@@ -369,9 +417,13 @@ impl Census {
         }
     }
 
+    fn open(&self, name: &str) -> Result<OwnedFd> {
+        openat(&self.proc, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    }
+
     /// A file of /proc of any length, whole.
     pub(crate) fn read_all(&self, name: &str, into: &mut Vec<u8>) -> Result<()> {
-        let file = openat(&self.proc, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let file = self.open(name)?;
         let mut length = 0;
         while length < MOST {
             into.resize(length + 65_536, 0);
@@ -383,6 +435,21 @@ impl Census {
         into.truncate(length);
         Ok(())
     }
+}
+
+/// Whether a line stays open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    Open,
+    Nothing,
+}
+
+/// A line of /proc/PID/stat is shorter than the buffer, its name included.
+fn pread_line(file: &OwnedFd, into: &mut Vec<u8>) -> Result<()> {
+    into.resize(2048, 0);
+    let length = rustix::io::pread(file, into.as_mut_slice(), 0)?;
+    into.truncate(length);
+    Ok(())
 }
 
 /// Nanoseconds that a process and its threads, ended ones included, have run; None when it has ended and was waited

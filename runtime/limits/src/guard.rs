@@ -44,6 +44,8 @@ pub enum Look {
     Rest(u64),
     /// It may be reached: measure exactly, now.
     Closer,
+    /// The same of a payload that grows fast: it is to stand still meanwhile.
+    Still,
     /// It is reached.
     Over,
 }
@@ -102,13 +104,13 @@ impl Guard {
         if bound <= self.limit {
             return Look::Rest(self.rest(now, bound, rough.moved));
         }
-        match self.exact {
+        let fast = |exact: &Exact| rough.grown.saturating_sub(exact.grown) >= self.limit / FAST_GROWTH;
+        match &self.exact {
             // What an exact look costs must not become the payload's main work.
             Some(exact) if now < exact.soon => Look::Rest((exact.soon - now).clamp(SHORTEST, LONGEST)),
-            Some(exact) if now < exact.next && rough.grown.saturating_sub(exact.grown) < self.limit / FAST_GROWTH => {
-                Look::Rest((exact.next - now).clamp(SHORTEST, NEAR))
-            }
-            Some(_) | None => Look::Closer,
+            Some(exact) if now < exact.next && !fast(exact) => Look::Rest((exact.next - now).clamp(SHORTEST, NEAR)),
+            Some(exact) if !fast(exact) => Look::Closer,
+            Some(_) | None => Look::Still,
         }
     }
 
@@ -185,15 +187,15 @@ mod tests {
     fn shared_pages_are_looked_at_once_and_then_bounded() {
         let mut guard = guard(100 * MIB);
         let rough = |bytes, grown| Rough { bytes: bytes * MIB, grown: grown * MIB, moved: true };
-        assert_eq!(guard.rough(0, rough(500, 500)), Look::Closer);
+        assert_eq!(guard.rough(0, rough(500, 500)), Look::Still, "nothing is known of it");
         assert!(matches!(guard.exact(0, 50 * MIB, rough(500, 500), MS), Look::Rest(_)));
         assert!(matches!(guard.rough(MS, rough(500, 500)), Look::Rest(_)), "nothing has changed");
         assert!(matches!(guard.rough(2 * MS, rough(540, 540)), Look::Rest(_)), "40 more fit");
         assert!(matches!(guard.rough(MS, rough(560, 560)), Look::Rest(_)), "too soon for what it costs");
-        assert_eq!(guard.clone().rough(3 * MS, rough(570, 570)), Look::Closer, "it grows fast");
+        assert_eq!(guard.clone().rough(3 * MS, rough(570, 570)), Look::Still, "it grows fast");
         assert!(matches!(guard.clone().rough(3 * MS, rough(510, 510)), Look::Rest(_)), "it does not");
-        assert_eq!(guard.rough(11 * MS, rough(560, 560)), Look::Closer);
-        assert_eq!(guard.rough(11 * MS, rough(500, 560)), Look::Closer, "one grew while another ended");
+        assert_eq!(guard.rough(11 * MS, rough(560, 560)), Look::Still);
+        assert_eq!(guard.rough(11 * MS, rough(500, 560)), Look::Still, "one grew while another ended");
         assert!(matches!(guard.rough(11 * MS, rough(90, 560)), Look::Rest(_)), "it cannot be more than that");
         assert_eq!(guard.exact(11 * MS, 101 * MIB, rough(560, 560), MS), Look::Over);
     }

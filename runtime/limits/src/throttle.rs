@@ -6,7 +6,8 @@
 //! exact whatever the latency of the measurement; what was not used is lost after one quota, as with a cgroup.
 //!
 //! Whoever carries this out uses the processor too: when that becomes too much, because there are very many processes,
-//! turns become longer. A container that rests is looked at the less often the longer it does, as far as what it left
+//! turns become longer. For the same reason nobody looks twice at what is nearly so: what a turn is short of at its end
+//! is kept for the next one. A container that rests is looked at the less often the longer it does, as far as what it left
 //! unused pays for what it may use before the next look.
 
 use rlrun_spec::limits::Cpu;
@@ -22,6 +23,8 @@ const LONG_IDLE: i64 = 500_000_000;
 const COST: i64 = 3_500;
 const UNSTRETCHED: i64 = 16;
 const STRETCHED: i64 = 5 * UNSTRETCHED;
+/// So small a part of a turn is not waited for.
+const NEARLY: i64 = 8;
 /// Nobody looked for so long (a suspended machine, a stopped agent): what happened then is nobody's debt.
 const FORGET: i64 = 3_000_000_000;
 
@@ -152,7 +155,12 @@ impl Throttle {
         // A mean over about the last half of a second.
         let weight = elapsed.clamp(0, 5 * IDLE);
         self.cost = self.cost.saturating_add(scaled(paid.saturating_sub(self.cost), weight, 5 * IDLE));
-        let step = (i64::from(self.cost > COST) - i64::from(self.cost < COST / 2)) * (self.stretch / UNSTRETCHED);
+        let step = match self.cost {
+            // By a part of what it would take: the mean follows slowly.
+            cost if cost > COST => (scaled(self.stretch, cost - COST, COST) / 4).max(1),
+            cost if cost < COST / 2 => -(self.stretch / UNSTRETCHED),
+            _ => 0,
+        };
         if self.order == Order::Stop {
             self.stretch = (self.stretch + step).clamp(UNSTRETCHED, STRETCHED);
         }
@@ -190,13 +198,13 @@ impl Throttle {
     fn decide(&mut self) -> (Order, u64) {
         let turn = self.turn();
         let wait = match self.order {
-            Order::Run if self.credit <= 0 => {
+            Order::Run if self.credit <= turn / NEARLY => {
                 self.order = Order::Stop;
                 (self.rests, self.spare) = (false, 0);
                 self.throttled.periods += 1;
                 self.refill(turn)
             }
-            Order::Stop if self.credit < turn => self.refill(turn),
+            Order::Stop if self.credit < turn - turn / NEARLY => self.refill(turn),
             Order::Run | Order::Stop => {
                 self.order = Order::Run;
                 self.drain()
@@ -225,7 +233,9 @@ impl Throttle {
             self.spare = 0;
         }
         if surplus > 0 {
-            return scaled(self.credit, CPU, surplus).min(IDLE);
+            // However fast it becomes, until then it owes nothing.
+            let safe = scaled(self.credit, CPU, self.parallel - self.rate).min(LONG_IDLE);
+            return scaled(self.credit, CPU, surplus).min(IDLE.max(safe));
         }
         scaled(self.spare, CPU, self.parallel.max(1)).clamp(self.period.min(IDLE), LONG_IDLE)
     }

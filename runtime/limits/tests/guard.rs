@@ -54,7 +54,7 @@ fn simulate(world: World, duration: u64) -> Outcome {
         seen = used;
         outcome.looks += 1;
         let mut look = guard.rough(now, rough);
-        if look == Look::Closer {
+        if matches!(look, Look::Closer | Look::Still) {
             outcome.exact += 1;
             now += world.cost;
             look = guard.exact(now, used, rough, world.cost);
@@ -65,7 +65,7 @@ fn simulate(world: World, duration: u64) -> Outcome {
                 outcome.over = Some((now, world.used(now)));
                 break;
             }
-            Look::Closer => unreachable!("exact decides"),
+            Look::Closer | Look::Still => unreachable!("exact decides"),
         }
     }
     outcome
@@ -140,7 +140,7 @@ proptest! {
         for (now, bytes, grown, moved) in steps {
             let rough = Rough { bytes: guard.counted(bytes, grown), grown, moved };
             let look = match guard.rough(now, rough) {
-                Look::Closer => guard.exact(now, bytes, rough, grown),
+                Look::Closer | Look::Still => guard.exact(now, bytes, rough, grown),
                 look => look,
             };
             if let Look::Rest(wait) = look {
