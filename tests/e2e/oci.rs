@@ -1,9 +1,17 @@
 //! `rlrun oci`: bundles that another program wrote, by the words of an OCI runtime.
 
-use nix::sys::signal::Signal;
-use rlrun_tests::{BASE, Case, base_rootfs, case, until};
+use nix::sys::signal::{Signal, kill};
+use rlrun_tests::{BASE, Case, Exit, base_rootfs, case, until};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::{Value, json};
+use std::fs::{File, OpenOptions, Permissions, set_permissions};
+use std::io::{IoSliceMut, Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 /// A bundle with the base image's files, and the configuration that runc writes for an ordinary user, changed.
 fn bundle(case: &Case, change: impl FnOnce(&mut Value)) -> PathBuf {
@@ -106,10 +114,23 @@ fn the_limits_of_a_bundle_hold() {
     case.run(oci("run", &limited, &["much"])).code(137).complains("memory");
 }
 
+/// `oci create`, as engines call it: the container has its streams. Returns where they go.
+fn create(case: &Case, bundle: &Path, more: &[&str]) -> PathBuf {
+    let output = case.make_file(&format!("{}.output", more.last().unwrap()), "");
+    let file = || Stdio::from(OpenOptions::new().append(true).open(&output).unwrap());
+    let created = case.rlrun(oci("create", bundle, more)).leaving_processes().spawn_with(Stdio::null(), file(), file());
+    assert_eq!(created.wait(), Exit::Code(0), "{}", std::fs::read_to_string(&output).unwrap());
+    output
+}
+
+fn becomes(case: &Case, id: &str, status: &str) -> bool {
+    until(20, || (state(case, id)["status"] == status).then_some(())).is_some()
+}
+
 #[test]
 fn a_bundle_is_created_started_signalled_and_deleted() {
     let case = case!(Userns, Runc);
-    let script = "trap 'exit 9' TERM; echo up > /tmp/up; while :; do sleep 0.1; done";
+    let script = "trap 'exit 9' TERM; echo to the caller; echo up > /tmp/up; while :; do sleep 0.1; done";
     let bundle = bundle(&case, |config| {
         command(&["sh", "-c", script])(config);
         config["annotations"] = json!({"who": "me"});
@@ -118,32 +139,133 @@ fn a_bundle_is_created_started_signalled_and_deleted() {
         }));
     });
     let shared = case.make_dir("bundle/shared");
-    let pid_file = case.directory().join("pid");
-    let pid_file_word = case.make_file("pid", "").display().to_string();
-    case.run(oci("create", &bundle, &["--pid-file", &pid_file_word, "web"])).ok();
+    let pid_file = case.make_file("pid", "").display().to_string();
+    let output = create(&case, &bundle, &["--pid-file", &pid_file, "web"]);
     let created = state(&case, "web");
-    assert_eq!((&created["status"], &created["id"], created.get("pid")), (&json!("created"), &json!("web"), None));
+    assert_eq!((&created["status"], &created["id"]), (&json!("created"), &json!("web")));
     assert_eq!(created["annotations"]["who"], "me");
     assert_eq!(created["bundle"], json!(bundle));
+    let pid = std::fs::read_to_string(&pid_file).unwrap();
+    assert_eq!(pid, created["pid"].to_string());
+    let network = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+    assert_ne!(network(&pid), network("self"), "its namespaces are there for whoever sets them up");
+    assert!(!shared.join("up").exists(), "its program has not run");
     case.run(oci("create", &bundle, &["web"])).refused(125, "web");
+    case.run(["exec", "web", "true"]).code(125).complains("created");
     // What is changed after the creation changes nothing (runtime.md, "create").
     configure(&case, &json!({}));
-    case.rlrun(["oci", "start", "web"]).leaving_processes().run().ok();
+    case.run(["oci", "start", "web"]).ok();
     assert!(until(20, || shared.join("up").exists().then_some(())).is_some(), "it runs");
     let running = state(&case, "web");
-    assert_eq!(running["status"], "running");
-    assert_eq!(std::fs::read_to_string(&pid_file).unwrap(), running["pid"].to_string());
+    assert_eq!((&running["status"], &running["pid"]), (&json!("running"), &created["pid"]));
+    assert!(std::fs::read_to_string(&output).unwrap().ends_with("to the caller\n"));
     case.run(["oci", "start", "web"]).code(125).complains("it is running");
     case.run(["oci", "delete", "web"]).refused(125, "it is running");
     case.run(["exec", "web", "cat", "/tmp/up"]).ok().prints("up");
     case.run(["oci", "kill", "web", "TERM"]).ok();
-    assert!(until(20, || (state(&case, "web")["status"] == "stopped").then_some(())).is_some(), "it ends");
+    assert!(becomes(&case, "web", "stopped"), "it ends");
     case.run(["wait", "web"]).ok().prints("9");
     case.run(["oci", "kill", "web"]).refused(125, "exited");
     case.run(["oci", "delete", "web"]).ok();
     case.run(["oci", "delete", "web"]).refused(125, "no such container");
     case.run(["oci", "delete", "--force", "web"]).ok();
     assert!(bundle.join("rootfs/bin").exists(), "the bundle stays");
+}
+
+#[test]
+fn the_end_of_what_was_created_is_the_end_of_its_streams() {
+    let case = case!(Userns, Runc);
+    let bundle = bundle(&case, command(&["echo", "done"]));
+    let created = case.rlrun(oci("create", &bundle, &["web"])).leaving_processes().spawn();
+    assert!(until(20, || case.run(["oci", "state", "web"]).out().contains("\"created\"").then_some(())).is_some());
+    case.run(["oci", "start", "web"]).ok();
+    created.finish().ok().prints("done");
+    assert!(becomes(&case, "web", "stopped"));
+    case.run(["oci", "delete", "web"]).ok();
+}
+
+#[test]
+fn what_waits_for_its_start_can_be_killed_and_deleted() {
+    let case = case!(Userns, Runc);
+    let limited = bundle(&case, |config| {
+        command(&["sleep", "1000"])(config);
+        config["linux"]["resources"] = json!({"cpu": {"quota": 50_000, "period": 100_000}, "pids": {"limit": 20}});
+    });
+    create(&case, &limited, &["first"]);
+    case.run(["oci", "kill", "first", "KILL"]).ok();
+    assert!(becomes(&case, "first", "stopped"), "it ends");
+    case.run(["oci", "start", "first"]).code(125).complains("it is exited");
+    case.run(["oci", "delete", "first"]).ok();
+    // Its supervisor: nothing of it is left, and that it was never started is no reason to take it for created.
+    create(&case, &limited, &["second"]);
+    for supervisor in case.supervisors() {
+        kill(supervisor, Signal::SIGKILL).unwrap();
+    }
+    assert!(becomes(&case, "second", "stopped"), "it is seen");
+    case.run(["oci", "delete", "second"]).ok();
+    create(&case, &limited, &["third"]);
+    case.run(["oci", "delete", "third"]).ok();
+    assert!(case.supervisors().is_empty(), "nothing waits any more");
+    create(&case, &limited, &["fourth"]);
+    case.run(["rm", "fourth"]).refused(2, "it is running");
+    case.run(["rm", "-f", "fourth"]).ok();
+}
+
+#[test]
+fn a_program_that_cannot_be_executed_fails_at_the_start() {
+    let case = case!(Userns, Runc);
+    let bundle = bundle(&case, command(&["/bad"]));
+    set_permissions(case.make_file("bundle/rootfs/bad", "\x7fELF"), Permissions::from_mode(0o755)).unwrap();
+    create(&case, &bundle, &["web"]);
+    case.run(["oci", "start", "web"]).code(126).complains("/bad");
+    assert!(becomes(&case, "web", "stopped"));
+    case.run(["inspect", "--format", "{{.State.Error}}", "web"]).ok().says("/bad");
+    case.run(["oci", "delete", "web"]).ok();
+}
+
+#[test]
+fn a_terminal_goes_to_whoever_listens() {
+    let case = case!(Userns, Runc);
+    let bundle = bundle(&case, |config| {
+        command(&["sh", "-c", "tty; stty size; read line; echo got $line"])(config);
+        config["process"]["terminal"] = json!(true);
+    });
+    case.run(oci("create", &bundle, &["web"])).refused(125, "terminal");
+    case.run(oci("create", &bundle, &["--console-socket", "/not/there", "web"])).refused(125, "/not/there");
+    let socket = case.make_dir("s").join("console");
+    let listener = UnixListener::bind(&socket).unwrap();
+    set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
+    create(&case, &bundle, &["--console-socket", socket.to_str().unwrap(), "web"]);
+    let (connection, _) = listener.accept().unwrap();
+    let mut terminal = master(&connection);
+    let size = Winsize { ws_row: 12, ws_col: 34, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&terminal, size).unwrap();
+    case.run(["oci", "start", "web"]).ok();
+    terminal.write_all(b"hello\n").unwrap();
+    let mut seen = Vec::new();
+    let mut chunk = [0; 256];
+    // The end of a terminal is EIO for whoever has its master.
+    while let Ok(read @ 1..) = terminal.read(&mut chunk) {
+        seen.extend_from_slice(&chunk[..read]);
+    }
+    let seen = String::from_utf8_lossy(&seen);
+    assert!(seen.contains("/dev/") && seen.contains("12 34") && seen.contains("got hello"), "{seen}");
+    assert!(becomes(&case, "web", "stopped"));
+    case.run(["oci", "delete", "web"]).ok();
+}
+
+/// The descriptor that comes over a connection.
+fn master(connection: &UnixStream) -> File {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut rights = RecvAncillaryBuffer::new(&mut space);
+    let mut name = [0; 64];
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    rustix::net::recvmsg(connection, &mut [IoSliceMut::new(&mut name)], &mut rights, flags).unwrap();
+    let fd = rights.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    fd.unwrap().into()
 }
 
 #[test]

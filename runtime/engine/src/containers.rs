@@ -74,7 +74,8 @@ impl Container {
         let summary = Summary::read(&directory).ok()?;
         let mut state = fs::read_to_string(directory.join(STATE)).map(|t| State::parse(&t)).unwrap_or_default();
         let status = match (state.started, state.finished) {
-            (0, _) => Status::Created,
+            // One that waits for its start has a process; one whose supervisor was killed meanwhile has ended.
+            (0, _) if state.pid == 0 || lock::is_held(&directory) => Status::Created,
             (_, 1..) if state.restarting && lock::is_held(&directory) => Status::Restarting,
             (_, 1..) => at_rest(&directory),
             // The order matters: a supervisor writes its end first and lets the lock go then.

@@ -265,6 +265,7 @@ fn facts(place: &Place, container: &Container, parts: &SpecParts, id_maps: IdMap
         life: Life {
             detached: false,
             accompanied: false,
+            hold: rlrun_spec::life::Hold::No,
             log: Log::None,
             restart: Restart::No,
             stop_signal: DEFAULT_STOP_SIGNAL,

@@ -106,6 +106,21 @@ impl Stopping {
     }
 }
 
+/// Whether it is complete and waits for its start (`oci create`).
+#[must_use]
+pub fn is_held(container: &Container) -> bool {
+    container.status == Status::Created && container.state.pid != 0
+}
+
+/// Starts one that waits for it.
+///
+/// # Errors
+/// When its program cannot be executed, or it has ended meanwhile.
+pub fn proceed(container: &Container) -> Result<(), Failure> {
+    let gone = || about("start", &container.summary.name).why("it has just ended");
+    Supervisor::of(container)?.ok_or_else(gone)?.ask(&Request::Proceed, &[])
+}
+
 /// How a container that does not run comes to.
 fn wake(container: &Container) -> String {
     match container.status {

@@ -23,7 +23,7 @@ use rlrun_net::files as net_files;
 use rlrun_net::ports::PortRequest;
 use rlrun_spec::container::{NetworkMode, PortMapping, UserNamespace};
 use rlrun_spec::health::Health;
-use rlrun_spec::life::{DEFAULT_STOP_SECONDS, JOURNALD, Life, Log, Restart};
+use rlrun_spec::life::{DEFAULT_STOP_SECONDS, Hold, JOURNALD, Life, Log, Restart};
 use rlrun_spec::plan::{LaunchFacts, Rootfs, Slirp};
 use rlrun_spec::policy::{Admitted, Denied, ExecRequest};
 use rlrun_spec::{ContainerSpec, Failure, HostFacts, ImageIdentity, Kind, Stage, plan_from_oci};
@@ -388,7 +388,7 @@ impl Prepared {
             live_link: place.data.join("live").join(&parts.id),
             remove: request.launching.remove,
             // What may be started again is not removed by a start that fails.
-            remove_unstarted: request.launching.life.restart == Restart::No,
+            remove_unstarted: request.launching.life.restart == Restart::No && request.launching.life.hold == Hold::No,
             life: self.life(request, directory),
             seccomp_unconfined: seccomp_filters.is_empty(),
             seccomp_filters,
@@ -417,6 +417,7 @@ impl Prepared {
         Life {
             detached: life.detach || life.leavable,
             accompanied: life.leavable,
+            hold: life.hold,
             log,
             restart: life.restart,
             stop_signal: self.stop_signal,

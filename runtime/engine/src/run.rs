@@ -100,6 +100,32 @@ pub fn run(
     Err(failure)
 }
 
+/// `rlrun oci create`: everything but the last step. Returns when the container's process waits for its start; what it
+/// waits with are the caller's own streams, or a terminal whose master goes to the socket `console`.
+///
+/// # Errors
+/// As [`run`].
+pub fn create_held(
+    place: &Place,
+    request: &RunRequest,
+    console: Option<&Path>,
+    mut marks: Marks,
+) -> Result<(), Failure> {
+    sweep(place, Reach::Some);
+    place.has_room()?;
+    let supervisor = own_program("rlrun-supervisor")?;
+    let console = console.map(rlrun_sandbox::console::connect).transpose()?;
+    let New { prepared, mut record, .. } = New::make(place, request, Remains::Record, &|_| {}, &mut marks)?;
+    let mut facts = prepared.facts(place, request, &record.directory)?;
+    facts.cgroup = crate::cgroup::create(&prepared, &record.directory)?;
+    facts.trace_marks = marks.into_inner();
+    let plan = SealedPlan::seal(&prepared.admitted, facts).map_err(|e| unsealed(&e, request))?;
+    drop(prepared);
+    journal::tell(place);
+    let lock = record.hand_over()?;
+    rlrun_sandbox::start_held(&plan, lock, console, &supervisor).inspect_err(|_| record.take_back())
+}
+
 /// `rlrun create`: everything but the start. Returns the id.
 ///
 /// # Errors

@@ -4,6 +4,7 @@
 use crate::attach::{self, Attaching};
 use crate::containers::Container;
 use crate::journal;
+use crate::life;
 use crate::place::{Place, own_program};
 use crate::prepare::{Fetching, prepare};
 use crate::record::file::write_aside;
@@ -12,6 +13,7 @@ use crate::request::mount::MountRequest;
 use crate::request::{Pull, RunRequest};
 use crate::run::{self, Started, sweep};
 use crate::trace::Marks;
+use rlrun_spec::life::Hold;
 use rlrun_spec::{Failure, Kind, SealedPlan, Stage};
 use std::fs;
 use std::io::ErrorKind;
@@ -31,6 +33,13 @@ pub enum Attach {
 /// With whatever stops the start; the container stays as it was.
 pub fn start(place: &Place, container: &Container, attach: Attach, mut marks: Marks) -> Result<Started, Failure> {
     sweep(place, Reach::Some);
+    if life::is_held(container) {
+        if attach != Attach::No {
+            let failure = life::about("attach to", &container.summary.name);
+            return Err(failure.why("its streams are those of who created it").hint("start it without --attach"));
+        }
+        return life::proceed(container).map(|()| Started::Detached(container.summary.id.clone()));
+    }
     place.has_room()?;
     let directory = &container.directory;
     // Held until the record is written anew, so that no other command changes it meanwhile; and looked at again with it.
@@ -133,6 +142,7 @@ fn again(container: &Container, mut request: RunRequest, attach: &Attach) -> Run
     launching.cidfile = None;
     launching.replace = false;
     launching.life.detach = *attach == Attach::No;
+    launching.life.hold = Hold::No;
     launching.life.leavable = match attach {
         Attach::No => false,
         // Nobody types, and its input is open all the same.

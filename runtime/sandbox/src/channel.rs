@@ -94,6 +94,12 @@ impl Channel {
         }
     }
 
+    /// Waits until there is something to receive, as long as that takes.
+    pub(crate) fn rest(&self) -> Result<(), Failure> {
+        let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+        retry_on_intr(|| poll(&mut fds, None)).map(drop).at("channel", "wait for a stage", "")
+    }
+
     /// Waits for the next message or the end.
     pub(crate) fn receive(&self, deadline: Duration) -> Result<Received, Failure> {
         let timeout = Timespec::try_from(deadline).map_err(|e| self.broken(&e.to_string()))?;

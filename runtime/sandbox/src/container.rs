@@ -7,6 +7,7 @@ use crate::idmap::{self, Writing};
 use crate::mapper;
 use crate::sys::{self, Fork};
 use crate::trace::Trace;
+use rlrun_spec::life::Hold;
 use rlrun_spec::plan::Launch;
 use rlrun_spec::protocol::{Answer, INIT_STEPS, MAPPER_STEPS, Message, News, Request, Step};
 use rlrun_spec::{Failure, Kind, Stage};
@@ -272,12 +273,24 @@ fn no_init() -> Failure {
     failed(Kind::Internal, "protocol", "talk to", "init stage", "the steps were called out of order")
 }
 
+/// The caller's own streams: nobody stands between.
+fn callers() -> Result<ChildStreams, Failure> {
+    let own = |fd: BorrowedFd<'_>| {
+        rustix::io::fcntl_dupfd_cloexec(fd, 3).map(Some).at("streams", "duplicate", "a stream of the caller")
+    };
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    Ok(ChildStreams { stdin: own(stdin.as_fd())?, stdout: own(stdout.as_fd())?, stderr: own(stderr.as_fd())? })
+}
+
 /// Three pipes, or none with a terminal.
 pub(crate) fn streams(launch: &Launch) -> Result<(Streams, ChildStreams), Failure> {
     let mut ours = Streams::default();
     let mut theirs = ChildStreams { stdin: None, stdout: None, stderr: None };
     if launch.process.terminal {
         return Ok((ours, theirs));
+    }
+    if launch.facts.life.hold != Hold::No {
+        return callers().map(|theirs| (ours, theirs));
     }
     let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).at("streams", "create", "a pipe");
     if launch.process.interactive {

@@ -6,6 +6,7 @@ use crate::channel::Channel;
 use crate::container::ChildStreams;
 use crate::trace::Trace;
 use crate::{cgroup, launch, mounts, nested, payload, rootfs, sys, terminal};
+use rlrun_spec::life::Hold;
 use rlrun_spec::plan::Launch;
 use rlrun_spec::protocol::{INIT_STEPS, Message, Step};
 use rlrun_spec::{Failure, Stage};
@@ -104,6 +105,9 @@ fn set_up(
         nested::finish(mapper)?;
     }
     drop(mapper);
+    if launch.facts.life.hold != Hold::No {
+        told.channel.rest()?;
+    }
     told.channel.expect(Step::ParentProceed)?;
     trace.mark("init: executing");
     if !preserved.is_empty() {

@@ -27,6 +27,8 @@ pub const LOCK_FD: RawFd = 4;
 /// Where a detached supervisor finds the pipe on which it tells how the start went, or its connection to whoever
 /// started the container and is attached to it.
 pub const READY_FD: RawFd = 5;
+/// Where the supervisor of a container that waits for `start` finds the socket for the master of its terminal.
+pub const CONSOLE_FD: RawFd = 6;
 /// Where that one finds the other end.
 pub const CONNECTION_FD: RawFd = 4;
 /// Where the supervisor of a command that joins a container finds a pidfd of the container's pid 1.
@@ -153,7 +155,7 @@ fn try_accompany(
             let said = rustix::io::fcntl_dupfd_cloexec(&theirs, 3).map(Connection::from);
             let own = [(PLAN_FD, plan), (LOCK_FD, lock), (READY_FD, OwnedFd::from(theirs))];
             let fds = own.into_iter().chain((PRESERVED_FD..).zip(preserved)).collect();
-            let failure = match background(fds, Executable::Path(supervisor)) {
+            let failure = match background(fds, Stdio::Null, Executable::Path(supervisor)) {
                 Ok(never) => match never {},
                 Err(failure) => failure,
             };
@@ -174,7 +176,7 @@ fn try_accompany(
 pub fn start_detached_joining(plan: &SealedExec, joining: Joining, supervisor: &Path) -> Result<(), Failure> {
     let program = joining.program(supervisor)?;
     let descriptors = joining.descriptors(plan)?;
-    detach(descriptors, Executable::File(program))
+    detach(descriptors, Stdio::Null, Executable::File(program))
 }
 
 /// Starts the supervisor of `plan` in a session of its own and returns when the payload runs. `lock` is as in
@@ -184,7 +186,31 @@ pub fn start_detached_joining(plan: &SealedExec, joining: Joining, supervisor: &
 /// What stopped the start, as the supervisor tells it.
 pub fn start_detached(plan: &SealedPlan, lock: OwnedFd, supervisor: &Path) -> Result<(), Failure> {
     let plan = sealed("rlrun-plan", plan.bytes())?;
-    detach(vec![(PLAN_FD, plan), (LOCK_FD, lock)], Executable::Path(supervisor))
+    detach(vec![(PLAN_FD, plan), (LOCK_FD, lock)], Stdio::Null, Executable::Path(supervisor))
+}
+
+/// The same for a container that waits for `start`: returns when it does. `console` takes the master of its terminal.
+///
+/// # Errors
+/// As [`start_detached`].
+pub fn start_held(
+    plan: &SealedPlan,
+    lock: OwnedFd,
+    console: Option<OwnedFd>,
+    supervisor: &Path,
+) -> Result<(), Failure> {
+    let plan = sealed("rlrun-plan", plan.bytes())?;
+    let console = console.map(|socket| (CONSOLE_FD, socket));
+    let fds = [(PLAN_FD, plan), (LOCK_FD, lock)].into_iter().chain(console).collect();
+    detach(fds, Stdio::Caller, Executable::Path(supervisor))
+}
+
+/// What standard input and output of a supervisor in the background are.
+#[derive(Clone, Copy)]
+enum Stdio {
+    Null,
+    /// The caller's, until its container has them.
+    Caller,
 }
 
 /// What the supervisor is executed from.
@@ -193,14 +219,14 @@ enum Executable<'a> {
     File(OwnedFd),
 }
 
-fn detach(mut fds: Vec<(RawFd, OwnedFd)>, supervisor: Executable<'_>) -> Result<(), Failure> {
+fn detach(mut fds: Vec<(RawFd, OwnedFd)>, stdio: Stdio, supervisor: Executable<'_>) -> Result<(), Failure> {
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).at("detach", "create", "a pipe")?;
     match sys::clone_stage(0).at("detach", "start", "the supervisor")? {
         Fork::Child => {
             drop(read);
             let said = rustix::io::fcntl_dupfd_cloexec(&write, 3);
             fds.push((READY_FD, write));
-            let failure = match background(fds, supervisor) {
+            let failure = match background(fds, stdio, supervisor) {
                 Ok(never) => match never {},
                 Err(failure) => failure,
             };
@@ -216,13 +242,15 @@ fn detach(mut fds: Vec<(RawFd, OwnedFd)>, supervisor: Executable<'_>) -> Result<
 
 /// In the child: away from the caller's terminal and directory. Standard error stays the caller's until the payload
 /// runs, for warnings.
-fn background(fds: Vec<(RawFd, OwnedFd)>, supervisor: Executable<'_>) -> Result<Infallible, Failure> {
+fn background(fds: Vec<(RawFd, OwnedFd)>, stdio: Stdio, supervisor: Executable<'_>) -> Result<Infallible, Failure> {
     rustix::process::setsid().map(drop).at("detach", "start", "a session")?;
     rustix::process::chdir("/").at("detach", "enter", "/")?;
-    let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    let null = openat(CWD, "/dev/null", flags, Mode::empty()).at("detach", "open", "/dev/null")?;
-    rustix::stdio::dup2_stdin(&null).at("detach", "attach", "standard input")?;
-    rustix::stdio::dup2_stdout(&null).at("detach", "attach", "standard output")?;
+    if let Stdio::Null = stdio {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let null = openat(CWD, "/dev/null", flags, Mode::empty()).at("detach", "open", "/dev/null")?;
+        rustix::stdio::dup2_stdin(&null).at("detach", "attach", "standard input")?;
+        rustix::stdio::dup2_stdout(&null).at("detach", "attach", "standard output")?;
+    }
     become_supervisor(fds, supervisor)
 }
 

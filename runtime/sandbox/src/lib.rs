@@ -10,6 +10,7 @@ mod at;
 mod cgroup;
 mod channel;
 mod confine;
+pub mod console;
 mod container;
 pub mod control;
 mod copy_up;
@@ -44,9 +45,9 @@ pub use container::{Container, Heard, Streams};
 pub use image_mount::mount_image;
 pub use join::Joined;
 pub use launch::{
-    CONNECTION_FD, INIT_FD, Joining, LOCK_FD, PLAN_FD, PRESERVED_FD, READY_FD, Role, replace_self,
+    CONNECTION_FD, CONSOLE_FD, INIT_FD, Joining, LOCK_FD, PLAN_FD, PRESERVED_FD, READY_FD, Role, replace_self,
     replace_self_accompanying, replace_self_attaching, replace_self_joining, role, start_detached,
-    start_detached_joining, tell,
+    start_detached_joining, start_held, tell,
 };
 pub use mapper::{NetworkHook, run as run_mapper};
 pub use memfd::sealed;

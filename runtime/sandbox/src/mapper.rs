@@ -10,6 +10,7 @@ use crate::limiter::Limiter;
 use crate::sys::{self, Fork};
 use crate::trace::Trace;
 use crate::{disk, launch, layered, nested, rootfs, tree, userns};
+use rlrun_spec::life::Hold;
 use rlrun_spec::plan::{Launch, Rootfs};
 use rlrun_spec::protocol::{INIT_STEPS, MAPPER_STEPS, Message, NESTED_STEPS, Step};
 use rlrun_spec::{Failure, Kind, Stage};
@@ -204,6 +205,10 @@ fn leave_caller(launch: &Launch) -> Result<(), Failure> {
     }
     let null =
         openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at("mapper", "open", "/dev/null")?;
+    if launch.facts.life.hold != Hold::No {
+        rustix::stdio::dup2_stdin(&null).at("mapper", "leave", "the caller's standard input")?;
+        rustix::stdio::dup2_stdout(&null).at("mapper", "leave", "the caller's standard output")?;
+    }
     rustix::stdio::dup2_stderr(&null).at("mapper", "leave", "the caller's standard error")
 }
 

@@ -21,6 +21,9 @@ pub struct Life {
     /// Of a detached one: whoever started it is attached before it runs, and may leave it (`--detach-keys`).
     #[serde(default)]
     pub accompanied: bool,
+    /// Of a detached one: it is complete and waits for one more word before its program is executed.
+    #[serde(default)]
+    pub hold: Hold,
     /// Where its output is kept.
     pub log: Log,
     /// `--restart`.
@@ -36,6 +39,18 @@ pub struct Life {
     /// `--health-*`.
     #[serde(default)]
     pub health: Option<Health>,
+}
+
+/// What `create` of an OCI runtime asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hold {
+    /// Nothing: its program is executed as soon as that can be done.
+    #[default]
+    No,
+    /// It waits for `start`, and has the caller's own standard streams.
+    UntilStart,
+    /// It waits for `start`, and the master of its terminal goes to the caller.
+    WithConsole,
 }
 
 /// `--log-driver` and `--log-opt`.

@@ -63,6 +63,8 @@ pub enum Request {
         /// Seconds.
         seconds: Option<u32>,
     },
+    /// What waits for this word executes its program.
+    Proceed,
 }
 
 /// What comes back.

@@ -47,6 +47,13 @@ impl Book {
         name.clone_into(&mut self.name);
     }
 
+    /// It waits as `pid` for the word to start.
+    pub(crate) fn held(&mut self, pid: i32) -> Result<(), Failure> {
+        let supervisor = i32::try_from(std::process::id()).unwrap_or_default();
+        self.state = State { supervisor, pid, ..State::default() };
+        self.write()
+    }
+
     /// The payload runs as `pid` from now on.
     pub(crate) fn started(&mut self, pid: i32) -> Result<(), Failure> {
         let supervisor = i32::try_from(std::process::id()).unwrap_or_default();

@@ -108,6 +108,7 @@ mod tests {
         Fate::new(&Life {
             detached: true,
             accompanied: false,
+            hold: rlrun_spec::life::Hold::No,
             log,
             restart,
             stop_signal: 15,

@@ -12,7 +12,8 @@ use rlrun_limits::cgroup;
 use rlrun_net::{Driver, inside};
 use rlrun_sandbox::control::Connection;
 use rlrun_sandbox::sys::take_inherited;
-use rlrun_sandbox::{Container, LOCK_FD, PRESERVED_FD, READY_FD, Trace, tell};
+use rlrun_sandbox::{CONSOLE_FD, Container, LOCK_FD, PRESERVED_FD, READY_FD, Streams, Trace, console, tell};
+use rlrun_spec::life::Hold;
 use rlrun_spec::limits::Limits;
 use rlrun_spec::plan::Launch;
 use rlrun_spec::protocol::{self, Answer, OutOfMemory};
@@ -93,7 +94,7 @@ pub(crate) struct Watch<'a> {
     /// The payload's descriptors of the caller; for its first start.
     preserved: Vec<OwnedFd>,
     /// The payload ran.
-    started: bool,
+    pub(crate) started: bool,
     /// Its last end has been told.
     mourned: bool,
     /// Who asks for something; None where the file system takes no sockets.
@@ -114,6 +115,18 @@ impl Watch<'_> {
         self.fate.begins(Instant::now());
         self.trace.mark("supervisor: payload runs");
         self.announce(&Reply::Changed);
+        self.leave_caller()
+    }
+
+    /// The payload waits for one more word: the caller has what it asked for.
+    fn payload_waits(&mut self, pid: i32) -> Result<(), Failure> {
+        self.book.held(pid)?;
+        write_pid(self.launch, pid)?;
+        self.trace.mark("supervisor: payload waits");
+        self.leave_caller()
+    }
+
+    fn leave_caller(&mut self) -> Result<(), Failure> {
         let Some(caller) = self.caller.take() else { return Ok(()) };
         let null = File::options()
             .read(true)
@@ -121,7 +134,14 @@ impl Watch<'_> {
             .open("/dev/null")
             .map_err(|e| failure("detach", "open", "/dev/null").why(e.to_string()))?;
         rustix::stdio::dup2_stderr(&null)
-            .map_err(|errno| failure("detach", "leave", "the caller's standard error").errno(errno.raw_os_error()))?;
+            .and_then(|()| match self.launch.facts.life.hold {
+                Hold::No => Ok(()),
+                // The container has them, and its end must be their end.
+                Hold::UntilStart | Hold::WithConsole => {
+                    rustix::stdio::dup2_stdin(&null).and_then(|()| rustix::stdio::dup2_stdout(&null))
+                }
+            })
+            .map_err(|errno| failure("detach", "leave", "the caller's streams").errno(errno.raw_os_error()))?;
         if let Caller::Waits(ready) = caller
             && tell(&ready, &Ok(())).is_err()
         {
@@ -195,6 +215,7 @@ impl Watch<'_> {
             | Request::Resize { .. }
             | Request::EndInput
             | Request::Hold
+            | Request::Proceed
             | Request::StopAndStay { .. } => {
                 let failure = failure("control", "do this to", &self.launch.name);
                 Reply::Refused(Box::new(failure.why("it has ended and waits for its restart")))
@@ -307,12 +328,16 @@ fn once(plan: OwnedFd, signals: &Signals, log: Option<&mut Log>, watch: &mut Wat
     let mut network =
         rlrun_net::start(launch, owner, &launch.facts.container_dir).map_err(|e| e.into_failure(Stage::Supervisor))?;
     let prepared = container.prepare(&mut streams).and_then(|()| {
+        send_console(launch, &mut streams)?;
         trace.mark("supervisor: root file system ready");
         wait_for_network(network.as_deref_mut(), signals)
     });
     trace.mark("supervisor: network ready");
     let code = prepared.and_then(|()| Tended::take_over(container, streams, watch)).and_then(|mut tended| {
-        start(&mut tended.container, watch)?;
+        match launch.facts.life.hold {
+            Hold::No => start(&mut tended.container, watch)?,
+            Hold::UntilStart | Hold::WithConsole => watch.payload_waits(tended.container.init_pid()?)?,
+        }
         tended.tend(network.as_deref_mut(), signals, log, watch)
     });
     let killed = oom_kills().saturating_sub(killed_before);
@@ -329,7 +354,7 @@ fn once(plan: OwnedFd, signals: &Signals, log: Option<&mut Log>, watch: &mut Wat
 }
 
 /// Lets the payload go. What has to be written is written while it is being executed.
-fn start(container: &mut Container, watch: &mut Watch<'_>) -> Result<(), Failure> {
+pub(crate) fn start(container: &mut Container, watch: &mut Watch<'_>) -> Result<(), Failure> {
     // Before: a short payload is gone, and its number with it, while this process looks.
     let pid = container.init_pid()?;
     let launch = watch.launch;
@@ -338,12 +363,26 @@ fn start(container: &mut Container, watch: &mut Watch<'_>) -> Result<(), Failure
         return Err(stub.hint("--cgroups=disabled keeps the limits without a cgroup"));
     }
     container.release()?;
-    let written = watch.book.started(pid).and_then(|()| write_pid(watch.launch, pid));
+    let written = watch.book.started(pid).and_then(|()| match watch.launch.facts.life.hold {
+        Hold::No => write_pid(watch.launch, pid),
+        // It was written when it began to wait.
+        Hold::UntilStart | Hold::WithConsole => Ok(()),
+    });
     watch.trace.mark("supervisor: state written");
     container.confirm()?;
     watch.book.tell("start", None);
     written?;
     watch.payload_runs()
+}
+
+/// `--console-socket`: the terminal is the caller's from here on.
+fn send_console(launch: &Launch, streams: &mut Streams) -> Result<(), Failure> {
+    if launch.facts.life.hold != Hold::WithConsole {
+        return Ok(());
+    }
+    let socket = take_inherited(CONSOLE_FD)
+        .map_err(|errno| failure("console-socket", "take over", &launch.name).errno(errno.raw_os_error()))?;
+    streams.terminal.take().map_or(Ok(()), |master| console::send(&socket, &master))
 }
 
 /// `--pidfile`.

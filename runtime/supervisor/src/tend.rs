@@ -7,7 +7,7 @@ use crate::health::Checks;
 use crate::log::Log;
 use crate::output::Output;
 use crate::relay::Relay;
-use crate::run::{Caller, Served, Watch, done, failure, wait};
+use crate::run::{Caller, Served, Watch, done, failure, start, wait};
 use crate::signals::Signals;
 use crate::streams::{inputs, outputs};
 use crate::terminal::RawTerminal;
@@ -380,8 +380,22 @@ impl<'a> Tended<'a> {
                 self.guests.end_input(call.client);
                 Served::Now(Reply::Done)
             }
+            Request::Proceed => Served::Now(self.proceed(watch)),
             Request::Watch | Request::Rename(_) | Request::Leave => Served::Not,
         }
+    }
+
+    /// Executes the program of a container that waits for this.
+    fn proceed(&mut self, watch: &mut Watch<'_>) -> Reply {
+        if watch.started || self.ended {
+            return refused(watch, "start", "it does not wait for its start");
+        }
+        let started = start(&mut self.container, watch);
+        if let Err(failure) = &started {
+            // What there is of it ends now, and that is told as the reason.
+            watch.book.state.error = failure.to_string();
+        }
+        done(started)
     }
 
     /// With the mapper's word that it removes nothing.

@@ -10,10 +10,10 @@ pub(crate) struct BundleArgs {
     /// The bundle: a directory with config.json
     #[arg(short, long, value_name = "DIRECTORY", default_value = ".")]
     pub(crate) bundle: PathBuf,
-    /// Write the pid of the container's pid 1 there when it is started
+    /// Write the pid of the container's pid 1 there
     #[arg(long, value_name = "FILE")]
     pub(crate) pid_file: Option<PathBuf>,
-    /// Not supported: the supervisor keeps the terminal; `rlrun attach` reaches it
+    /// create: send the master of the container's terminal to whoever listens there
     #[arg(long, value_name = "SOCKET")]
     pub(crate) console_socket: Option<PathBuf>,
     /// Descriptors beside the standard ones; only 0 is supported

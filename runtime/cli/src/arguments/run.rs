@@ -454,6 +454,7 @@ impl RunArgs {
 impl LifeArgs {
     fn request(&self) -> Result<life::LifeRequest, Failure> {
         Ok(life::LifeRequest {
+            hold: rlrun_spec::life::Hold::No,
             detach: self.detach,
             leavable: false,
             log: life::log(self.log_driver.as_deref(), &self.log_opt)?,

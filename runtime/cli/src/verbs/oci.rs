@@ -18,6 +18,7 @@ use rlrun_engine::request::{self, LimitsLevel, RunRequest};
 use rlrun_engine::run::{self, Started, sweep};
 use rlrun_engine::start::{Attach, start as start_one};
 use rlrun_engine::trace::Marks;
+use rlrun_spec::life::Hold;
 use rlrun_spec::{Failure, Kind, Stage};
 use serde_json::json;
 use std::process::ExitCode;
@@ -26,7 +27,7 @@ use std::process::ExitCode;
 const VERSION: &str = "1.2.0";
 
 pub(super) const VERBS: &[Verb] = &[
-    verb("create", "Decide and record a container of a bundle", with::<CreateArgs>, create),
+    verb("create", "Set a container of a bundle up, up to its start", with::<CreateArgs>, create),
     verb("start", "Start it", with::<IdArgs>, start),
     verb("run", "Create and start one", with::<RunArgs>, run),
     verb("state", "Print its state, as JSON", with::<IdArgs>, state),
@@ -39,11 +40,6 @@ fn usage(operation: &str, object: &str) -> Failure {
 }
 
 fn asked(args: BundleArgs) -> Result<RunRequest, Failure> {
-    if let Some(socket) = &args.console_socket {
-        return Err(usage("send the terminal to", &socket.display().to_string())
-            .why("the supervisor keeps the terminal of a container")
-            .hint("leave out --console-socket; `rlrun attach` reaches the terminal"));
-    }
     if args.preserve_fds != 0 {
         return Err(usage("pass on descriptors", "--preserve-fds").why("only the standard ones reach the container"));
     }
@@ -67,12 +63,34 @@ fn asked(args: BundleArgs) -> Result<RunRequest, Failure> {
 
 fn create(matches: &mut ArgMatches, marks: Marks) -> Outcome {
     let args: CreateArgs = read(matches)?;
-    run::create(&place()?, &asked(args.bundle)?, &|_| {}, marks)?;
+    let (id, socket) = (args.bundle.id.clone(), args.bundle.console_socket.clone());
+    let mut request = asked(args.bundle)?;
+    request.launching.life.detach = true;
+    request.launching.life.hold = match (request.tty, &socket) {
+        (false, None) => Hold::UntilStart,
+        (true, Some(_)) => Hold::WithConsole,
+        (true, None) => {
+            let failure = usage("create a container with a terminal", &id).why("nobody is there who takes it");
+            return Err(failure.hint("--console-socket names a socket on which somebody listens for it"));
+        }
+        (false, Some(socket)) => {
+            let failure = usage("send the terminal to", &socket.display().to_string());
+            return Err(failure.why("config.json asks for none (/process/terminal)").hint("leave it out"));
+        }
+    };
+    // Its output goes where the caller's does, past everybody.
+    request.launching.life.log = Some(LogRequest::None);
+    run::create_held(&place()?, &request, socket.as_deref(), marks)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn run(matches: &mut ArgMatches, marks: Marks) -> Outcome {
     let args: RunArgs = read(matches)?;
+    if let Some(socket) = &args.bundle.console_socket {
+        return Err(usage("send the terminal to", &socket.display().to_string())
+            .why("the supervisor keeps the terminal of a container that `run` starts")
+            .hint("`rlrun oci create` sends it; `rlrun attach` reaches it"));
+    }
     let mut request = asked(args.bundle)?;
     request.launching.remove = !args.detach && !args.keep;
     request.launching.life.detach = args.detach;
@@ -137,7 +155,7 @@ fn state(matches: &mut ArgMatches, _: Marks) -> Outcome {
         "rootfs": bundle.root,
         "annotations": bundle.config.annotations().clone().unwrap_or_default(),
     });
-    if container.status.is_alive() {
+    if container.status.is_alive() || life::is_held(&container) {
         state["pid"] = json!(container.state.pid);
     }
     report::print(&format!("{state:#}\n"))
@@ -159,8 +177,10 @@ fn delete(matches: &mut ArgMatches, _: Marks) -> Outcome {
         Err(failure) if args.force && containers::is_missing(&failure) => return Ok(ExitCode::SUCCESS),
         other => other?,
     };
-    // The supervisor of one that has ended may still be putting things away, which is waited for.
-    let force = (args.force || container.status == Status::Exited).then_some(Some(0));
+    // One that was never started has nothing to lose. The supervisor of one that has ended may still be putting things
+    // away, which is waited for.
+    let resting = matches!(container.status, Status::Created | Status::Exited);
+    let force = (args.force || resting).then_some(Some(0));
     workshop.remove_container(&container, Removal { force, volumes: OwnVolumes::Keep })?;
     Ok(ExitCode::SUCCESS)
 }

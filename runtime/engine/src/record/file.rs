@@ -165,6 +165,7 @@ pub(crate) mod tests {
             life: Life {
                 detached: true,
                 accompanied: false,
+                hold: rlrun_spec::life::Hold::No,
                 log: Log::None,
                 restart: Restart::No,
                 stop_signal: 15,

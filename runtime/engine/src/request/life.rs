@@ -20,6 +20,9 @@ pub struct LifeRequest {
     /// In the foreground, but the caller may leave it: there are keys for it, or signals are not for the container.
     #[serde(default)]
     pub leavable: bool,
+    /// It waits for one more word before its program is executed (`oci create`).
+    #[serde(default)]
+    pub hold: rlrun_spec::life::Hold,
     /// `--log-driver` and `--log-opt`; None: nobody said.
     pub log: Option<LogRequest>,
     /// `--restart`.
