@@ -1,4 +1,4 @@
-//! Drives the store by hand: `store DATA pull|load|import|images|rmi|resolve|rootfs ...`. User namespaces come from
+//! Drives the store by hand: `store DATA pull|load|import|check|images|rmi|resolve|rootfs ...`. User namespaces come from
 //! unshare(1), so it also shows all that an engine has to provide.
 //!
 //! `store inner` is the process inside the id map: a job on standard input, the answer on standard output.
@@ -52,7 +52,7 @@ fn inner() -> ExitCode {
 }
 
 fn show(event: &Event) {
-    if !matches!(event, Event::BlobProgress { .. }) {
+    if !matches!(event, Event::BlobProgress { .. } | Event::Checking { .. }) {
         eprintln!("{event:?}");
     }
 }
@@ -74,6 +74,7 @@ fn run(data: &str, words: &[&str]) -> Result<(), Failure> {
             let stored = store.import(&mut File::open(file).unwrap(), file, &how, &work)?;
             println!("{stored:#?}");
         }
+        ["check"] => println!("{:#?}", store.check(&Unshare, &show)?),
         ["images"] => println!("{:#?}", store.images(&|_| {})?),
         ["rmi", name] => println!("{:#?}", store.remove(name, RemoveMode::Normal, &|_| None, &Unshare)?),
         ["resolve", name] => println!("{:#?}", store.resolve(name)?),
@@ -88,7 +89,7 @@ fn run(data: &str, words: &[&str]) -> Result<(), Failure> {
             let image = store.resolve(name)?;
             drop(Unshare.run(&copy_rootfs_job(&image.layers, target.as_ref())?)?);
         }
-        _ => eprintln!("usage: store DATA pull|load|import|images|rmi|resolve|time|rootfs ..."),
+        _ => eprintln!("usage: store DATA pull|load|import|check|images|rmi|resolve|time|rootfs ..."),
     }
     Ok(())
 }
