@@ -83,8 +83,8 @@ seconds() {
 
 median() { sort -n | awk '{ all[NR] = $1 } END { print all[int((NR + 1) / 2)] }'; }
 
-# Each run has a new directory, and what others left stays meanwhile: ext4 looks long for inodes where many were freed a
-# minute ago, which is no part of anybody's first pull.
+# Each run has a new directory, and nothing was removed in the minute before: ext4 looks long for inodes where many were
+# freed (RECENTCY_MIN of fs/ext4/ialloc.c), which is no part of anybody's first pull. Room is needed for the runs of one tool.
 store=
 fresh() {
     store=$work/home/stores/$((++stores))
@@ -92,7 +92,11 @@ fresh() {
     sync -f "$work"
 }
 stores=0
-clean() { in_user_namespace rm -rf "$work/home/stores"; sync -f "$work"; }
+clean() {
+    in_user_namespace rm -rf "$work/home/stores"
+    sync -f "$work"
+    sleep 61
+}
 
 with_rlrun() { as_user env RLRUN_DATA_HOME="$store" rlrun pull -q "$host/bench:$1"; }
 with_podman() {
@@ -129,6 +133,7 @@ pulls() {
         if [ "$name" = rlrun ]; then
             for run in $(seq 20); do seconds with_rlrun "$kind"; done | median >"$work/$kind-again"
         fi
+        clean
     done
     with_decompressor "$kind"
     for run in $(seq "$PULLS"); do seconds floor "$kind"; done | median >"$work/$kind-floor"
@@ -183,11 +188,7 @@ make_image
 start_registry
 for kind in gzip zstd; do push "$kind"; done
 rm "$work/image.tar"
-for kind in gzip zstd; do
-    # What the kind before left free is as free as any by then (RECENTCY_MIN of fs/ext4/ialloc.c).
-    [ "$kind" = gzip ] || sleep 61
-    pulls "$kind"
-done
+for kind in gzip zstd; do pulls "$kind"; done
 many=$(many_images)
 cat >"$work/table" <<TABLE
 # Benchmarks of images
@@ -198,7 +199,7 @@ Written by \`make bench\`: kernel $(uname -r | grep -oE '^[0-9]+\.[0-9]+'), $(un
 
 An image of $LAYERS layers with $((LAYERS * FILES)) files and $((LAYERS * MIB)) MiB, from a docker-registry on loopback into an empty store; median of
 $PULLS runs. The floor is gzip(1) or zstd(1) decompressing all layers to nowhere, $(nproc) at once; "unpacked" is the same with tar(1) behind it,
-into new directories of the same file system, synced as a pull is. Every run has a new directory, and nothing is removed between runs. "Again" is a second pull of the unchanged tag.
+into new directories of the same file system, synced as a pull is. Every run has a new directory, and nothing was removed in the minute before. "Again" is a second pull of the unchanged tag.
 
 | layers | rlrun | podman | skopeo + umoci | floor | unpacked | again |
 |---|---|---|---|---|---|---|
