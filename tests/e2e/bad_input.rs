@@ -219,3 +219,45 @@ fn an_error_is_one_line_with_one_hint() {
     assert!(lines.iter().filter(|line| line.starts_with("hint: ")).count() == 1, "{err}");
     assert!(!err.contains("panicked") && !err.contains("Os {") && !err.contains("src/"), "{err}");
 }
+
+#[test]
+fn only_names_that_are_near_are_suggested() {
+    let case = case!(Userns);
+    case.run(["run", "--bogus", "x"]).refused(125, "--bogus").complains("rlrun run --help");
+    case.run(["run", "--interactiv", "x"]).refused(125, "did you mean --interactive?");
+    case.run(["run", "--memroy", "1m", "x"]).refused(125, "did you mean --memory?");
+}
+
+#[test]
+fn a_hint_says_what_to_write_instead() {
+    let case = case!(Userns);
+    case.run_base(&["--env-file", "/nosuch"], ["true"]).refused(125, "NAME=value");
+    case.run_base(&["-v", "/tmp:/proc/x"], ["true"]).refused(125, "outside of /proc");
+    case.run_base(&["--mount", "type=foo,dst=/x"], ["true"]).refused(125, "type=volume");
+    case.run_base(&["-w", "relative"], ["true"]).refused(126, "/srv");
+}
+
+#[test]
+fn wrong_policies_and_settings_are_told_by_their_file() {
+    let case = case!(Userns);
+    let write = |name: &str, text: &str| {
+        case.make_dir("home/.config");
+        case.make_dir("home/.config/rlrun");
+        let directory = case.make_dir("home/.config/rlrun/policy.d");
+        case.make_file(&format!("home/.config/rlrun/policy.d/{name}"), text);
+        directory.join(name)
+    };
+    let settings = write("baseline.toml", "foo = 3\n");
+    case.in_base(["true"]).refused(125, settings.to_str().unwrap());
+    std::fs::remove_file(settings).unwrap();
+    let junk = write("junk.wasm", "junk");
+    case.in_base(["true"]).refused(125, junk.to_str().unwrap());
+}
+
+#[test]
+fn keys_that_nobody_can_type_are_warned_of() {
+    let case = case!(Userns);
+    case.run_base(&["-it"], ["true"]).ok().complains("no terminal");
+    let out = case.run_base(&["-t"], ["true"]);
+    assert!(!out.ok().err().contains("no terminal"), "{}", out.err());
+}

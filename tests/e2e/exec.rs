@@ -115,6 +115,8 @@ fn named_descriptors_are_passed_on() {
     let sh = case.invoke("/bin/sh".as_ref()).args(["-c", script, rlrun.to_str().unwrap()]);
     sh.stdin("through three").run().ok().prints("through three");
     case.run(["exec", "--preserve-fds", "2", "box", "true"]).refused(125, "not open");
+    let script = "exec 3</; \"$0\" exec --preserve-fds 1 box ls /proc/self/fd/3/";
+    case.invoke("/bin/sh".as_ref()).args(["-c", script, rlrun.to_str().unwrap()]).run().refused(125, "directory");
 }
 
 #[test]

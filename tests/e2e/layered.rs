@@ -166,6 +166,8 @@ fn a_directory_can_be_the_root() {
     run(&["--rm", "-u", "app"], path, &["sh", "-c", "id -u; cat /etc/base-image"]).ok().prints("1000\nbase");
     run(&["--rm"], path, &["touch", "/made"]).ok();
     assert!(root.join("made").exists(), "it is the directory itself");
+    run(&["--rm", "--storage-opt", "size=1m"], path, &["true"]).refused(125, "DIRECTORY:O");
+    run(&["--rm", "--read-only"], path, &["touch", "/more"]).code(1);
     let overlay = format!("{path}:O");
     run(&["--name", "box"], &overlay, &["sh", "-c", "echo x >> /mine; cat /mine"]).ok().prints("x");
     assert!(!root.join("mine").exists());

@@ -135,6 +135,8 @@ fn descriptors_reach_the_payload_and_nobody_keeps_them() {
         out.ok().complains("through three").prints("0\n1\n2\n3\n4\n5");
     }
     case.run_base(&["--preserve-fds", "1"], ["true"]).refused(125, "not open");
+    let script = format!("exec 3</; \"$0\" run --rm --preserve-fds 1 {BASE} ls /proc/self/fd/3/");
+    case.invoke("/bin/sh".as_ref()).args(["-c", &script, rlrun.to_str().unwrap()]).run().refused(125, "directory");
 }
 
 #[test]
@@ -164,4 +166,17 @@ fn what_takes_the_image_away_passes_signals_on_and_ends_with_it() {
     run.signal(nix::sys::signal::Signal::SIGTERM);
     run.finish().code(7);
     case.run(["image", "exists", "localhost/once:1"]).code(1);
+}
+
+#[test]
+fn a_template_unit_makes_a_container_of_its_own_for_each_instance() {
+    let case = case!(Userns).keeping_containers();
+    case.run(["create", "--name", "web", "--network", "none", BASE, "sleep", "50%"]).ok();
+    let unit = case.run(["generate", "systemd", "--new", "--template", "--name", "web"]).ok().out();
+    assert!(unit.contains("container-web@.service") && unit.contains("--name web-%i "), "{unit}");
+    assert!(unit.contains("\nExecStop=") && unit.contains("stop --ignore web-%i\n") && unit.contains("50%%"), "{unit}");
+    case.run(["generate", "systemd", "--template", "web"]).code(125).complains("--new");
+    case.run(["events", "--stream=false", "--filter", "container=web", "--format", "{{.Details.Attributes.image}}"])
+        .ok()
+        .says(BASE);
 }

@@ -63,6 +63,7 @@ fn maps_of_the_users_own_are_what_the_container_has() {
     case.run_base(&maps, ["sh", "-c", script]).ok().prints("0\n2000\n0\n2");
     case.run_base(&[&maps[..], &["-u", "2000"]].concat(), ["touch", "/mnt/mine"]).ok();
     assert_eq!(u64::from(std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(shared.join("mine")).unwrap())), host);
+    case.run_base(&["--uidmap", "0:0:1"], ["sh", "-c", "wc -l < /proc/self/uid_map; id -u"]).ok().prints("1\n0");
     case.run_base(&["--uidmap", "0:1:2000"], ["true"]).refused(125, "your own id");
     case.run_base(&["--uidmap", "0:0:4294967290"], ["true"]).refused(125, "not yours");
     case.run_base(&["--uidmap", "0:@0:1"], ["true"]).refused(125, "not yours");

@@ -68,6 +68,7 @@ pub(crate) fn usage(error: &clap::Error, verb: Option<&str>) -> Result<ExitCode,
             Some(known) => known,
             None => failed(&argument, "unknown option").hint(
                 context(ContextKind::SuggestedArg)
+                    .filter(|similar| is_near(&argument, similar))
                     .map_or_else(|| format!("{help} lists the options"), |similar| format!("did you mean {similar}?")),
             ),
         },
@@ -88,6 +89,13 @@ pub(crate) fn usage(error: &clap::Error, verb: Option<&str>) -> Result<ExitCode,
         }
         _ => failed("", &first_line(error)).hint(help),
     })
+}
+
+/// A misspelling, and not just another word with some of the same letters.
+fn is_near(written: &str, known: &str) -> bool {
+    let name = written.split('=').next().unwrap_or_default();
+    let (name, known) = (name.trim_start_matches('-'), known.trim_start_matches('-'));
+    strsim::damerau_levenshtein(name, known) <= (name.len() / 4).max(1) || known.starts_with(name)
 }
 
 /// The command that did not understand, with its own sub-command: the first words of its usage.

@@ -23,6 +23,7 @@ use rlrun_spec::policy::{Denied, ExecRequest, Permit};
 use rlrun_spec::{
     ContainerSpec, Failure, IdMapping, IdMaps, Kind, MapWriter, SealedExec, SpecParts, Stage, plan_from_oci,
 };
+use rustix::fs::{FileType, OFlags};
 use serde_json::json;
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
@@ -37,16 +38,27 @@ pub enum Started {
 /// Takes over the caller's descriptors for `--preserve-fds`. To be called before anything else is opened.
 ///
 /// # Errors
-/// When one of them is not open.
+/// When one of them is not open, or opens more than itself: by a directory everything below it and above it can be
+/// reached, which no policy would have seen.
 pub fn take_preserved(count: u32) -> Result<Vec<OwnedFd>, Failure> {
     let one = |number: u32| {
-        RawFd::try_from(number).ok().and_then(|n| rlrun_sandbox::sys::take_inherited(n).ok()).ok_or_else(|| {
-            let failure =
-                Failure::new(Stage::Cli, Kind::Usage, "preserve-fds", "pass on", format!("descriptor {number}"));
-            failure
+        let failure =
+            || Failure::new(Stage::Cli, Kind::Usage, "preserve-fds", "pass on", format!("descriptor {number}"));
+        let fd = RawFd::try_from(number).ok().and_then(|n| rlrun_sandbox::sys::take_inherited(n).ok());
+        let Some(fd) = fd else {
+            return Err(failure()
                 .why("it is not open")
-                .hint("--preserve-fds=N passes descriptors 3 to 2+N: open them before, exec 3<FILE")
-        })
+                .hint("--preserve-fds=N passes descriptors 3 to 2+N: open them before, exec 3<FILE"));
+        };
+        let errno = |e: rustix::io::Errno| failure().errno(e.raw_os_error());
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(&fd).map_err(errno)?.st_mode);
+        let is_path = rustix::fs::fcntl_getfl(&fd).map_err(errno)?.contains(OFlags::PATH);
+        if kind == FileType::Directory || is_path {
+            return Err(failure()
+                .why("it is a directory or a path, and with it the container would have what is around it on the host")
+                .hint("mount it, for policies to judge: -v DIRECTORY:PLACE"));
+        }
+        Ok(fd)
     };
     (0..count).map(|n| one(n.saturating_add(3))).collect()
 }

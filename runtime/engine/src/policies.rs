@@ -139,7 +139,7 @@ fn log(policy: &PolicyId, level: &str, message: &str) {
 /// When one cannot be loaded: nothing may start without its word.
 pub fn load(place: &Place, choice: Choice) -> Result<PolicySet, Failure> {
     let files = choice.files.clone();
-    let set = PolicySet::load(&sources(place, choice)?).map_err(|e| with_path(&e, &files))?;
+    let set = PolicySet::load(&sources(place, choice)?).map_err(|e| with_path(&e, &in_reach(place, files, &e)))?;
     for notice in set.notices() {
         eprintln!("warning: {notice}");
     }
@@ -148,6 +148,28 @@ pub fn load(place: &Place, choice: Choice) -> Result<PolicySet, Failure> {
     }
     exits::tell(place, &set);
     Ok(set)
+}
+
+/// The files that a policy which cannot be loaded may be: those of the command line, then those that are always asked.
+fn in_reach(place: &Place, mut files: Vec<PathBuf>, error: &LoadError) -> Vec<PathBuf> {
+    if let LoadError::NotAPolicy { name, .. } = error {
+        let directories = [user_dir(place), PathBuf::from(MANDATORY_DIR)];
+        files.extend(directories.map(|d| d.join(format!("{name}.wasm"))).into_iter().filter(|file| file.exists()));
+    }
+    files
+}
+
+/// What a denial is told as: wrong settings with the file that has them.
+pub(crate) fn told(place: &Place, denied: &Denied, object: &str) -> Failure {
+    let failure = denied.failure(object);
+    let wrong = denied.refusals().iter().find(|r| r.diagnostics.iter().any(|d| d.code == "SETTINGS"));
+    let Some(refusal) = wrong else { return failure };
+    let directories = [PathBuf::from(MANDATORY_DIR), user_dir(place)];
+    let files = directories.map(|d| d.join(format!("{}.toml", refusal.policy.name)));
+    match files.into_iter().find(|file| file.exists()) {
+        Some(file) => failure.hint(format!("correct {}; `rlrun policy check` tells what it may hold", file.display())),
+        None => failure,
+    }
 }
 
 /// A policy that the user named by its file is told by its file.

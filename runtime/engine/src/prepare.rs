@@ -127,7 +127,7 @@ pub fn prepare(
     }
     let refused = |denied: Box<Denied>| {
         crate::journal::denied(&denied);
-        denied.failure(&image.identity.reference)
+        policies::told(place, &denied, &image.identity.reference)
     };
     let mut asking = caller(&host);
     if request.bundle.is_some() {

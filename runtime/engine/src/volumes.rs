@@ -74,6 +74,11 @@ fn failed(operation: &str, object: &Path, error: &std::io::Error) -> Failure {
     record::failed("volume", operation, object, error)
 }
 
+/// The steps of failures that `volume rm` has exit codes of its own for.
+pub const UNKNOWN: &str = "volume-unknown";
+/// A container needs it.
+pub const IN_USE: &str = "volume-in-use";
+
 fn about(operation: &str, name: &str) -> Failure {
     Failure::new(Stage::Cli, Kind::Usage, "volume", operation, name)
 }
@@ -227,7 +232,10 @@ pub fn find(place: &Place, word: &str) -> Result<Volume, Failure> {
         (Some(_), Some(_)) => Err(about("find the volume", word)
             .why("more than one volume's name begins so")
             .hint("write more of the name")),
-        (None, _) => Err(about("find the volume", word).why("no such volume").hint("rlrun volume ls lists them")),
+        (None, _) => {
+            let failure = Failure::new(Stage::Cli, Kind::Usage, UNKNOWN, "find the volume", word);
+            Err(failure.why("no such volume").hint("rlrun volume ls lists them"))
+        }
     }
 }
 

@@ -186,7 +186,12 @@ fn print(found: &[Value], format: Option<&Format>) -> Outcome {
         // One object a line, because a stream has no end that an array could have.
         Some(Format::Json) => found.iter().map(|d| format!("{d}\n")).collect(),
         Some(format) => {
-            let row = |d: &Value| Row { document: d.clone(), fields: d.clone() };
+            let row = |d: &Value| {
+                let mut fields = d.clone();
+                // Its embedded structure has a name of its own in podman.
+                fields["Details"] = json!({"ID": d["ID"], "Attributes": d["Attributes"]});
+                Row { document: d.clone(), fields }
+            };
             format.list(&found.iter().map(row).collect::<Vec<_>>(), &[], Heading::Hidden)?
         }
     };

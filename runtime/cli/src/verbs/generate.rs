@@ -64,9 +64,13 @@ fn systemd(matches: &mut ArgMatches, _: Marks) -> Outcome {
         Some(container) => {
             let summary = &container.summary;
             let word = if args.name { &summary.name } else { &summary.id };
-            let commands =
-                if args.new { anew(&program()?, container)? } else { again(&args, &program()?, word, container) };
-            (format!("{}{}{word}", args.container_prefix, args.separator), of_one(&args, container, &commands))
+            let commands = if args.new {
+                anew(&args, &program()?, container)?
+            } else {
+                again(&args, &program()?, word, container)
+            };
+            let at = if args.template { "@" } else { "" };
+            (format!("{}{}{word}{at}", args.container_prefix, args.separator), of_one(&args, container, &commands))
         }
     };
     let text = if args.no_header { text } else { format!("{}{text}", heading(&name)) };
@@ -84,9 +88,10 @@ fn systemd(matches: &mut ArgMatches, _: Marks) -> Outcome {
 }
 
 fn heading(name: &str) -> String {
+    let instance = if name.ends_with('@') { "INSTANCE" } else { "" };
     format!(
         "# {name}.service\n\
-         # Belongs in ~/.config/systemd/user/; then: systemctl --user enable --now {name}.service\n\
+         # Belongs in ~/.config/systemd/user/; then: systemctl --user enable --now {name}{instance}.service\n\
          # systemd ends the services of a user who logs out, and starts them only at the next login, unless that user\n\
          # lingers: loginctl enable-linger\n\n"
     )
@@ -122,7 +127,7 @@ fn seconds(args: &SystemdArgs, container: &Container) -> u32 {
 }
 
 /// The command line that made the container, in the foreground and in the place of the one before.
-fn anew(program: &str, container: &Container) -> Result<String, Failure> {
+fn anew(args: &SystemdArgs, program: &str, container: &Container) -> Result<String, Failure> {
     let name = &container.summary.name;
     let details =
         Details::read(&container.directory).map_err(|e| failure("read the record of", name).why(e.to_string()))?;
@@ -138,12 +143,15 @@ fn anew(program: &str, container: &Container) -> Result<String, Failure> {
     })?;
     let mut words = vec!["run".to_owned(), "--rm".to_owned(), "--replace".to_owned()];
     words.extend(kept(options));
-    if request.name.is_none() {
-        words.extend(["--name".to_owned(), name.clone()]);
+    let mut words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+    // Of a template every instance has a name of its own; the last of two counts.
+    let instance = if args.template { "-%i" } else { "" };
+    let own = format!("{}{instance}", quoted(name));
+    if request.name.is_none() || args.template {
+        words.extend(["--name".to_owned(), own.clone()]);
     }
-    words.extend(argv[argv.len() - tail..].iter().cloned());
-    let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
-    Ok(format!("ExecStart={program} {}\nExecStop={program} stop --ignore {}\n", words.join(" "), quoted(name)))
+    words.extend(argv[argv.len() - tail..].iter().map(|word| quoted(word)));
+    Ok(format!("ExecStart={program} {}\nExecStop={program} stop --ignore {own}\n", words.join(" ")))
 }
 
 /// Without what the unit decides itself.

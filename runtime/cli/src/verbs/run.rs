@@ -14,6 +14,7 @@ use rlrun_engine::run::Started;
 use rlrun_engine::trace::Marks;
 use rlrun_engine::volumes;
 use rlrun_spec::{Failure, Kind, Stage};
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 /// The usage is written out, because clap would show the words after the image as a list of images.
@@ -79,6 +80,9 @@ pub(super) fn run(matches: &mut ArgMatches, mut marks: Marks) -> Outcome {
     let preserved = take_preserved(matches.get_one::<u32>("preserve_fds").copied().unwrap_or(0))?;
     let Asked { request, attaching, quiet, removes_image } = asked(matches)?;
     marks.mark("cli: request made");
+    if request.tty && request.interactive && !request.launching.life.detach && !std::io::stdin().is_terminal() {
+        rlrun_engine::warn("standard input is no terminal: with -it programs may wait for keys that nobody can type");
+    }
     let place = place()?;
     if removes_image && let Some(code) = rlrun_engine::run::apart()? {
         drop(preserved);

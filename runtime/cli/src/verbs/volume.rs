@@ -175,12 +175,22 @@ fn remove(matches: &mut ArgMatches, _: Marks) -> Outcome {
         let removed = workshop.prune_volumes(&|_| true)?;
         return report::print(&removed.iter().map(|name| format!("{name}\n")).collect::<String>());
     }
-    each(&args.names, |name| {
+    let mut worst = None;
+    let code = each(&args.names, |name| {
         if args.force && volumes::find(workshop.place(), name).is_err() {
             return Ok(String::new());
         }
-        workshop.remove_volume(name).map(|volume| format!("{}\n", volume.name))
-    })
+        let removed = workshop.remove_volume(name).map(|volume| format!("{}\n", volume.name));
+        // As podman's: 1 where it is not there, 2 where a container needs it, which counts more.
+        let own = removed.as_ref().err().map(|failure| match failure.step.as_str() {
+            volumes::UNKNOWN => 1,
+            volumes::IN_USE => 2,
+            _ => failure.kind.exit_code(),
+        });
+        worst = worst.max(own);
+        removed
+    })?;
+    Ok(worst.map_or(code, ExitCode::from))
 }
 
 fn prune(matches: &mut ArgMatches, _: Marks) -> Outcome {

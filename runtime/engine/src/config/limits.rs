@@ -55,6 +55,10 @@ pub fn check_disk(request: &LimitRequest, remove: bool, driver: StorageDriver, s
         return Err(refused(option, size, "the storage driver copy writes where the image is")
             .hint("use the storage driver overlay or fuse-overlayfs"));
     }
+    if driver == StorageDriver::Directory {
+        return Err(refused(option, size, "a directory as the root is written to itself")
+            .hint("--rootfs DIRECTORY:O writes to a layer of the container's"));
+    }
     if size < LEAST_DISK {
         return Err(refused(option, size, "nothing can be written to less than 64k"));
     }

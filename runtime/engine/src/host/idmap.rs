@@ -38,7 +38,13 @@ pub fn plan(host: &HostFacts, mode: &UserNamespace) -> Result<IdPlan, Cause> {
         UserNamespace::Default => (0, 0),
         UserNamespace::KeepId { uid, gid } => (*uid, *gid),
         UserNamespace::Mapped { uids, gids } => {
-            let maps = IdMaps { uids: uids.clone(), gids: gids.clone(), writer: writer(host)? };
+            // Nobody's help is needed for the own ids alone, and newgidmap would deny setgroups(2) for them.
+            let alone = |lines: &[IdMapping], id| matches!(lines, [one] if one.count == 1 && one.host == id);
+            let writer = match alone(uids, host.uid) && alone(gids, host.gid) {
+                true => MapWriter::Single,
+                false => writer(host)?,
+            };
+            let maps = IdMaps { uids: uids.clone(), gids: gids.clone(), writer };
             return Ok(IdPlan { maps, single: None });
         }
     };

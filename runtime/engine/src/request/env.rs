@@ -99,7 +99,10 @@ pub fn file_text(text: &str, lookup: Lookup<'_>) -> Result<Vec<(String, String)>
 /// # Errors
 /// When it cannot be read, is too long, is not UTF-8, or [`file_text`] refuses it.
 pub fn file(path: &Path, lookup: Lookup<'_>) -> Result<Vec<(String, String)>, Invalid> {
-    let bad = |why: String| Invalid::new("--env-file", path.display().to_string(), why);
+    let bad = |why: String| {
+        let hint = "it names a text file of lines NAME=value or NAME";
+        Invalid::new("--env-file", path.display().to_string(), why).hint(hint)
+    };
     let mut text = String::new();
     let mut file = std::fs::File::open(path).map_err(|e| bad(e.to_string()))?.take(MAX_FILE + 1);
     let length = file.read_to_string(&mut text).map_err(|e| bad(e.to_string()))?;

@@ -196,7 +196,9 @@ pub(crate) fn destination(option: &'static str, word: &str, path: &str) -> Resul
     match parts.first().copied() {
         None => invalid("the destination is the root itself"),
         // A mount inside /proc can redirect what the launch and the payload write to /proc/self (CVE-2019-19921).
-        Some("proc") => invalid("nothing can be mounted on or in /proc"),
+        Some("proc") => Err(Invalid::new(option, word, "nothing can be mounted on or in /proc").hint(
+            "choose a place outside of /proc; --sysctl and --security-opt unmask=PATH change what is seen there",
+        )),
         Some("dev" | "sys") if parts.len() == 1 => invalid(&format!("{clean} itself is made by rlrun")),
         Some(_) => Ok(clean),
     }

@@ -1,10 +1,10 @@
 //! Removing volumes. Data goes in two steps: a rename under the lock, which nothing can interrupt half-way, and then as
 //! slowly as it likes; what a killed command leaves is removed by the next one.
 
-use super::{DIRECTORY, Volume, about, failed, find, list, lock};
+use super::{DIRECTORY, IN_USE, Volume, failed, find, list, lock};
 use crate::place::Place;
 use crate::record;
-use rlrun_spec::Failure;
+use rlrun_spec::{Failure, Kind, Stage};
 use rustix::fs::{CWD, FlockOperation, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use std::fs;
@@ -21,7 +21,7 @@ pub fn remove(place: &Place, word: &str, empty: Empty<'_>) -> Result<Volume, Fai
     let _lock = lock(place, FlockOperation::LockExclusive)?;
     let volume = find(place, word)?;
     if let Some((_, user)) = record::volumes_in_use(place).into_iter().find(|(name, _)| *name == volume.name) {
-        return Err(about("remove the volume", word)
+        return Err(Failure::new(Stage::Cli, Kind::Usage, IN_USE, "remove the volume", word)
             .why(format!("container {user} uses it"))
             .hint(format!("remove that container first: rlrun rm {user}")));
     }

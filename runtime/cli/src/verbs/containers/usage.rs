@@ -130,6 +130,7 @@ fn row(sample: &Sample, before: &mut Before, whole: bool) -> Row {
             "CPU",
             "CPUNano",
             "CPUPerc",
+            "CPUSystemNano",
             "Duration",
             "MemLimit",
             "MemPerc",
@@ -193,6 +194,7 @@ fn fields(usage: &Usage, id: &str, sample: &Sample, (cpu, average): (String, Str
         // No list: the clocks of a container are those of its processes, wherever they run.
         "PerCPU": [],
         "SystemNano": sample.time,
+        "CPUSystemNano": sample.time,
         "AVGCPU": average,
         "AvgCPU": number(&average),
         "MemUsage": memory,

@@ -68,7 +68,7 @@ fn hex(digest: &str) -> &str {
 }
 
 /// Does something to each name; the first failure is the verb's, and the others are done all the same.
-pub(super) fn each(names: &[String], act: impl Fn(&String) -> Result<String, Failure>) -> Outcome {
+pub(super) fn each(names: &[String], mut act: impl FnMut(&String) -> Result<String, Failure>) -> Outcome {
     let (mut text, mut failed) = (String::new(), None);
     for name in names {
         match act(name) {

@@ -18,10 +18,15 @@ pub fn mapped(host: &HostFacts, uids: &[MapWord], gids: &[MapWord]) -> Result<Us
     if let Some(cause) = single {
         return Err(refused(cause));
     }
-    Ok(UserNamespace::Mapped {
-        uids: one("--uidmap", uids, &maps.uids, host.uid, host.kernel)?,
-        gids: one("--gidmap", gids, &maps.gids, host.gid, host.kernel)?,
-    })
+    let uids = one("--uidmap", uids, &maps.uids, host.uid, host.kernel)?;
+    let gids = one("--gidmap", gids, &maps.gids, host.gid, host.kernel)?;
+    let count = |lines: &[IdMapping]| lines.iter().map(|line| line.count).fold(0, u32::saturating_add);
+    if count(&gids) == 1 && count(&uids) > 1 {
+        return Err(Failure::new(Stage::Cli, Kind::Usage, "id-map", "--gidmap", "the maps")
+            .why("with no group but your own newgidmap forbids to set groups, which every change of users does")
+            .hint("give it a subordinate group too: --gidmap 0:0:2"));
+    }
+    Ok(UserNamespace::Mapped { uids, gids })
 }
 
 fn one(
@@ -129,6 +134,9 @@ mod tests {
         assert!(why(&["0:0:10", "20:5:1"]).contains("same id of the host"));
         assert!(why(&["0:0:4294967290"]).contains("not yours"));
         assert!(why(&["0:@0:1"]).contains("not yours"));
+        let word = |text: &str| vec![map("--uidmap", text).unwrap()];
+        assert!(mapped(&test_facts(), &word("0:0:5"), &word("0:0:1")).unwrap_err().to_string().contains("set groups"));
+        assert!(mapped(&test_facts(), &word("0:0:1"), &word("0:0:1")).is_ok());
     }
 
     proptest::proptest! {
