@@ -87,7 +87,7 @@ make_disk() {
 
 # The program of the end-to-end tests, as Cargo names it.
 test_program() {
-    cargo test --quiet --no-run -p rlrun-tests --test e2e --message-format=json |
+    cargo test --quiet --no-run -p rlrun-tests --test e2e --message-format=json-render-diagnostics |
         sed -n 's/.*"executable":"\([^"]*e2e-[^"]*\)".*/\1/p' | tail -n 1
 }
 
@@ -101,7 +101,9 @@ make_work() {
         install -m 0755 "$RLRUN_VM_RUN" "$work/program"
         printf 'export RLRUN_STAGE=/mnt/work/stage RLRUN_USER=%s\ncd /mnt/work && exec ./program\n' "$USER_NAME" >"$work/run"
     else
-        install -m 0755 "$(test_program)" "$work/e2e"
+        local program
+        program=$(test_program) || die 'the tests do not compile'
+        install -m 0755 "$program" "$work/e2e"
         [ $# -gt 0 ] || set -- cgroups:: limits:: memory::
         cat >"$work/run" <<RUN
 export RLRUN_STAGE=/mnt/work/stage RLRUN_TEST_ROOT=/var/tmp/rlrun RLRUN_MUST_HAVE=userns,subid,overlay,cgroup

@@ -146,7 +146,8 @@ fn what_cannot_be_had_is_refused_with_what_to_do() {
 #[test]
 fn a_full_host_is_told_to_the_payload() {
     let case = case!(Userns, Subid, Fuse2fs, Root).keeping_containers();
-    let fill = "dd if=/dev/zero of=/x bs=64k 2>&1 | grep -oE 'No space left|Input/output error'; rm -f /x";
+    let fill = "echo kept > /kept; sync /kept; dd if=/dev/zero of=/x bs=64k 2>&1 | \
+                grep -oE 'No space left|Input/output error'; rm -f /x; cat /kept";
     // More than the host has room for, but not more than its file system is large.
     let prepare = format!(
         "rm -rf /run/rlrun-small && mkdir -p /run/rlrun-small && mount -t tmpfs -o size=200m tmpfs /run/rlrun-small && \
@@ -157,7 +158,38 @@ fn a_full_host_is_told_to_the_payload() {
     );
     let words = ["run", "--network", "none", "--storage-opt", "size=190m", BASE, "sh", "-c", fill];
     let out = case.on_changed_host(&prepare, &words).run();
-    assert!(["No space left", "Input/output error"].contains(&out.out().trim()), "{}", out.out());
+    let told = out.out();
+    let lines: Vec<&str> = told.lines().collect();
+    assert!(["No space left", "Input/output error"].contains(&lines[0]), "{told}");
+    assert_eq!(lines[1..], ["kept"], "what was written before is there");
+}
+
+#[test]
+fn a_helper_that_is_killed_is_named() {
+    let case = case!(Userns, Subid, Fuse2fs).keeping_containers();
+    detached(&case, "box", &["sh", "-c", "echo ready; exec probe wait"]);
+    says(&case, "box", "ready");
+    kill(helper(&case, "box", "fuse2fs").unwrap(), Signal::SIGKILL).unwrap();
+    case.run(["wait", "box"]);
+    let error = case.run(["inspect", "--format", "{{.State.Error}}", "box"]).ok().out();
+    for part in ["fuse2fs", "killed by signal 9", "and the container with it"] {
+        assert!(error.contains(part), "{part} in {error}");
+    }
+    case.run(["rm", "box"]).ok();
+}
+
+#[test]
+fn a_restart_by_policy_finds_what_was_written() {
+    let case = case!(Userns, Subid, Fuse2fs).keeping_containers();
+    let script = "n=$(cat /n || echo 0); n=$((n+1)); echo $n > /n; test $n -ge 3";
+    case.detached(&[&SIZED[..], &["--restart", "on-failure:5", "--name", "box"]].concat(), ["sh", "-c", script]);
+    let told =
+        || case.run(["inspect", "--format", "{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}}", "box"]).out();
+    eventually("the third turn is the last", || told().trim() == "exited 0 2");
+    let copy = case.make_dir("out").join("n");
+    case.run(["cp", "box:/n", copy.to_str().unwrap()]).ok();
+    assert_eq!(std::fs::read_to_string(copy).unwrap(), "3\n");
+    case.run(["rm", "box"]).ok();
 }
 
 #[test]

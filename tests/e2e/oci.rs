@@ -151,6 +151,7 @@ fn a_bundle_is_created_started_signalled_and_deleted() {
     assert_ne!(network(&pid), network("self"), "its namespaces are there for whoever sets them up");
     assert!(!shared.join("up").exists(), "its program has not run");
     case.run(oci("create", &bundle, &["web"])).refused(125, "web");
+    case.run(["ps", "-a", "--format", "{{.Image}} {{.State}}"]).ok().prints(&format!("{} created", bundle.display()));
     case.run(["exec", "web", "true"]).code(125).complains("created");
     // What is changed after the creation changes nothing (runtime.md, "create").
     configure(&case, &json!({}));

@@ -213,6 +213,27 @@ fn what_is_written_to_a_sized_root_counts_as_memory() {
 }
 
 #[test]
+fn no_image_is_made_of_a_container_where_there_is_no_room() {
+    let case = case!(Userns, Root).keeping_containers();
+    case.run(["create", "--network", "none", "--name", "box", rlrun_tests::BASE, "true"]).ok();
+    let (store, user) = (case.data(), case.user());
+    // The same store, on a file system that is full but for a little.
+    let prepare = format!(
+        "mkdir -p /run/rlrun-full && mount -t tmpfs -o size=100m tmpfs /run/rlrun-full && cp -a {0}/. /run/rlrun-full/ && \
+         dd if=/dev/zero of=/run/rlrun-full/rest bs=1M count=75 2>/dev/null && chown {1}:{2} /run/rlrun-full && \
+         mount --bind /run/rlrun-full {0}",
+        store.display(),
+        user.uid,
+        user.gid
+    );
+    let out = case.on_changed_host(&prepare, &["commit", "box", "localhost/box:1"]).run();
+    out.refused(125, "there is room for").complains("rlrun rmi");
+    case.run(["image", "exists", "localhost/box:1"]).code(1);
+    case.run(["commit", "box", "localhost/box:1"]).ok();
+    case.run(["rm", "box"]).ok();
+}
+
+#[test]
 fn a_full_store_is_told_before_anything_is_started() {
     let case = case!(Userns);
     let data = case.data();

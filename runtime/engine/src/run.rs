@@ -287,6 +287,7 @@ fn summary(request: &RunRequest, prepared: &Prepared, directory: &Path, created:
         name: parts.name.clone(),
         created,
         image: prepared.admitted.spec().parts().image.clone().filter(|_| request.bundle.is_none()),
+        bundle: request.bundle.as_ref().map(|bundle| bundle.directory.clone()),
         command: process.and_then(|p| p.args().clone()).unwrap_or_default(),
         labels: labels(request, prepared).into_iter().collect(),
         ports: parts.ports.clone(),

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The file's name.
 pub const RECORD: &str = "record";
@@ -29,6 +29,9 @@ pub struct Summary {
     pub created: u64,
     /// The image.
     pub image: Option<ImageIdentity>,
+    /// The bundle that it was made of instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<PathBuf>,
     /// What pid 1 executes.
     pub command: Vec<String>,
     /// The image's labels and the user's.
@@ -153,6 +156,7 @@ pub(crate) mod tests {
             name: name.to_owned(),
             created: 1,
             image: image.map(identity),
+            bundle: None,
             command: vec!["sh".to_owned()],
             labels: vec![("a".to_owned(), "b".to_owned())],
             ports: Vec::new(),

@@ -277,7 +277,8 @@ fn mapping(port: &PortMapping) -> Value {
 
 fn row(c: &Container, whole: bool, size: Option<(u64, u64)>, now: u64) -> Row {
     let summary = &c.summary;
-    let image = summary.image.as_ref().map(|i| i.reference.clone()).unwrap_or_default();
+    let bundle = summary.bundle.as_ref().map(|directory| directory.display().to_string());
+    let image = summary.image.as_ref().map(|i| i.reference.clone()).or(bundle).unwrap_or_default();
     let command = summary.command.join(" ");
     let shown = match command.char_indices().nth(17) {
         Some((at, _)) if !whole => format!("{}...", &command[..at]),
