@@ -2,7 +2,9 @@
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use rlrun_tests::{BASE, Case, case, payload_of};
+use rlrun_tests::{BASE, Case, Output, case, payload_of, probe_program};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 /// The lines of /proc/PID/status of the payload of a running container.
 fn status(pid: Pid) -> impl Fn(&str) -> String {
@@ -141,7 +143,21 @@ fn calls_that_libc_probes_fail_with_enosys() {
 fn keyrings_are_out_of_reach() {
     let case = case!(Userns);
     let answers = case.in_base(["probe", "keyrings"]).ok().out();
+    assert_eq!(answers.lines().count(), 4, "{answers}");
     assert!(answers.lines().all(|line| line.ends_with("EPERM") || line.ends_with("ENOSYS")), "{answers}");
+}
+
+/// Whatever a filter of the user's own lets pass: the session keyring is not the caller's (`keyrings(7)`).
+#[test]
+fn the_callers_keys_stay_outside() {
+    let case = case!(Userns);
+    let probe = case.make_file("probe", probe_program());
+    std::fs::set_permissions(&probe, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let found = |out: Output| out.ok().out().lines().find(|line| line.starts_with("search ")).unwrap().to_owned();
+    let with_key = |program: &Path| case.invoke(&probe).args(["with-key".as_ref(), program.as_os_str()]);
+    assert_eq!(found(with_key(&probe).args(["keyrings"]).run()), "search ok");
+    let run = ["run", "--rm", "--network", "none", "--security-opt", "seccomp=unconfined", BASE, "probe", "keyrings"];
+    assert_eq!(found(with_key(&case.program()).args(run).run()), "search ENOKEY");
 }
 
 #[test]

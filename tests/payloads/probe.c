@@ -307,7 +307,18 @@ static int keyrings(void)
     say("add_key", syscall(SYS_add_key, "user", "rlrun-probe", "x", 1, KEY_SPEC_SESSION_KEYRING));
     say("keyctl", syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0));
     say("request_key", syscall(SYS_request_key, "user", "rlrun-probe", NULL, KEY_SPEC_SESSION_KEYRING));
+    say("search", syscall(SYS_keyctl, KEYCTL_SEARCH, KEY_SPEC_SESSION_KEYRING, "user", "rlrun-caller", 0));
     return 0;
+}
+
+/* Runs a program that has a key, as a caller would after logging in somewhere. */
+static int with_key(char **program)
+{
+    if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 ||
+        syscall(SYS_add_key, "user", "rlrun-caller", "x", 1, KEY_SPEC_SESSION_KEYRING) < 0)
+        return say("with-key", -1);
+    execv(program[0], program);
+    return say(program[0], -1);
 }
 
 /* Calls that no ordinary program makes: each must fail whatever its arguments. */
@@ -745,6 +756,8 @@ int main(int argc, char **argv)
         return stalk();
     if (!strcmp(what, "keyrings"))
         return keyrings();
+    if (!strcmp(what, "with-key") && argc > 2)
+        return with_key(argv + 2);
     if (!strcmp(what, "denied-calls"))
         return denied_calls();
     if (!strcmp(what, "mounts"))
