@@ -1,7 +1,7 @@
 //! `stats` against the kernel's own accounting, and `update` of what runs.
 
 use nix::sys::signal::Signal;
-use rlrun_tests::{Case, Image, Rootfs, base_rootfs, case, until};
+use rlrun_tests::{BASE, Case, Image, Rootfs, base_rootfs, case, until};
 use serde_json::Value;
 
 fn stats(case: &Case, name: &str) -> Value {
@@ -38,6 +38,45 @@ fn processor_time_and_tasks_are_the_kernels() {
     let ours = number(&seen, "cpu_nanoseconds") / 1e6;
     assert!((ours - kernel).abs() <= 0.05, "{ours} s and by the kernel {kernel} s");
     assert!(seen["mem_usage"].as_str().unwrap().contains(" / "), "{seen}");
+}
+
+/// `inspect` has it while it runs and afterwards, and the event of its end too.
+#[test]
+fn what_was_used_is_known_at_the_end() {
+    let case = case!(Userns).keeping_containers();
+    case.detached(&["--name", "lives"], ["sleep", "100"]);
+    case.run(["inspect", "--format", "{{.Statistics.PIDs}}", "lives"]).ok().prints("1");
+    let words = ["run", "--name", "a", "--network", "none", "--cpus", "0.5", BASE];
+    // The shell's builtin tells what the kernel has counted for it and for whom it has waited.
+    let out = case.rlrun(words).args(["sh", "-c", "probe burn 1 1 >&2; times"]).run().ok().out();
+    let seconds = |word: &str| {
+        let (minutes, seconds) = word.strip_suffix('s').and_then(|word| word.split_once('m')).unwrap();
+        minutes.parse::<f64>().unwrap() * 60.0 + seconds.parse::<f64>().unwrap()
+    };
+    let kernel: f64 = out.split_ascii_whitespace().map(seconds).sum();
+    let read = |out: String| serde_json::from_str::<Value>(&out).unwrap();
+    let told = read(case.run(["inspect", "--format", "{{json .Statistics}}", "a"]).ok().out());
+    let ours = number(&told, "CPUNano") / 1e6;
+    assert!(kernel > 0.1 && (ours - kernel).abs() <= 0.05, "{ours} s and by the kernel {kernel} s");
+    assert!(told["ThrottledPeriods"].as_u64() > Some(0) && number(&told, "ThrottledNano") > 0.0, "{told}");
+    assert_eq!(told["OOMKills"], 0);
+    let died = [
+        "events",
+        "--stream=false",
+        "--since",
+        "1h",
+        "--filter",
+        "event=died",
+        "--filter",
+        "container=a",
+        "--format",
+        "{{json .Attributes}}",
+    ];
+    let event = read(case.run(died).ok().out());
+    for field in ["CPUNano", "ThrottledPeriods", "ThrottledNano", "OOMKills"] {
+        assert_eq!(event[field], told[field], "{field}");
+    }
+    case.run(["rm", "-f", "-t", "0", "lives"]).ok();
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::signals::{Freezer, Traced};
 use crate::throttle::{Order, Throttle};
 use rlrun_spec::limits::Limits;
 use rlrun_spec::protocol::OutOfMemory;
-use rlrun_spec::usage::{Traffic, Usage};
+use rlrun_spec::usage::{Spent, Traffic, Usage};
 use rustix::io::Result;
 use rustix::time::{ClockId, clock_gettime};
 use std::os::fd::OwnedFd;
@@ -278,6 +278,14 @@ impl Agent {
             block_written,
             network: self.around.own_network.then(|| self.traffic()),
         })
+    }
+
+    /// What only the agent knows of what the container has used: where it stood in its way.
+    #[must_use]
+    pub fn spent(&self) -> Spent {
+        let throttled = self.throttle.as_ref().map(Throttle::throttled).unwrap_or_default();
+        let (throttled_periods, throttled_ns) = (throttled.periods, throttled.ns);
+        Spent { cpu_ns: 0, throttled_periods, throttled_ns, oom_kills: self.oom_kills }
     }
 
     /// What went through the interfaces (proc_pid_net(5)).

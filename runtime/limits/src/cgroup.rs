@@ -8,7 +8,7 @@ mod files;
 mod manager;
 mod settings;
 
-pub use files::{complete, count_oom_kills, ineffective, remove};
+pub use files::{complete, ineffective, remove};
 pub use settings::{Setting, lifted, loosened, settings};
 
 use files::{make_directory, write_file, write_setting};

@@ -10,6 +10,7 @@ use crate::trace::Trace;
 use rlrun_spec::life::Hold;
 use rlrun_spec::plan::Launch;
 use rlrun_spec::protocol::{Answer, INIT_STEPS, MAPPER_STEPS, Message, News, Request, Step};
+use rlrun_spec::usage::Spent;
 use rlrun_spec::{Failure, Kind, Stage};
 use rustix::process::{Pid, Signal, WaitOptions, pidfd_send_signal, waitpid};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -43,7 +44,7 @@ pub struct Container {
     init_channel: Option<Channel>,
     init_fd: Option<OwnedFd>,
     id_maps: Option<Writing>,
-    end: Option<Result<u8, Failure>>,
+    end: Option<Result<(u8, Spent), Failure>>,
     reaped: bool,
 }
 
@@ -54,7 +55,7 @@ pub enum Heard {
     Answer(Answer),
     /// Something happened.
     News(News),
-    /// The container has ended: [`Container::exit_code`] tells how.
+    /// The container has ended: [`Container::end`] tells how.
     End,
 }
 
@@ -199,7 +200,7 @@ impl Container {
         let end = match self.mapper_channel.receive(channel::STEP_DEADLINE)? {
             Received::Message(Message::Answer(answer), _) => return Ok(Heard::Answer(answer)),
             Received::Message(Message::News(news), _) => return Ok(Heard::News(news)),
-            Received::Message(Message::Exited(code), _) => Ok(code),
+            Received::Message(Message::Exited(code, spent), _) => Ok((code, spent)),
             Received::Message(Message::Failed(failure), _) => Err(*failure),
             Received::Message(other, _) => {
                 return Err(failed(
@@ -218,11 +219,11 @@ impl Container {
         Ok(Heard::End)
     }
 
-    /// The exit code, once the container has ended; everything of it is gone then.
+    /// The exit code and what was used, once the container has ended; everything of it is gone then.
     ///
     /// # Errors
     /// When the container ended by a failure of ours or its mapper was killed.
-    pub fn exit_code(mut self) -> Result<u8, Failure> {
+    pub fn end(mut self) -> Result<(u8, Spent), Failure> {
         while self.end.is_none() {
             self.hear()?;
         }

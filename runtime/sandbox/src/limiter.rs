@@ -12,6 +12,7 @@ use rlrun_spec::Failure;
 use rlrun_spec::limits::Limits;
 use rlrun_spec::plan::Launch;
 use rlrun_spec::protocol::{Answer, Message, News, Request};
+use rlrun_spec::usage::Spent;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Result as KernelResult, retry_on_intr};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -92,6 +93,12 @@ impl<'a> Limiter<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What the container has used at its end, of which this is the processor time.
+    pub(crate) fn spent(&self, cpu_ns: u64) -> Spent {
+        let watched = self.agent.as_ref().map(Agent::spent).unwrap_or_default();
+        Spent { cpu_ns, ..watched }
     }
 
     /// Answers one request. A supervisor that is gone takes this process along (`PR_SET_PDEATHSIG`).

@@ -10,9 +10,12 @@ use crate::limiter::Limiter;
 use crate::sys::{self, Fork};
 use crate::trace::Trace;
 use crate::{disk, launch, layered, nested, rootfs, tree, userns};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
 use rlrun_spec::life::Hold;
 use rlrun_spec::plan::{Launch, Rootfs};
 use rlrun_spec::protocol::{INIT_STEPS, MAPPER_STEPS, Message, NESTED_STEPS, Step};
+use rlrun_spec::usage::Spent;
 use rlrun_spec::{Failure, Kind, Stage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -108,7 +111,8 @@ pub fn run(launch: &Launch, network: NetworkHook<'_>) -> ! {
     let told = |failure| Message::Failed(Box::new(Failure { stage: Stage::Mapper, ..failure }));
     let cleaned = clean_up(launch, started, outcome.as_ref().ok());
     // A failure is what the user must hear; what cleaning leaves then, the next command finds by its record.
-    let message = outcome.and_then(|end| cleaned.map(|()| end.code)).map_or_else(told, Message::Exited);
+    let exited = |end: End| Message::Exited(end.code, end.spent);
+    let message = outcome.and_then(|end| cleaned.map(|()| end)).map_or_else(told, exited);
     trace.mark("mapper: container gone");
     match channel.send(&message, None) {
         Ok(()) => sys::exit_now(0),
@@ -215,6 +219,7 @@ fn leave_caller(launch: &Launch) -> Result<(), Failure> {
 /// How the container's init ended.
 struct End {
     code: u8,
+    spent: Spent,
     /// It is started again, `--rm` or not.
     spared: bool,
 }
@@ -241,12 +246,16 @@ fn wait_for(launch: &Launch, init: &Init, channel: &Channel, trace: &Trace) -> R
         // Only memory: the container runs as well with the pages of the start still here.
     }
     let mut limiter = Limiter::new(launch, init, channel)?;
+    // What set the container up is no part of it.
+    let before = cpu_of_children();
     loop {
         limiter.keep_until_end()?;
         let Some((pid, status)) = wait(WaitOptions::NOHANG).at("wait", "wait for", "the container")? else { continue };
         if pid == init.pid {
             trace.mark("mapper: init ended");
-            return Ok(End { code: exit_code(status), spared: limiter.spared });
+            // Its own and that of all that it outlived; the kernel adds what dies with it.
+            let cpu_ns = cpu_of_children().saturating_sub(before);
+            return Ok(End { code: exit_code(status), spent: limiter.spent(cpu_ns), spared: limiter.spared });
         }
         let serves_root = match &launch.facts.rootfs {
             Rootfs::FuseOverlay { binary, .. } => Some(binary.as_path()),
@@ -268,6 +277,13 @@ fn wait_for(launch: &Launch, init: &Init, channel: &Channel, trace: &Trace) -> R
             return Err(failed(Kind::Runtime, step, what, helper.display().to_string(), why));
         }
     }
+}
+
+/// Nanoseconds of processor time of the children that have ended, and of theirs (getrusage(2)).
+fn cpu_of_children() -> u64 {
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_CHILDREN) else { return 0 };
+    let microseconds = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    u64::try_from(microseconds).unwrap_or_default().saturating_mul(1000)
 }
 
 /// The shell's convention: the code itself, 128+n for signal n.

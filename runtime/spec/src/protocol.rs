@@ -21,7 +21,7 @@
 
 use crate::failure::Failure;
 use crate::limits::Limits;
-use crate::usage::Usage;
+use crate::usage::{Spent, Usage};
 use serde::{Deserialize, Serialize};
 
 /// A completed step, named by who completed it.
@@ -70,8 +70,8 @@ pub enum Message {
     Reached(Step),
     /// Set-up failed; nothing follows.
     Failed(Box<Failure>),
-    /// The payload ended with this exit code, 128+n for a signal; everything of the container is gone.
-    Exited(u8),
+    /// The payload ended with this exit code, 128+n for a signal, and had used this; everything of the container is gone.
+    Exited(u8, Spent),
     /// The supervisor wants something of a running container.
     Request(Request),
     /// What became of a request.
@@ -202,7 +202,7 @@ mod tests {
 
         #[test]
         fn messages_survive_the_channel(code in any::<u8>()) {
-            let message = Message::Exited(code);
+            let message = Message::Exited(code, Spent { cpu_ns: u64::from(code), ..Spent::default() });
             prop_assert_eq!(decode(&encode(&message).unwrap()).unwrap(), message);
         }
 

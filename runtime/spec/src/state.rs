@@ -4,6 +4,7 @@
 //! lock does (`rlrun_engine::containers`).
 
 use crate::health::Status;
+use crate::usage::Spent;
 use std::fmt::Write as _;
 
 /// The file's name.
@@ -37,6 +38,8 @@ pub struct State {
     pub oom_killed: bool,
     /// How its health checks went.
     pub health: Status,
+    /// What it used from its last start to its end.
+    pub spent: Spent,
     /// Why it could not be started or was ended by rlrun; one line.
     pub error: String,
 }
@@ -65,6 +68,9 @@ impl State {
         if self.health != Status::None {
             line("health", &self.health.word());
         }
+        if self.spent != Spent::default() {
+            line("spent", &self.spent);
+        }
         line("error", &self.error.replace('\n', " "));
         text
     }
@@ -86,6 +92,7 @@ impl State {
                 "stopped" => state.stopped = value == "true",
                 "oom-killed" => state.oom_killed = value == "true",
                 "health" => state.health = Status::of(value),
+                "spent" => state.spent = Spent::parse(value),
                 "error" => value.clone_into(&mut state.error),
                 _ => {}
             }
@@ -113,6 +120,7 @@ mod tests {
             stopped: true,
             oom_killed: true,
             health: Status::Unhealthy,
+            spent: Spent { cpu_ns: u64::MAX, throttled_periods: 2, throttled_ns: 3, oom_kills: 4 },
             error: "cannot\nstart".to_owned(),
         };
         assert_eq!(State::parse(&state.render()), State { error: "cannot start".to_owned(), ..state });

@@ -29,6 +29,62 @@ pub struct Usage {
     pub network: Option<Traffic>,
 }
 
+impl Usage {
+    /// What of it has been used up so far.
+    #[must_use]
+    pub fn spent(&self) -> Spent {
+        let Usage { cpu_ns, throttled_periods, throttled_ns, oom_kills, .. } = *self;
+        Spent { cpu_ns, throttled_periods, throttled_ns, oom_kills }
+    }
+}
+
+/// What a container has used, known when it has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spent {
+    /// Nanoseconds of processor time of everything that ran in it.
+    pub cpu_ns: u64,
+    /// Periods in which it was stopped because of its processor time.
+    pub throttled_periods: u64,
+    /// Nanoseconds that it stood still for that.
+    pub throttled_ns: u64,
+    /// How often a process was killed because of the memory limit.
+    pub oom_kills: u64,
+}
+
+impl Spent {
+    /// Its numbers under their names in `events` and `inspect`.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, u64); 4] {
+        [
+            ("CPUNano", self.cpu_ns),
+            ("ThrottledPeriods", self.throttled_periods),
+            ("ThrottledNano", self.throttled_ns),
+            ("OOMKills", self.oom_kills),
+        ]
+    }
+
+    fn numbers(&mut self) -> [&mut u64; 4] {
+        [&mut self.cpu_ns, &mut self.throttled_periods, &mut self.throttled_ns, &mut self.oom_kills]
+    }
+
+    /// The reverse of how it is displayed; what is missing or no number is 0.
+    #[must_use]
+    pub fn parse(text: &str) -> Spent {
+        let mut spent = Spent::default();
+        for (number, word) in spent.numbers().into_iter().zip(text.split(' ')) {
+            *number = word.parse().unwrap_or_default();
+        }
+        spent
+    }
+}
+
+/// The numbers with a space between.
+impl std::fmt::Display for Spent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} {} {}", self.cpu_ns, self.throttled_periods, self.throttled_ns, self.oom_kills)
+    }
+}
+
 /// What went through the interfaces of a network namespace, loopback left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {

@@ -120,9 +120,17 @@ impl Book {
     }
 
     /// An event of the container.
-    pub(crate) fn tell(&self, action: &str, exit_code: Option<u8>) {
-        let code = exit_code.map(|code| format!("\"exitCode\":{code}")).unwrap_or_default();
-        append_event(&self.journal, (&self.id, &self.name), action, &code);
+    pub(crate) fn tell(&self, action: &str) {
+        append_event(&self.journal, (&self.id, &self.name), action, "");
+    }
+
+    /// It has ended, and has used what the book says.
+    pub(crate) fn tell_end(&self, code: u8) {
+        let mut attributes = format!("\"exitCode\":{code}");
+        for (name, number) in self.state.spent.named() {
+            attributes.push_str(&format!(",\"{name}\":{number}"));
+        }
+        append_event(&self.journal, (&self.id, &self.name), "died", &attributes);
     }
 }
 

@@ -18,6 +18,7 @@ use rlrun_spec::limits::Limits;
 use rlrun_spec::plan::Launch;
 use rlrun_spec::protocol::{self, Answer, OutOfMemory};
 use rlrun_spec::supervision::{Reply, Request};
+use rlrun_spec::usage::Usage;
 use rlrun_spec::{Failure, Kind, Stage};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
@@ -225,7 +226,7 @@ impl Watch<'_> {
 
     /// The memory limit was reached.
     pub(crate) fn out_of_memory(&mut self, what: &OutOfMemory) -> Result<(), Failure> {
-        self.book.tell("oom", None);
+        self.book.tell("oom");
         let OutOfMemory { used, limit, killed } = what;
         let done = match killed {
             // The name is the process's own choice, and is read on a terminal.
@@ -283,7 +284,7 @@ fn supervise(plan: OwnedFd, watch: &mut Watch<'_>) -> Result<u8, Failure> {
         let code = outcome.as_ref().map_or_else(|f| f.kind.exit_code(), |code| *code);
         let pause = if watch.started { watch.fate.again(code, began.elapsed()) } else { None };
         let Some(pause) = pause else { return outcome };
-        watch.book.tell("died", Some(code));
+        watch.book.tell_end(code);
         watch.book.restarts(code, outcome.as_ref().err().map(ToString::to_string).unwrap_or_default())?;
         watch.announce(&Reply::Ended(code));
         // Whoever waits for the very end knows by this that it was not.
@@ -292,7 +293,7 @@ fn supervise(plan: OwnedFd, watch: &mut Watch<'_>) -> Result<u8, Failure> {
             watch.mourned = true;
             return outcome;
         }
-        watch.book.tell("restart", None);
+        watch.book.tell("restart");
     }
 }
 
@@ -320,8 +321,7 @@ fn rest(pause: Duration, signals: &Signals, watch: &mut Watch<'_>) -> Result<boo
 /// From the first process to the end of the last.
 fn once(plan: OwnedFd, signals: &Signals, log: Option<&mut Log>, watch: &mut Watch<'_>) -> Result<u8, Failure> {
     let (launch, trace) = (watch.launch, watch.trace);
-    let oom_kills = || launch.facts.cgroup.as_ref().map_or(0, cgroup::count_oom_kills);
-    let killed_before = oom_kills();
+    let before = counted(launch);
     let (mut container, mut streams) = Container::clone(launch, plan, std::mem::take(&mut watch.preserved), trace)?;
     container.map_ids(trace)?;
     let owner = Pid::from_raw(container.namespace_owner());
@@ -340,17 +340,31 @@ fn once(plan: OwnedFd, signals: &Signals, log: Option<&mut Log>, watch: &mut Wat
         }
         tended.tend(network.as_deref_mut(), signals, log, watch)
     });
-    let killed = oom_kills().saturating_sub(killed_before);
+    let after = counted(launch);
+    let killed = after.oom_kills.saturating_sub(before.oom_kills);
+    let spent = &mut watch.book.state.spent;
+    spent.oom_kills += killed;
+    spent.throttled_periods += after.throttled_periods.saturating_sub(before.throttled_periods);
+    spent.throttled_ns += after.throttled_ns.saturating_sub(before.throttled_ns);
     if killed > 0 {
         watch.book.state.oom_killed = true;
         watch.book.state.error =
             format!("memory: the cgroup reached its limit, and the kernel killed {killed} of its processes");
-        watch.book.tell("oom", None);
+        watch.book.tell("oom");
     }
     let end = |n: Box<dyn Driver>| if code.is_ok() { n.release() } else { n.stop() };
     let stopped = network.map_or(Ok(()), end).map_err(|e| e.into_failure(Stage::Supervisor));
     trace.mark("supervisor: network stopped");
     code.and_then(|code| stopped.map(|()| code))
+}
+
+/// What the container's cgroup has counted so far: it outlives a restart.
+fn counted(launch: &Launch) -> Usage {
+    let mut usage = Usage::default();
+    if let Some(membership) = &launch.facts.cgroup {
+        cgroup::complete(membership, &mut usage);
+    }
+    usage
 }
 
 /// Lets the payload go. What has to be written is written while it is being executed.
@@ -370,7 +384,7 @@ pub(crate) fn start(container: &mut Container, watch: &mut Watch<'_>) -> Result<
     });
     watch.trace.mark("supervisor: state written");
     container.confirm()?;
-    watch.book.tell("start", None);
+    watch.book.tell("start");
     written?;
     watch.payload_runs()
 }
@@ -437,7 +451,7 @@ fn end(watch: &mut Watch<'_>, code: &Result<u8, Failure>) -> Result<(), Failure>
     let facts = &watch.launch.facts;
     let exit_code = code.as_ref().map_or_else(|f| f.kind.exit_code(), |code| *code);
     if watch.started && !watch.mourned {
-        watch.book.tell("died", Some(exit_code));
+        watch.book.tell_end(exit_code);
     }
     let removed = (facts.remove && !watch.spared) || (!watch.started && facts.remove_unstarted);
     let written = match removed {
@@ -469,7 +483,7 @@ fn forget(launch: &Launch, book: &Book) -> Result<(), Failure> {
     // The mapper has emptied it; what is left if it was killed belongs to us or is found by the next command.
     let emptied = rlrun_sandbox::remove_contents(&facts.container_dir);
     emptied.and_then(|()| gone(fs::remove_dir(&facts.container_dir), &facts.container_dir))?;
-    book.tell("remove", None);
+    book.tell("remove");
     // Without its files its name was free, and may be another's by now.
     if fs::read_link(&book.name_link).is_ok_and(|target| target.file_name() == facts.container_dir.file_name()) {
         gone(fs::remove_file(&book.name_link), &book.name_link)?;

@@ -159,7 +159,9 @@ impl<'a> Tended<'a> {
                     let failure = failure("control", "do this to", &launch.name).why("it has just ended");
                     watch.reply(client, &Reply::Refused(Box::new(failure)));
                 }
-                return self.container.exit_code();
+                let (code, spent) = self.container.end()?;
+                watch.book.state.spent = spent;
+                return Ok(code);
             }
         }
     }

@@ -64,8 +64,7 @@ pub fn ineffective(membership: &Membership) -> Option<String> {
 }
 
 /// How many processes the kernel has killed because there was no memory for them.
-#[must_use]
-pub fn count_oom_kills(membership: &Membership) -> u64 {
+fn count_oom_kills(membership: &Membership) -> u64 {
     let files = membership.directories.iter().flat_map(|d| ["memory.events", "memory.oom_control"].map(|n| d.join(n)));
     let texts = files.filter_map(|file| fs::read_to_string(file).ok());
     texts

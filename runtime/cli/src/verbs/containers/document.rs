@@ -6,9 +6,10 @@ use crate::table::timestamp;
 use rlrun_engine::containers::{Container, DISK, Status};
 use rlrun_engine::place::Place;
 use rlrun_engine::record::{Details, Mounted, RECORD};
-use rlrun_engine::{images, volumes};
+use rlrun_engine::{images, usage, volumes};
 use rlrun_spec::container::PortMapping;
 use rlrun_spec::health::{HEALTH, Health};
+use rlrun_spec::usage::{Spent, Traffic};
 use rlrun_spec::{Failure, Kind, Stage};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -68,6 +69,7 @@ pub(super) fn document(place: &Place, container: &Container) -> Result<Value, Fa
         "NetworkSettings": network(&ports),
         "Config": config(place, container, &details, &oci),
         "HostConfig": host_config::document(container, &details, &oci, &ports),
+        "Statistics": statistics(container),
         "Controls": details.spec.controls,
         "Verdicts": details.verdicts,
     });
@@ -203,6 +205,32 @@ fn document_of_state(container: &Container) -> Value {
         "CheckpointedAt": moment(0),
         "RestoredAt": moment(0),
     })
+}
+
+/// What it uses now, or had used when it ended last.
+fn statistics(container: &Container) -> Value {
+    let spent = |spent: &Spent| spent.named().into_iter().map(|(name, n)| (name.to_owned(), json!(n))).collect();
+    let live = match usage::sample(container.clone()) {
+        Ok(sample) => sample.usage,
+        // It runs and does not answer; all else about it is known.
+        Err(failure) => return json!({"Error": failure.to_string()}),
+    };
+    let Some(usage) = live else { return Value::Object(spent(&container.state.spent)) };
+    let mut statistics = spent(&usage.spent());
+    let Traffic { received, sent } = usage.network.unwrap_or_default();
+    for (name, number) in [
+        ("MemUsage", usage.memory),
+        ("MemLimit", usage.memory_limit.unwrap_or_else(usage::machine_memory)),
+        ("Swap", usage.swap),
+        ("PIDs", usage.tasks),
+        ("BlockInput", usage.block_read),
+        ("BlockOutput", usage.block_written),
+        ("NetInput", received),
+        ("NetOutput", sent),
+    ] {
+        statistics.insert(name.to_owned(), json!(number));
+    }
+    Value::Object(statistics)
 }
 
 /// What the last checks found, as the supervisor wrote it; nothing where nothing is checked.
