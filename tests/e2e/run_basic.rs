@@ -121,7 +121,7 @@ fn the_working_directory_is_the_images_or_the_options() {
     case.load(&Image::new("localhost/there:1", base_rootfs().clone()).with("WorkingDir", json!("/var")));
     case.run(["run", "--rm", "--network", "none", "localhost/there:1", "pwd"]).ok().prints("/var");
     case.run(["run", "--rm", "--network", "none", "-w", "/tmp", "localhost/there:1", "pwd"]).ok().prints("/tmp");
-    case.run_base(&["-w", "relative"], ["pwd"]).refused(125, "relative");
+    case.run_base(&["-w", "relative"], ["pwd"]).refused(126, "relative");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Who the container's users are on the host.
 
 use nix::unistd::User;
-use rlrun_tests::{Case, Image, Ordinary, base_rootfs, case};
+use rlrun_tests::{BASE, Case, Image, Ordinary, Output, base_rootfs, case};
 use std::process::Command;
 use std::sync::Mutex;
 
@@ -40,6 +40,37 @@ fn keep_id_keeps_the_callers_id() {
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&found), host);
     // Files of the image still belong to the container's root.
     case.run_base(&["--userns=keep-id"], ["stat", "-c", "%u", "/etc/passwd"]).ok().prints("0");
+}
+
+#[test]
+fn keep_id_needs_ranges_and_says_so() {
+    let case = case!(Userns, Subid, Root);
+    let out = with_grant(&case, "", &["--userns=keep-id", BASE, "true"]);
+    out.refused(125, "grants").complains("subordinate ids").complains("usermod --add-subuids");
+}
+
+/// Layers that were unpacked under other ids have files of nobody's.
+#[test]
+fn a_store_of_other_ids_is_told_until_they_are_given_back() {
+    let case = case!(Userns, Subid, Root);
+    let owner = ["stat", "-c", "%u", "/etc/passwd"];
+    let run = |lines: &str| with_grant(&case, lines, &[&[BASE], &owner[..]].concat());
+    let told = |out: &Output| out.ok().err().contains("unpacked under other subordinate ids");
+    assert!(!told(&case.in_base(owner)));
+    let moved = run(&format!("{}:1000000:65536\n", case.user().name));
+    assert!(told(&moved));
+    moved.complains("now 1000000:65536").complains("system reset");
+    assert!(!told(&case.in_base(owner)));
+    let nothing = run("");
+    nothing.ok().complains("only your own id is mapped");
+    assert!(!told(&nothing));
+}
+
+/// `rlrun run` where this is all that /etc/subuid and /etc/subgid grant.
+fn with_grant(case: &Case, lines: &str, words: &[&str]) -> Output {
+    let file = case.make_file(&format!("grant{}", lines.len()), lines).display().to_string();
+    let prepare = format!("mount --bind {file} /etc/subuid; mount --bind {file} /etc/subgid");
+    case.on_changed_host(&prepare, &[&["run", "--rm", "--network", "none"], words].concat()).run()
 }
 
 #[test]

@@ -49,8 +49,8 @@ const ALWAYS: [&str; 8] = ["OWASP-1", "OWASP-3", "OWASP-4", "OWASP-5", "OWASP-6"
 /// In force where they are required.
 const ON_DEMAND: [&str; 7] = ["OWASP-2", "OWASP-7M", "OWASP-7D", "OWASP-7R", "OWASP-8", "OWASP-13", "NET003"];
 
-/// Addresses where clouds answer whoever asks with credentials.
-const METADATA: [&str; 4] = ["169.254.169.254", "169.254.170.2", "100.100.100.200", "fd00:ec2::254"];
+/// Where clouds answer whoever asks with credentials.
+const METADATA: [&str; 5] = ["169.254.0.0/16", "168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::/32"];
 
 const SOCKETS: [&str; 7] =
     ["docker.sock", "podman.sock", "containerd.sock", "crio.sock", "cri-dockerd.sock", "buildkitd.sock", "rlrun.sock"];

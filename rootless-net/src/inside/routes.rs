@@ -16,35 +16,43 @@ const RT_SCOPE_UNIVERSE: u8 = 0;
 const RTN_UNREACHABLE: u8 = 7;
 const RTA_DST: u16 = 1;
 
-/// Where clouds tell a machine its credentials: AWS, Azure, GCP and most others; AWS task roles; Azure's host; Alibaba.
-/// The IPv6 address of AWS comes last, for [`refused`].
-const METADATA: [IpAddr; 5] = [
-    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
-    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
-    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
-    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+/// A network: an address and how many bits of it count.
+pub(super) type Network = (IpAddr, u8);
+
+/// Where clouds tell a machine its credentials. Nearly all do it somewhere in the link-local network, which nothing else
+/// behind a NAT can use: AWS (.169.254, roles of tasks at .170.2, of pods at .170.23), GCP, Azure, Tencent (.0.23),
+/// Scaleway (.42.42). Outside of it are Azure's host, Alibaba, old Oracle. The IPv6 networks, of AWS and of GCP, come last,
+/// for [`refused`].
+const METADATA: [Network; 6] = [
+    (IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16),
+    (IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)), 32),
+    (IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)), 32),
+    (IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)), 32),
+    (IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0)), 32),
+    (IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)), 128),
 ];
 
-/// The addresses that are always refused. Without `ipv6` there is no route to any IPv6 address, and a kernel without
+/// How many of them are IPv4.
+const OF_IPV4: usize = 4;
+
+/// The networks that are always refused. Without `ipv6` there is no route to any IPv6 address, and a kernel without
 /// IPv6 would refuse the message.
-pub(super) fn refused(ipv6: bool) -> &'static [IpAddr] {
-    let (v4, _) = METADATA.split_at(METADATA.len() - 1);
-    if ipv6 { &METADATA } else { v4 }
+pub(super) fn refused(ipv6: bool) -> &'static [Network] {
+    if ipv6 { &METADATA } else { METADATA.split_at(OF_IPV4).0 }
 }
 
 /// Brings loopback up and makes `refused` fail at once with EHOSTUNREACH.
-pub(super) fn configure(refused: &[IpAddr]) -> Result<(), NetError> {
+pub(super) fn configure(refused: &[Network]) -> Result<(), NetError> {
     encode(refused).exchange(SockProtocol::NetlinkRoute).map_err(|errno| {
         NetError::system("configure-network", "bring up loopback and refuse metadata addresses", "rtnetlink", errno)
     })
 }
 
-fn encode(refused: &[IpAddr]) -> Batch {
+fn encode(refused: &[Network]) -> Batch {
     let mut batch = Batch::default();
     up(&mut batch);
-    for address in refused {
-        unreachable(&mut batch, *address);
+    for network in refused {
+        unreachable(&mut batch, *network);
     }
     batch
 }
@@ -58,11 +66,8 @@ fn up(batch: &mut Batch) {
     batch.message(RTM_NEWLINK, REQUEST | ACK, &header, |_| {});
 }
 
-fn unreachable(batch: &mut Batch, address: IpAddr) {
-    let (family, bits) = match address {
-        IpAddr::V4(_) => (nix::libc::AF_INET, 32),
-        IpAddr::V6(_) => (nix::libc::AF_INET6, 128),
-    };
+fn unreachable(batch: &mut Batch, (address, bits): Network) {
+    let family = if address.is_ipv4() { nix::libc::AF_INET } else { nix::libc::AF_INET6 };
     let family = u8::try_from(family).unwrap_or_default();
     // struct rtmsg: family, bits of destination and source, type of service, table, protocol, scope, type, flags.
     let header = [family, bits, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, RT_SCOPE_UNIVERSE, RTN_UNREACHABLE, 0, 0, 0, 0];
@@ -77,7 +82,7 @@ fn unreachable(batch: &mut Batch, address: IpAddr) {
 mod tests {
     use super::*;
 
-    /// As `ip link set lo up` and `ip route add unreachable 169.254.169.254 protocol static` send them.
+    /// As `ip link set lo up` and `ip route add unreachable 169.254.0.0/16 protocol static` send them.
     #[test]
     fn messages_are_those_of_iproute2() {
         let batch = encode(&refused(false)[..1]);
@@ -86,17 +91,17 @@ mod tests {
             32, 0, 0, 0,  16, 0, 0x05, 0,  1, 0, 0, 0,  0, 0, 0, 0,
             0, 0, 0, 0,  1, 0, 0, 0,  1, 0, 0, 0,  1, 0, 0, 0,
             36, 0, 0, 0,  24, 0, 0x05, 0x06,  2, 0, 0, 0,  0, 0, 0, 0,
-            2, 32, 0, 0,  254, 4, 0, 7,  0, 0, 0, 0,
-            8, 0, 1, 0,  169, 254, 169, 254,
+            2, 16, 0, 0,  254, 4, 0, 7,  0, 0, 0, 0,
+            8, 0, 1, 0,  169, 254, 0, 0,
         ];
         assert_eq!(batch.bytes(), expected);
     }
 
     #[test]
     fn ipv6_is_refused_only_where_there_is_ipv6() {
-        assert_eq!(refused(false).iter().filter(|a| a.is_ipv6()).count(), 0);
-        assert_eq!(refused(true).iter().filter(|a| a.is_ipv6()).count(), 1);
-        assert_eq!(refused(true).len(), refused(false).len() + 1);
-        assert_eq!(encode(&refused(true)[4..]).bytes().len(), 32 + 16 + 12 + 20);
+        assert!(refused(false).iter().all(|(address, _)| address.is_ipv4()));
+        assert_eq!(refused(true).iter().filter(|(address, _)| address.is_ipv6()).count(), 2);
+        assert_eq!(refused(true).len(), refused(false).len() + 2);
+        assert_eq!(encode(&refused(true)[OF_IPV4..]).bytes().len(), 32 + 2 * (16 + 12 + 20));
     }
 }

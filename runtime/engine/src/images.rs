@@ -74,6 +74,9 @@ impl Workshop {
         let ids = idmap::plan(&facts, &UserNamespace::Default)
             .map_err(|cause| cause.failure(&facts, &Surroundings::read()))?;
         let (store, jobs) = (Store::new(&place.data), IdMapJobs::new(ids.maps.clone()));
+        if let Some(notice) = crate::store_ids::notice(&place, &ids) {
+            crate::warn(&notice);
+        }
         let workshop = Workshop { place, store, facts, ids, jobs };
         workshop.sweep()?;
         Ok(workshop)

@@ -28,6 +28,7 @@ pub mod running;
 pub mod secrets;
 pub mod start;
 pub mod storage;
+mod store_ids;
 pub mod supervisor;
 pub mod top;
 pub mod trace;

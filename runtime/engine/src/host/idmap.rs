@@ -29,7 +29,8 @@ pub struct IdPlan {
 /// Plans both maps. Without a range or a helper it falls back to the caller's id alone and says why.
 ///
 /// # Errors
-/// Only when this host allows no user namespace at all.
+/// When this host allows no user namespace at all; without a range or a helper also for maps in which root is not the
+/// caller: nobody would be there to make the container.
 pub fn plan(host: &HostFacts, mode: &UserNamespace) -> Result<IdPlan, Cause> {
     if let Some(block) = host.userns_blocked {
         return Err(Cause::UsernsBlocked(block));
@@ -54,6 +55,7 @@ pub fn plan(host: &HostFacts, mode: &UserNamespace) -> Result<IdPlan, Cause> {
             let gids = fitting(lay_out(host.gid, gid, &host.subgids), gid, host.kernel);
             Ok(IdPlan { maps: IdMaps { uids, gids, writer }, single: None })
         }
+        Err(cause) if (uid, gid) != (0, 0) => Err(cause),
         Err(cause) => {
             let uids = lay_out(host.uid, uid, &[]);
             let gids = lay_out(host.gid, gid, &[]);

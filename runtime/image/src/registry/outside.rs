@@ -46,18 +46,23 @@ impl Nearness {
 
 /// None for an address that nobody has a layer at: links' own (with the metadata services of clouds), groups, none.
 fn nearness(address: IpAddr) -> Option<Nearness> {
-    const METADATA: [IpAddr; 2] =
-        [IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)), IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254))];
+    // Beside the link-local ones.
+    const METADATA: [Ipv4Addr; 3] =
+        [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
     let address = address.to_canonical();
     let (nowhere, private) = match address {
         IpAddr::V4(v4) => {
             let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
             let this_network = v4.octets()[0] == 0;
-            (v4.is_link_local() || v4.is_broadcast() || this_network, v4.is_private() || shared)
+            let metadata = METADATA.contains(&v4);
+            (metadata || v4.is_link_local() || v4.is_broadcast() || this_network, v4.is_private() || shared)
         }
-        IpAddr::V6(v6) => (v6.is_unicast_link_local() || v6.is_unspecified(), v6.is_unique_local()),
+        IpAddr::V6(v6) => {
+            let metadata = matches!(v6.segments(), [0xfd00, 0xec2, ..] | [0xfd20, 0xce, .., 0x254]);
+            (metadata || v6.is_unicast_link_local() || v6.is_unspecified(), v6.is_unique_local())
+        }
     };
-    if nowhere || address.is_multicast() || METADATA.contains(&address) {
+    if nowhere || address.is_multicast() {
         None
     } else if address.is_loopback() {
         Some(Nearness::Loopback)
@@ -158,7 +163,11 @@ mod tests {
             "::ffff:169.254.169.254",
             "fe80::1",
             "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd20:ce::254",
             "100.100.100.200",
+            "168.63.129.16",
+            "192.0.0.192",
             "0.0.0.0",
             "0.1.2.3",
             "::",

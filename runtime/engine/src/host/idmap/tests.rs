@@ -50,11 +50,12 @@ fn keep_id_splits_at_the_border_of_two_ranges() {
 fn without_range_or_helper_the_caller_is_alone_and_told_why_once() {
     let mut host = test_facts();
     host.newgidmap = Helper::Unprivileged { path: "/usr/bin/newgidmap".into(), why: Powerless::NotSetuid };
-    let planned = plan(&host, &UserNamespace::KeepId { uid: 7, gid: 8 }).unwrap();
+    let planned = plan(&host, &UserNamespace::Default).unwrap();
     assert_eq!(
         planned.maps,
-        IdMaps { uids: vec![m(7, 1500, 1)], gids: vec![m(8, 1500, 1)], writer: MapWriter::Single }
+        IdMaps { uids: vec![m(0, 1500, 1)], gids: vec![m(0, 1500, 1)], writer: MapWriter::Single }
     );
+    assert!(plan(&host, &UserNamespace::KeepId { uid: 7, gid: 8 }).is_err());
     assert_eq!(
         planned.single.unwrap().warning(&host, &AROUND),
         "only your own id is mapped, so a container has one user, root: /usr/bin/newgidmap is neither set-user-ID \
@@ -154,7 +155,10 @@ proptest! {
     fn each_mapped_id_goes_out_and_comes_back(ranges in disjoint_ranges(), inside in 0_u32..70_000, id in 0_u32..70_000) {
         let mut host = test_facts();
         host.subuids = ranges;
-        let planned = plan(&host, &UserNamespace::KeepId { uid: inside, gid: 0 }).unwrap();
+        let alone = host.subuids.is_empty() && inside != 0;
+        let planned = plan(&host, &UserNamespace::KeepId { uid: inside, gid: 0 });
+        prop_assert_eq!(planned.is_err(), alone);
+        let Ok(planned) = planned else { return Ok(()) };
         if let Ok(outside) = planned.host_uid(id) {
             let back: Vec<u32> = planned.maps.uids.iter()
                 .filter(|l| l.host <= outside && outside - l.host < l.count)
