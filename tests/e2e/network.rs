@@ -397,7 +397,7 @@ fn helpers_do_not_pile_up_where_pid_1_reaps_nothing() {
     let outer_pid = nix::unistd::Pid::from_raw(i32::try_from(outer.id()).unwrap());
     let init = rlrun_tests::payload_of(outer_pid, "sleep");
     let user = case.user();
-    for _ in 0..12 {
+    for _ in 0..20 {
         let run = case.invoke_as_root("/usr/bin/nsenter".as_ref()).args([
             &format!("--target={init}"),
             "--pid",
@@ -408,9 +408,9 @@ fn helpers_do_not_pile_up_where_pid_1_reaps_nothing() {
             "--clear-groups",
         ]);
         run.args([case.program()]).args(["run", "--rm", BASE, "true"]).leaving_processes().run().ok();
-        // The last one may take a moment to die.
+        // Eight are left, and on a busy machine some that had not died when the next start looked.
         let zombies = || rlrun_tests::descendants(init).len();
-        eventually("a few helpers are left at most", || zombies() <= 8);
+        eventually("a few helpers are left at most", || zombies() <= 12);
     }
     outer.kill().unwrap();
     outer.wait().unwrap();
