@@ -124,11 +124,7 @@ pub fn prepare(
     let Built { mut spec, mut warnings, account_files, stop_signal } = built;
     if request.bundle.is_none() && request.rootfs.is_none() {
         crate::journal::image(&image.identity);
-        let default = match userns {
-            UserNamespace::Default => Ok(ids.clone()),
-            UserNamespace::KeepId { .. } | UserNamespace::Mapped { .. } => idmap::plan(&host, &UserNamespace::Default),
-        };
-        warnings.extend(default.ok().and_then(|ids| crate::store_ids::notice(place, &ids)));
+        warnings.extend(crate::store_ids::notice_with(place, &host, &userns, &ids));
     }
     let refused = |denied: Box<Denied>| {
         crate::journal::denied(&denied);

@@ -1,9 +1,11 @@
 //! Under which ids the files of the store are. A layer is unpacked once, and what of it is not root's belongs to
 //! subordinate ids; a caller who is granted others later would find it somebody else's, or nobody's, without a word.
 
-use crate::host::idmap::IdPlan;
+use crate::host::idmap::{self, IdPlan};
 use crate::place::Place;
 use rlrun_spec::IdMaps;
+use rlrun_spec::container::UserNamespace;
+use rlrun_spec::host::HostFacts;
 use rlrun_spec::ids::IdMapping;
 use std::fmt::Write as _;
 use std::fs;
@@ -13,6 +15,16 @@ use std::path::Path;
 
 /// Below the data directory.
 const FILE: &str = "ids";
+
+/// [`notice`] where a container has these maps. The store's are those of the default user namespace, whatever its are.
+pub(crate) fn notice_with(place: &Place, host: &HostFacts, userns: &UserNamespace, ids: &IdPlan) -> Option<String> {
+    match userns {
+        UserNamespace::Default => notice(place, ids),
+        UserNamespace::KeepId { .. } | UserNamespace::Mapped { .. } => {
+            notice(place, &idmap::plan(host, &UserNamespace::Default).ok()?)
+        }
+    }
+}
 
 /// What the user should know of the store's ids, with the plan of today's default user namespace; None where they are
 /// those of the store, and where only the caller's own id is mapped, which is told with its cause. The first look notes
