@@ -5,6 +5,7 @@
 mod book;
 mod client;
 mod control;
+mod ending;
 mod exec;
 mod fate;
 mod guests;
