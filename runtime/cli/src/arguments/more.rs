@@ -31,7 +31,7 @@ pub(crate) struct MoreArgs {
     /// Take the lines of this file into /etc/hosts, too; none for no file
     #[arg(long, value_name = "FILE", conflicts_with = "no_hosts", help_heading = "Files")]
     hosts_file: Option<PathBuf>,
-    /// The first word is a directory with a root file system, DIRECTORY[:O], and no image
+    /// The first word is no image but a directory with a root file system; DIRECTORY:O is not changed
     #[arg(long, help_heading = "Files")]
     pub(super) rootfs: bool,
     /// Remove the image too when the container ends, unless it is used elsewhere; implies --rm
