@@ -1,6 +1,6 @@
 //! Standard streams: separate, exact, and ending when they should.
 
-use rlrun_tests::{case, stream_compare, stream_digest, stream_emit};
+use rlrun_tests::{Exit, case, stream_compare, stream_digest, stream_emit};
 use std::io::{Read, Write};
 use std::process::Stdio;
 
@@ -30,6 +30,35 @@ fn gigabytes_arrive_exactly_on_both_streams_at_once() {
     assert_eq!(stream_compare(&mut out, 1), Ok(MUCH));
     assert_eq!(errors.join().unwrap(), Ok(MUCH));
     running.wait();
+}
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure_and_a_reader_that_went_away_is_none() {
+    let case = case!(Userns);
+    let full = || Stdio::from(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    let lost = |script: &str, code| {
+        let (mut errors, writer) = std::io::pipe().unwrap();
+        let running = case.base(&[], ["sh", "-c", script]).spawn_with(Stdio::null(), full(), writer.into());
+        let mut told = String::new();
+        errors.read_to_string(&mut told).unwrap();
+        assert_eq!(running.wait(), Exit::Code(code));
+        assert!(told.contains("standard output: No space left on device"), "{told}");
+        assert_eq!(told.matches("hint:").count(), 1, "{told}");
+    };
+    lost("echo lost", 126);
+    lost("echo lost; exit 3", 3);
+    // There is nowhere to tell it, but the exit code.
+    let running = case.base(&[], ["sh", "-c", "echo lost >&2"]).spawn_with(Stdio::null(), Stdio::null(), full());
+    assert_eq!(running.wait(), Exit::Code(126));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let (mut errors, told) = std::io::pipe().unwrap();
+    let running =
+        case.base(&[], ["sh", "-c", "echo unread; exit 0"]).spawn_with(Stdio::null(), writer.into(), told.into());
+    let mut told = String::new();
+    errors.read_to_string(&mut told).unwrap();
+    assert_eq!(running.wait(), Exit::Code(0));
+    assert_eq!(told, "");
 }
 
 #[test]

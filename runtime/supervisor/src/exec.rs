@@ -5,7 +5,7 @@
 use crate::journal;
 use crate::keys::Keys;
 use crate::log::Stream;
-use crate::output::{Departure, Output};
+use crate::output::{Departure, Output, tell_lost};
 use crate::relay::{Relay, Sink};
 use crate::run::failure;
 use crate::signals::{Signals, convert};
@@ -80,6 +80,8 @@ struct Relays {
     raw: Option<RawTerminal>,
     outputs: Vec<Output>,
     input: Option<Relay>,
+    /// Output for the caller could not be written.
+    lost: Option<Failure>,
     /// Keeps the command's input open while nobody types.
     _open: Option<OwnedFd>,
 }
@@ -135,14 +137,14 @@ impl Relays {
         if let (None, Some(terminal)) = (&open, terminal.filter(|_| exec.detached)) {
             open = Some(terminal);
         }
-        Ok(Relays { joined, raw, outputs, input, _open: open })
+        Ok(Relays { joined, raw, outputs, input, lost: None, _open: open })
     }
 
     fn until_end(mut self, exec: &Exec, signals: &Signals) -> Result<u8, Failure> {
         match self.relay(signals)? {
             Over::Ended => {
                 drop(self.raw);
-                self.joined.exit_code()
+                self.joined.exit_code().map(|code| tell_lost(code, self.lost.as_ref()))
             }
             Over::Left => self.leave(exec),
         }
@@ -169,7 +171,11 @@ impl Relays {
             ended |= ready[1];
             let mut turn = ready[2..].iter();
             let mut is_due = || turn.next() == Some(&true);
-            self.outputs.retain_mut(|output| if is_due() { output.pump(None) } else { true });
+            self.outputs.retain_mut(|output| {
+                let open = !is_due() || output.pump(None);
+                self.lost = self.lost.take().or_else(|| output.lost());
+                open
+            });
             if let Some(input) = &mut self.input {
                 input.wake(Instant::now());
                 let open = if is_due() { input.pump() } else { true };

@@ -26,6 +26,7 @@ use rlrun_sandbox::Role;
 use rlrun_spec::Failure;
 use rlrun_spec::hint;
 use rlrun_spec::plan::Job;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -48,8 +49,8 @@ fn main() -> ExitCode {
 
 /// Told once, here: what, on what, why, and what to do.
 fn report(failure: &Failure) {
-    eprintln!("Error: {failure}");
-    if let Some(hint) = hint::for_failure(failure) {
-        eprintln!("hint: {hint}");
+    let hint = hint::for_failure(failure).map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+    if std::io::stderr().write_all(format!("Error: {failure}\n{hint}").as_bytes()).is_err() {
+        // It may be standard error itself that cannot be written (eprintln! would panic): the exit code tells.
     }
 }

@@ -4,7 +4,10 @@
 
 use crate::log::{Log, Stream};
 use crate::relay::{CHUNK, SPLICE, ready};
+use crate::run::failure;
 use nix::poll::{PollFd, PollFlags};
+use rlrun_spec::{Failure, Kind};
+use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
 use std::os::fd::{AsFd, OwnedFd};
@@ -39,17 +42,18 @@ pub(crate) struct Output {
     watchers: Vec<Watcher>,
     spliceable: bool,
     blocked: Option<usize>,
+    lost: Option<Errno>,
 }
 
 enum Sent {
     All,
     Some,
-    Gone,
+    Gone(Errno),
 }
 
 impl Output {
     pub(crate) fn new(source: OwnedFd, stream: Stream) -> Output {
-        Output { source, stream, watchers: Vec::new(), spliceable: true, blocked: None }
+        Output { source, stream, watchers: Vec::new(), spliceable: true, blocked: None, lost: None }
     }
 
     /// Sends the stream there too.
@@ -125,7 +129,7 @@ impl Output {
                 Ok(_) | Err(Errno::AGAIN | Errno::INTR) => return true,
                 // A terminal, a file opened for appending: not for splice(2).
                 Err(Errno::INVAL) => self.spliceable = false,
-                Err(_) => return self.departed(0),
+                Err(errno) => return self.departed(0, errno),
             }
         }
         self.copy(log)
@@ -159,8 +163,8 @@ impl Output {
                     self.wait_for(at);
                     return Some(true);
                 }
-                Sent::Gone if !self.departed(at) => return Some(false),
-                Sent::Gone => {}
+                Sent::Gone(errno) if !self.departed(at, errno) => return Some(false),
+                Sent::Gone(_) => {}
             }
         }
         None
@@ -174,10 +178,34 @@ impl Output {
     }
 
     /// A watcher reads no more; false when the stream ends with it. Dropping the source is how the payload learns it.
-    fn departed(&mut self, at: usize) -> bool {
+    fn departed(&mut self, at: usize, errno: Errno) -> bool {
         self.blocked = None;
-        self.watchers.remove(at).departure == Departure::Ignored
+        let watcher = self.watchers.remove(at);
+        let goes_on = watcher.departure == Departure::Ignored;
+        if !goes_on && watcher.is_wanted_after(errno) {
+            self.lost = Some(errno);
+        }
+        goes_on
     }
+
+    /// What became of bytes that the caller still waited for.
+    pub(crate) fn lost(&self) -> Option<Failure> {
+        let errno = self.lost?;
+        let name = match self.stream {
+            Stream::Stdout => "standard output",
+            Stream::Stderr => "standard error",
+        };
+        let hint = "make room in the file or device that it goes to, or send it elsewhere: what the container wrote there from then on is lost";
+        Some(failure("write-output", "write to", name).errno(errno.raw_os_error()).hint(hint))
+    }
+}
+
+/// Tells of the stream whose bytes were lost, if there is one. The exit code: success only where nothing was lost.
+pub(crate) fn tell_lost(code: u8, lost: Option<&Failure>) -> u8 {
+    let Some(failure) = lost else { return code };
+    crate::report(failure);
+    // As where podman cannot write either.
+    if code == 0 { Kind::CannotInvoke.exit_code() } else { code }
 }
 
 impl Watcher {
@@ -193,11 +221,22 @@ impl Watcher {
                 }
                 Err(Errno::AGAIN) => return Sent::Some,
                 Err(Errno::INTR) => {}
-                // EPIPE: nobody reads any more.
-                Err(_) => return Sent::Gone,
+                Err(errno) => return Sent::Gone(errno),
             }
         }
         Sent::All
+    }
+
+    /// Whether somebody still wants what cannot be written: not where the reader has gone.
+    fn is_wanted_after(&self, errno: Errno) -> bool {
+        match errno {
+            Errno::PIPE | Errno::CONNRESET => false,
+            // Of a terminal that hung up, or of the payload's own that nobody has open any more; a disk's is a loss.
+            Errno::IO => fstat(&self.sink).is_ok_and(|stat| {
+                matches!(FileType::from_raw_mode(stat.st_mode), FileType::RegularFile | FileType::BlockDevice)
+            }),
+            _ => true,
+        }
     }
 }
 
@@ -237,6 +276,27 @@ mod tests {
             rustix::io::write(&write, b"x").unwrap();
             assert_eq!(output.pump(None), goes_on);
             assert!(!goes_on || output.pump(None), "without a watcher it is read all the same");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_lost_unless_nobody_reads_or_it_goes_on() {
+        let full = || OwnedFd::from(std::fs::File::options().write(true).open("/dev/full").unwrap());
+        let unread = || pipe().unwrap().1;
+        let cases = [
+            (full(), Departure::Ends, true),
+            (full(), Departure::Ignored, false),
+            (unread(), Departure::Ends, false),
+            (unread(), Departure::Ignored, false),
+        ];
+        for (sink, departure, is_lost) in cases {
+            let (source, write) = pipe().unwrap();
+            let mut output = Output::new(source, Stream::Stderr);
+            output.watch(sink, departure);
+            rustix::io::write(&write, b"x").unwrap();
+            assert_eq!(output.pump(None), departure == Departure::Ignored);
+            let told = output.lost().map(|failure| failure.to_string()).unwrap_or_default();
+            assert_eq!(told.contains("standard error") && told.contains("No space left"), is_lost, "{told}");
         }
     }
 

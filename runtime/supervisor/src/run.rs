@@ -5,6 +5,7 @@ use crate::control::{Call, Control};
 use crate::ending::end;
 use crate::fate::{Fate, until};
 use crate::log::Log;
+use crate::output::tell_lost;
 use crate::signals::Signals;
 use crate::tend::Tended;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -54,6 +55,7 @@ pub(crate) fn run(launch: &Launch, plan: OwnedFd) -> Result<u8, Failure> {
         limits: None,
         spared: false,
         accompanied: false,
+        lost: None,
     };
     let code = supervise(plan, &mut watch);
     let forgotten = end(&mut watch, &code);
@@ -73,7 +75,7 @@ pub(crate) fn run(launch: &Launch, plan: OwnedFd) -> Result<u8, Failure> {
             }
             Ok(code)
         }
-        (outcome, _) => outcome,
+        (outcome, _) => outcome.map(|code| tell_lost(code, watch.lost.as_ref())),
     }
 }
 
@@ -107,6 +109,8 @@ pub(crate) struct Watch<'a> {
     pub(crate) spared: bool,
     /// Whoever started it is attached and has not said that it is to go on without him.
     pub(crate) accompanied: bool,
+    /// Output for the caller could not be written.
+    pub(crate) lost: Option<Failure>,
 }
 
 impl Watch<'_> {

@@ -151,7 +151,7 @@ impl<'a> Tended<'a> {
                 self.container.signal(KILL)?;
             }
             self.check(ready.check, watch)?;
-            self.move_streams(&ready.streams, log.as_deref_mut());
+            self.move_streams(&ready.streams, log.as_deref_mut(), watch);
             // What the payload wrote before it ended is still in the pipes; the input has nobody left to read it.
             if self.ended && self.outputs.iter().all(|o| !o.readable()) {
                 drop(self.raw.take());
@@ -213,10 +213,14 @@ impl<'a> Tended<'a> {
         }
     }
 
-    fn move_streams(&mut self, ready: &[bool], mut log: Option<&mut Log>) {
+    fn move_streams(&mut self, ready: &[bool], mut log: Option<&mut Log>, watch: &mut Watch<'_>) {
         let mut turn = ready.iter();
         let mut is_due = || turn.next() == Some(&true);
-        self.outputs.retain_mut(|output| if is_due() { output.pump(log.as_deref_mut()) } else { true });
+        self.outputs.retain_mut(|output| {
+            let open = !is_due() || output.pump(log.as_deref_mut());
+            watch.lost = watch.lost.take().or_else(|| output.lost());
+            open
+        });
         self.inputs.retain_mut(|input| if is_due() { input.pump() } else { true });
     }
 
