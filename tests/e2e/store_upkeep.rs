@@ -1,9 +1,11 @@
 //! `rlrun system`: the image store is looked after.
 
+use nix::sys::signal::Signal;
 use rlrun_tests::{BASE, Case, Image, Rootfs, base_rootfs, case, eventually};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 fn write(path: &Path, data: impl AsRef<[u8]>) {
     std::fs::File::create(path).unwrap().write_all(data.as_ref()).unwrap();
@@ -49,6 +51,38 @@ fn damage_is_found_and_mended() {
     case.run(["rm", "holder"]).ok();
     case.run(["system", "check", "--repair"]).ok();
     case.run(["system", "check", "-q"]).ok().prints("");
+}
+
+#[test]
+fn what_a_killed_import_left_is_told_and_goes_with_the_next_command() {
+    let case = case!(Userns);
+    let tmp = case.data().join("tmp");
+    let is_empty = || std::fs::read_dir(&tmp).unwrap().next().is_none();
+    let commands: [(&[&str], bool); 4] = [
+        (&["system", "check", "-q"], false),
+        (&["system", "check", "-q", "--repair"], true),
+        (&["run", "--rm", "--network", "none", BASE, "true"], true),
+        (&["create", "--network", "none", BASE, "true"], true),
+    ];
+    for (command, removes) in commands {
+        // It waits for the rest of an archive that never comes.
+        let (archive, writer) = std::io::pipe().unwrap();
+        let import = case.rlrun(["import", "-", "never:1"]);
+        let import = import.spawn_with(archive.into(), Stdio::null(), Stdio::null());
+        eventually("the import has begun", || !is_empty());
+        case.run(command).ok();
+        assert!(!is_empty(), "{command:?}: a command that runs keeps its files");
+        import.signal(Signal::SIGKILL);
+        import.wait();
+        drop(writer);
+        let told = case.run(command);
+        told.ok();
+        assert_eq!(told.out().contains("Left by a command that was killed"), command[0] == "system", "{}", told.out());
+        assert_eq!(is_empty(), removes, "{command:?}");
+        case.run(["system", "check", "--repair"]).ok();
+        assert!(is_empty());
+    }
+    case.run(["rm", "-a"]).ok();
 }
 
 #[test]

@@ -12,7 +12,8 @@ pub use mounted::{
     Mounted, list as mounted, mount, mount_container, mounted_container, unmount, unmount_all, unmount_container,
 };
 pub use outgoing::{logged_in, login, logout, push, remote_tags, save, search, verify};
-pub use upkeep::{Share, Shares, check, shares};
+pub(crate) use upkeep::clear_leftovers;
+pub use upkeep::{Share, Shares, check, leftovers, shares};
 
 pub use rlrun_image::{Checked, Compression, Credentials, Files, Kept, Layout, Signatures, VerifiedSignature};
 

@@ -3,7 +3,7 @@
 use crate::attach::{self, Attaching};
 use crate::containers;
 use crate::id_map_job::IdMapJobs;
-use crate::images::Listener;
+use crate::images::{self, Listener};
 use crate::journal;
 use crate::life;
 use crate::names;
@@ -66,6 +66,7 @@ pub fn run(
     mut marks: Marks,
 ) -> Result<Started, Failure> {
     sweep(place, Reach::Some);
+    images::clear_leftovers(place);
     place.has_room()?;
     let remains = if request.launching.remove { Remains::Nothing } else { Remains::Record };
     let supervisor = own_program("rlrun-supervisor")?;
@@ -112,6 +113,7 @@ pub fn create_held(
     mut marks: Marks,
 ) -> Result<(), Failure> {
     sweep(place, Reach::Some);
+    images::clear_leftovers(place);
     place.has_room()?;
     let supervisor = own_program("rlrun-supervisor")?;
     let console = console.map(rlrun_sandbox::console::connect).transpose()?;
@@ -137,6 +139,7 @@ pub fn create(
     mut marks: Marks,
 ) -> Result<String, Failure> {
     sweep(place, Reach::Some);
+    images::clear_leftovers(place);
     place.has_room()?;
     // Also with `--rm`, until it has run.
     let New { id, prepared, record, cidfile } = New::make(place, request, Remains::Record, progress, &mut marks)?;

@@ -7,7 +7,7 @@ use common::{Enter, Here, Layer, Never, Scratch, archive, gzip, names, namespace
 use rlrun_image::{ImageError, ImageUser, Import, InIdMap, RemoveMode, Removed, Store};
 use rlrun_spec::Failure;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 fn remove(scratch: &Scratch, name: &str, mode: RemoveMode) -> Result<Removed, ImageError> {
     scratch.store.remove(name, mode, &|_| None, &Enter)
@@ -125,9 +125,18 @@ namespaced! {
             mkdir layers/0123; chown 7:7 layers/0123; chmod 500 layers/0123; echo '{}' > layers/0123.json; \
             echo x > blobs/sha256/0123; ln -s ../images/$2.$2 refs/docker.io+library+gone:1";
         let digest = "0".repeat(64);
+        assert_eq!(scratch.store.leftovers().unwrap(), Vec::<PathBuf>::new());
         scratch.inside(script, &[&scratch.path("data"), Path::new(&digest)]);
+        assert_eq!(scratch.store.leftovers().unwrap(), [scratch.path("data/tmp/op-x")]);
+        {
+            // Whoever adds may be the one whose directory it is.
+            let writers = std::fs::File::open(scratch.path("data/writers.lock")).unwrap();
+            writers.lock_shared().unwrap();
+            assert_eq!(scratch.store.leftovers().unwrap(), Vec::<PathBuf>::new());
+        }
         scratch.store.recover(&Enter).unwrap();
         assert_eq!(scratch.contents(), before);
+        assert_eq!(scratch.store.leftovers().unwrap(), Vec::<PathBuf>::new());
         assert!(scratch.layers("kept")[0].join("a").exists());
     }
 }

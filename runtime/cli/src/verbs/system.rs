@@ -139,7 +139,13 @@ fn check(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: CheckArgs = read(matches)?;
     let place = place()?;
     let checked = images::check(&place, &progress(args.quiet))?;
+    let left = images::leftovers(&place)?;
     let mut text: String = checked.damage.iter().map(|d| format!("Damaged image {}: {}\n", d.image, d.why)).collect();
+    let fate = if args.repair { ", and removed" } else { "; --repair, the next run or pull removes it" };
+    text.extend(left.iter().map(|path| format!("Left by a command that was killed: {}{fate}\n", path.display())));
+    if args.repair && !left.is_empty() {
+        Workshop::open(place.clone())?.clear_leftovers()?;
+    }
     if !args.quiet {
         let images::Checked { images, blobs, layers, .. } = &checked;
         text.push_str(&format!("{images} images, {blobs} blobs and {layers} extracted layers checked\n"));

@@ -11,7 +11,7 @@ use rlrun_image::{Checked, Damage};
 use rlrun_spec::{Failure, Kind, Stage};
 use serde_json::json;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// `rlrun system check`: reads only, and tells how far it is.
 ///
@@ -19,6 +19,27 @@ use std::path::Path;
 /// When the store cannot be read, or the id map not be entered.
 pub fn check(place: &Place, progress: &(dyn Fn(&Progress) + Sync)) -> Result<Checked, Failure> {
     Ok(Store::new(&place.data).check(&crate::run::default_jobs(place)?, progress)?)
+}
+
+/// Where commands that were killed left something of images that never came to be.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn leftovers(place: &Place) -> Result<Vec<PathBuf>, Failure> {
+    Ok(Store::new(&place.data).leftovers()?)
+}
+
+/// Removes what they left, before a container starts. It runs as well beside it, so a failure is only told.
+pub(crate) fn clear_leftovers(place: &Place) {
+    let store = Store::new(&place.data);
+    let cleared = match store.leftovers() {
+        Ok(left) if left.is_empty() => return,
+        Ok(_) => crate::run::default_jobs(place).and_then(|jobs| Ok(store.recover(&jobs)?)),
+        Err(e) => Err(e.into()),
+    };
+    if let Err(failure) = cleared {
+        crate::warn(&failure.to_string());
+    }
 }
 
 /// What one kind of thing takes of the disk.
@@ -104,6 +125,14 @@ impl Workshop {
     /// When the store cannot be changed.
     pub fn repair(&self, checked: &Checked) -> Result<Vec<Damage>, Failure> {
         Ok(self.store.repair(checked, &|id| user_of(&self.place, id), &self.jobs)?)
+    }
+
+    /// `rlrun system check --repair`: removes what commands that were killed left.
+    ///
+    /// # Errors
+    /// When the store cannot be changed.
+    pub fn clear_leftovers(&self) -> Result<(), Failure> {
+        Ok(self.store.recover(&self.jobs)?)
     }
 
     /// `rlrun system reset`: ends all containers and removes everything that rlrun keeps for this user, but for the

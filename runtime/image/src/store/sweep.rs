@@ -6,6 +6,7 @@ use super::record::{Record, RecordName};
 use crate::error::{ImageError, store_io};
 use crate::unpack::{self, Job, RemoveJob};
 use crate::work::InIdMap;
+use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -31,6 +32,28 @@ impl Store {
             return Ok(());
         }
         self.sweep(ids)
+    }
+
+    /// What commands that were killed left, by its place. One look at the directory itself when there is nothing; empty
+    /// also while another command is adding, because what is there may be that one's.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn leftovers(&self) -> Result<Vec<PathBuf>, ImageError> {
+        let tmp = self.tmp();
+        match rustix::fs::stat(&tmp) {
+            // Itself and its own name: it has no subdirectory. Some file systems do not count, and say 1 (stat(2)).
+            Ok(stat) if stat.st_nlink == 2 => return Ok(Vec::new()),
+            Ok(_) => {}
+            Err(Errno::NOENT) => return Ok(Vec::new()),
+            Err(e) => return Err(store_io("read the image store", &tmp)(e)),
+        }
+        let mut names = read_dir_names(&tmp)?;
+        names.retain(|name| name != MARKER);
+        if names.is_empty() || self.try_lock_exclusive()?.is_none() {
+            return Ok(Vec::new());
+        }
+        Ok(names.into_iter().map(|name| tmp.join(name)).collect())
     }
 
     /// Removes what no image names. When another command is adding, the next command does it.
