@@ -191,7 +191,7 @@ fn an_env_file_that_is_missing_or_broken_is_named() {
 #[test]
 fn malformed_options_name_what_is_wrong() {
     let case = case!(Userns);
-    let bad: [(&[&str], &str); 9] = [
+    let bad: [(&[&str], &str); 10] = [
         (&["--userns=sideways"], "sideways"),
         (&["--userns=keep-id:uid=x"], "uid"),
         (&["--security-opt", "colour=red"], "colour"),
@@ -200,7 +200,8 @@ fn malformed_options_name_what_is_wrong() {
         (&["--hostname", "not a name"], "not a name"),
         (&["-u", ""], "user"),
         (&["--policy", "/no/such/policy.wasm"], "/no/such/policy.wasm"),
-        (&["--cidfile", "/no/such/directory/cid"], "/no/such/directory"),
+        (&["--cidfile", "/no/such/directory/cid"], "the directory /no/such/directory does not exist"),
+        (&["-v", ":/z"], "the name of the volume is empty"),
     ];
     for (options, word) in bad {
         let out = case.run_base(options, ["true"]);

@@ -187,7 +187,7 @@ fn signals_reach_the_command() {
 #[test]
 fn a_container_that_cannot_take_a_command_says_why() {
     let case = case!(Userns).keeping_containers();
-    case.run(["exec", "nothing", "true"]).refused(125, "no such container");
+    case.run(["exec", "nothing", "true"]).refused(125, "no such container").complains("hint: rlrun ps -a");
     case.run(["exec", "-l", "true"]).refused(125, "no container");
     case.run(["exec"]).refused(125, "missing");
     let id = case.detached(&["--name", "over"], ["true"]);

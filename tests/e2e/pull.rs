@@ -133,7 +133,7 @@ fn a_layer_with_other_bytes_is_refused() {
     let body = &mut replies.get_mut(&path).unwrap().body;
     let last = body.len() - 1;
     body[last] ^= 1;
-    refused_pull(&case, replies, "sha256:");
+    refused_pull(&case, replies, "/app:1: blob: expected digest sha256:");
 }
 
 #[test]

@@ -156,7 +156,7 @@ pub const DISK: &str = "disk.img";
 /// # Errors
 /// When there is none, or more than one.
 pub fn find(place: &Place, word: &str) -> Result<Container, Failure> {
-    directory_of(place, word).and_then(|directory| Container::read(directory).ok_or_else(|| none(place, word)))
+    directory_of(place, word).and_then(|directory| Container::read(directory).ok_or_else(|| none(word)))
 }
 
 /// The container with exactly this name.
@@ -169,14 +169,14 @@ pub fn find_by_name(place: &Place, name: &str) -> Option<Container> {
 /// The directory that a name or the beginning of exactly one id stands for, whether or not it has a record.
 pub(crate) fn directory_of(place: &Place, word: &str) -> Result<PathBuf, Failure> {
     if word.is_empty() || word.contains('/') || word.starts_with('.') {
-        return Err(none(place, word));
+        return Err(none(word));
     }
     let base = place.data.join("containers");
     // The target of the link is never followed as such: only its last part, an id, counts.
     let target = fs::read_link(place.data.join("names").join(word)).ok();
     if let Some(id) = target.as_deref().and_then(Path::file_name) {
         let directory = base.join(id);
-        return if directory.exists() { Ok(directory) } else { Err(none(place, word)) };
+        return if directory.exists() { Ok(directory) } else { Err(none(word)) };
     }
     let ids = fs::read_dir(&base).into_iter().flatten().flatten();
     let mut fitting = ids.filter_map(|e| e.file_name().into_string().ok()).filter(|id| id.starts_with(word));
@@ -186,7 +186,7 @@ pub(crate) fn directory_of(place: &Place, word: &str) -> Result<PathBuf, Failure
             let failure = about(word).why("more than one container's id begins so").hint("write more of the id");
             Err(Failure { step: "choose-container".to_owned(), ..failure })
         }
-        (None, _) => Err(none(place, word)),
+        (None, _) => Err(none(word)),
     }
 }
 
@@ -202,9 +202,8 @@ fn about(word: &str) -> Failure {
     Failure::new(Stage::Cli, Kind::Usage, FIND, "find the container", word)
 }
 
-fn none(place: &Place, word: &str) -> Failure {
-    let names = place.data.join("names");
-    about(word).why("no such container").hint(format!("ls {} shows the names that are there", names.display()))
+fn none(word: &str) -> Failure {
+    about(word).why("no such container").hint("rlrun ps -a shows the containers that are there")
 }
 
 #[cfg(test)]

@@ -72,6 +72,7 @@ pub const DATA_DIR: &str = "data-dir";
 
 /// Less than this, and the first thing to fail would be a record of rlrun's own.
 const LEAST_ROOM: u64 = 32 << 20;
+const LEAST_FILES: u64 = 64;
 
 impl Place {
     /// Makes the store's directory where it is missing.
@@ -100,13 +101,14 @@ impl Place {
         let bytes = left.f_bavail.saturating_mul(left.f_frsize);
         // Some file systems have no fixed number of files, and say 0 of 0.
         let files = if left.f_files == 0 { u64::MAX } else { left.f_favail };
-        if bytes >= LEAST_ROOM && files >= 64 {
-            return Ok(());
-        }
-        let what = if bytes < LEAST_ROOM { format!("{} KiB", bytes >> 10) } else { format!("{files} files") };
+        let (what, least) = match (bytes < LEAST_ROOM, files < LEAST_FILES) {
+            (false, false) => return Ok(()),
+            (true, _) => (format!("{} KiB", bytes >> 10), format!("{} KiB", LEAST_ROOM >> 10)),
+            (false, true) => (format!("{files} files"), LEAST_FILES.to_string()),
+        };
         let store = self.data.display().to_string();
         Err(Failure::new(Stage::Cli, Kind::Host, "store-room", "use the store", store)
-            .why(format!("there is room for {what} more only"))
+            .why(format!("there is room for {what} more only, and {least} are kept free for rlrun's own records"))
             .hint(
                 "rlrun rm and rlrun rmi remove what is not needed any more; rlrun system df shows what takes how much",
             ))

@@ -21,7 +21,7 @@ use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -366,6 +366,11 @@ impl Cidfile {
             let failure =
                 Failure::new(Stage::Cli, Kind::Usage, "cidfile", "write the id to", path.display().to_string());
             match e.raw_os_error() {
+                // Its directory: the file itself is made.
+                Some(errno) if e.kind() == ErrorKind::NotFound => {
+                    let directory = path.parent().unwrap_or(path).display();
+                    failure.errno(errno).hint(format!("the directory {directory} does not exist: make it first"))
+                }
                 Some(errno) => failure.errno(errno).hint("--cidfile names a file that does not exist yet"),
                 None => failure.why(e.to_string()),
             }

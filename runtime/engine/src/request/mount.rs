@@ -269,7 +269,8 @@ pub fn volume_name(option: &'static str, word: &str) -> Result<String, Invalid> 
     if begins && word.len() <= 255 && word.bytes().all(ok) {
         return Ok(word.to_owned());
     }
-    Err(Invalid::new(option, word, "is not the name of a volume").hint(
+    let why = if word.is_empty() { "the name of the volume is empty" } else { "is not the name of a volume" };
+    Err(Invalid::new(option, word, why).hint(
         "use letters, digits, `_`, `.` and `-`, beginning with a letter or digit; a path begins with `/` or `./`",
     ))
 }

@@ -152,7 +152,8 @@ impl Client {
             self.read_small(&mut response, max)
         })?;
         let actual = Digest::of(&bytes);
-        if &actual == digest { Ok(bytes) } else { Err(ImageError::mismatch("blob", digest, actual)) }
+        let object = format!("{}: blob", self.reference);
+        if &actual == digest { Ok(bytes) } else { Err(ImageError::mismatch(object, digest, actual)) }
     }
 
     pub(super) fn blob_url(&self, digest: &Digest) -> String {

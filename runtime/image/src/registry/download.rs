@@ -5,6 +5,7 @@ use super::outside::{self, Nearness};
 use super::retry::{Failed, pause};
 use crate::digest::Digest;
 use crate::error::ImageError;
+use crate::reference::Reference;
 use crate::store::BlobWriter;
 use crate::work::Event;
 use std::io::Read;
@@ -40,6 +41,8 @@ type Lost<'a> = &'a dyn Fn(ureq::Error) -> Failed;
 /// A blob on its way.
 struct Download<'a> {
     request: &'a BlobRequest<'a>,
+    /// The image, with its registry.
+    object: &'a Reference,
     writer: BlobWriter,
     progress: &'a (dyn Fn(&Event) + Sync),
 }
@@ -53,7 +56,8 @@ impl Client {
     ) -> Result<PathBuf, ImageError> {
         let name = request.digest.to_string();
         progress(&Event::BlobStarted { name: name.clone(), size: request.size });
-        let mut download = Download { request, writer: BlobWriter::at(request.path)?, progress };
+        let mut download =
+            Download { request, object: &self.reference, writer: BlobWriter::at(request.path)?, progress };
         let publisher = match download.publishers(self.reference.domain()) {
             Some(Ok(())) => {
                 progress(&Event::BlobDone(name));
@@ -98,13 +102,13 @@ impl Download<'_> {
             resumed |= self.patiently(open, lost)?;
             let (size, digest) = (self.writer.size(), self.writer.digest());
             if size != expected {
-                return Err(ImageError::wrong_size(format!("blob {promised}"), expected, size));
+                return Err(ImageError::wrong_size(format!("{}: blob {promised}", self.object), expected, size));
             }
             if &digest == promised {
                 return Ok(());
             }
             if !resumed {
-                return Err(ImageError::mismatch("blob", promised, digest));
+                return Err(ImageError::mismatch(format!("{}: blob", self.object), promised, digest));
             }
             // Perhaps what came later was not the rest of what came first. Once more, in one piece if it can be.
             self.writer.restart()?;
@@ -135,7 +139,7 @@ impl Download<'_> {
 
     /// One try, from where the last one ended.
     fn receive(&mut self, open: Open<'_>, lost: Lost<'_>) -> Result<(), Failed> {
-        let Download { request, writer, progress } = self;
+        let Download { request, writer, progress, .. } = self;
         let so_far = writer.size();
         if so_far > 0 && so_far == request.size {
             // The connection broke behind the last byte.

@@ -20,8 +20,9 @@ impl Header {
         // Historic tars summed signed bytes.
         let unsigned = header.checksum(i64::from);
         let signed = header.checksum(|b| i64::from(b.cast_signed()));
-        let stored = header.number(CHECKSUM)?;
-        if stored != unsigned && stored != signed {
+        // Of what is no archive at all it is hardly ever a number.
+        let stored = header.number(CHECKSUM).ok();
+        if stored != Some(unsigned) && stored != Some(signed) {
             return Err(TarError::malformed("it is not a tar archive, or damaged: a header's checksum is wrong"));
         }
         Ok(Some(header))
@@ -117,6 +118,12 @@ fn number(field: &[u8]) -> Result<i64, TarError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_archive_is_told_as_that() {
+        let why = Header::parse([b'x'; BLOCK]).err().unwrap().to_string();
+        assert!(why.starts_with("it is not a tar archive"), "{why}");
+    }
 
     #[test]
     fn numbers_octal_and_base_256() {
