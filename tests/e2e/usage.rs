@@ -266,7 +266,7 @@ fn no_image_is_made_of_a_container_where_there_is_no_room() {
         user.gid
     );
     let out = case.on_changed_host(&prepare, &["commit", "box", "localhost/box:1"]).run();
-    out.refused(125, "there is room for").complains("rlrun rmi");
+    out.refused(125, "are kept free").complains("rlrun rmi");
     case.run(["image", "exists", "localhost/box:1"]).code(1);
     case.run(["commit", "box", "localhost/box:1"]).ok();
     case.run(["rm", "box"]).ok();
