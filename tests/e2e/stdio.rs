@@ -36,17 +36,19 @@ fn gigabytes_arrive_exactly_on_both_streams_at_once() {
 fn output_that_cannot_be_written_is_a_failure_and_a_reader_that_went_away_is_none() {
     let case = case!(Userns);
     let full = || Stdio::from(std::fs::File::options().write(true).open("/dev/full").unwrap());
-    let lost = |script: &str, code| {
+    let lost = |options: &[&str], script: &str, code| {
         let (mut errors, writer) = std::io::pipe().unwrap();
-        let running = case.base(&[], ["sh", "-c", script]).spawn_with(Stdio::null(), full(), writer.into());
+        let running = case.base(options, ["sh", "-c", script]).spawn_with(Stdio::null(), full(), writer.into());
         let mut told = String::new();
         errors.read_to_string(&mut told).unwrap();
         assert_eq!(running.wait(), Exit::Code(code));
         assert!(told.contains("standard output: No space left on device"), "{told}");
         assert_eq!(told.matches("hint:").count(), 1, "{told}");
     };
-    lost("echo lost", 126);
-    lost("echo lost; exit 3", 3);
+    lost(&[], "echo lost", 126);
+    lost(&[], "echo lost; exit 3", 3);
+    // It is in the log, and still not where it was wanted.
+    lost(&["--log-driver", "k8s-file"], "echo lost", 126);
     // There is nowhere to tell it, but the exit code.
     let running = case.base(&[], ["sh", "-c", "echo lost >&2"]).spawn_with(Stdio::null(), Stdio::null(), full());
     assert_eq!(running.wait(), Exit::Code(126));

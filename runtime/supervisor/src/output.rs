@@ -182,7 +182,7 @@ impl Output {
         self.blocked = None;
         let watcher = self.watchers.remove(at);
         let goes_on = watcher.departure == Departure::Ignored;
-        if !goes_on && watcher.is_wanted_after(errno) {
+        if watcher.guest.is_none() && watcher.is_wanted_after(errno) {
             self.lost = Some(errno);
         }
         goes_on
@@ -280,12 +280,12 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_lost_unless_nobody_reads_or_it_goes_on() {
+    fn what_the_caller_cannot_be_given_is_lost_unless_nobody_reads() {
         let full = || OwnedFd::from(std::fs::File::options().write(true).open("/dev/full").unwrap());
         let unread = || pipe().unwrap().1;
         let cases = [
             (full(), Departure::Ends, true),
-            (full(), Departure::Ignored, false),
+            (full(), Departure::Ignored, true),
             (unread(), Departure::Ends, false),
             (unread(), Departure::Ignored, false),
         ];
