@@ -175,6 +175,12 @@ An engine that keeps the types of a component in the form in which it uses them 
 MISSED
     awk -v a="$1" 'BEGIN { exit !(a > 8) }' &&
         printf '\nThe aim of 20 times is about 8 ms. The steps below of half a millisecond and more are what lies between: executing two\nprograms (supervisor, mapper), writing the id maps with two set-user-ID helpers, the mounts, the policies, and the end of\nthe namespaces in the kernel.\n'
+    [ -n "$(ls -A /proc/fs/jbd2 2>/dev/null)" ] || cat <<'JOURNAL'
+
+The file systems of this machine have no journal. ext4 then passes over every inode that was freed in the last minutes, and making
+the files of a container (`name claimed`, `record written`, `root file system`, `mounts`) takes longer the more containers were
+removed before: 0.2 ms or 4.2 ms for the first of these steps.
+JOURNAL
     return 0
 }
 
