@@ -35,9 +35,10 @@ struct Draft {
     code: Option<(TrustedCode, State)>,
 }
 
-/// A policy that can be asked, and code to keep.
+/// A policy that can be asked, or why not, and code to keep.
 struct Made {
-    policy: Policy,
+    name: String,
+    policy: Result<Policy, LoadError>,
     new: Option<(String, TrustedCode)>,
 }
 
@@ -65,16 +66,16 @@ impl Loader {
 
     pub(crate) fn load(&mut self, found: Found) -> Result<Policy, LoadError> {
         let draft = self.look_up(found)?;
-        let made = self.make(draft)?;
-        Ok(self.keep(made))
+        let made = self.make(draft);
+        self.keep(made)
     }
 
     /// In the order in which they were found. Those that have to be compiled do not wait for each other.
     pub(crate) fn load_all(&mut self, found: Vec<Found>) -> Vec<Result<Policy, LoadError>> {
         let drafts: Vec<_> = found.into_iter().map(|found| self.look_up(found)).collect();
         let to_compile = drafts.iter().flatten().filter(|draft| draft.code.is_none()).count();
-        let made = side_by_side(drafts, helpers(to_compile), &|draft| self.make(draft?));
-        made.into_iter().map(|made| Ok(self.keep(made?))).collect()
+        let made = side_by_side(drafts, helpers(to_compile), &|draft| Ok(self.make(draft?)));
+        made.into_iter().map(|made| self.keep(made?)).collect()
     }
 
     /// Checks that it is the policy that was meant, and looks what the cache has of it.
@@ -97,25 +98,34 @@ impl Loader {
     }
 
     /// Machine code, made callable and linked.
-    fn make(&self, draft: Draft) -> Result<Made, LoadError> {
+    fn make(&self, draft: Draft) -> Made {
         let Draft { found, digest, key, code } = draft;
-        let (component, state, new) = self.component(&found, &digest, code)?;
-        let settings = state.settings(&found.settings)?;
-        let granted = self.granted(&component, &found)?;
-        let id = PolicyId { name: found.name, digest: format!("sha256:{digest}"), tier: found.tier };
-        let policy = Policy::link(&self.linker, &component, id, settings, found.data)?;
-        let (moment, contents) = (granted.then_some(self.moment), self.contents.clone());
-        let policy = Policy { moment, contents, mode: found.mode, ..policy };
-        Ok(Made { policy, new: new.map(|code| (state.named(&key), code)) })
+        let name = found.name.clone();
+        match self.component(&found, &digest, code) {
+            Ok((component, state, new)) => {
+                let policy = self.linked(found, &digest, &component, state);
+                Made { name, policy, new: new.map(|code| (state.named(&key), code)) }
+            }
+            Err(error) => Made { name, policy: Err(error), new: None },
+        }
     }
 
-    /// Code that was compiled now is there for the next command.
-    fn keep(&mut self, made: Made) -> Policy {
-        let Made { policy, new } = made;
+    fn linked(&self, found: Found, digest: &Digest, component: &Component, state: State) -> Result<Policy, LoadError> {
+        let settings = state.settings(&found.settings)?;
+        let granted = self.granted(component, &found)?;
+        let id = PolicyId { name: found.name, digest: format!("sha256:{digest}"), tier: found.tier };
+        let policy = Policy::link(&self.linker, component, id, settings, found.data)?;
+        let (moment, contents) = (granted.then_some(self.moment), self.contents.clone());
+        Ok(Policy { moment, contents, mode: found.mode, ..policy })
+    }
+
+    /// Code that was compiled now is there for the next command, also of a policy that cannot be asked yet.
+    fn keep(&mut self, made: Made) -> Result<Policy, LoadError> {
+        let Made { name, policy, new } = made;
         if let (Some(cache), Some((key, code))) = (&mut self.cache, new)
             && let Err(error) = cache.store(&key, &code)
         {
-            self.notices.push(format!("the compiled policy {} cannot be kept: {error}", policy.id.name));
+            self.notices.push(format!("the compiled policy {name} cannot be kept: {error}"));
         }
         policy
     }

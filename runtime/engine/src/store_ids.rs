@@ -3,15 +3,13 @@
 
 use crate::host::idmap::{self, IdPlan};
 use crate::place::Place;
+use crate::policies::project::replace;
 use rlrun_spec::IdMaps;
 use rlrun_spec::container::UserNamespace;
 use rlrun_spec::host::HostFacts;
 use rlrun_spec::ids::IdMapping;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
 
 /// Below the data directory.
 const FILE: &str = "ids";
@@ -50,7 +48,7 @@ pub(crate) fn notice(place: &Place, ids: &IdPlan) -> Option<String> {
         ));
     }
     // Where it cannot be noted the next command looks again.
-    write(&path, &now).unwrap_or_default();
+    replace(&path, now.as_bytes()).unwrap_or_default();
     None
 }
 
@@ -102,18 +100,12 @@ fn is_unpacked(place: &Place) -> bool {
     fs::read_dir(place.data.join("layers")).is_ok_and(|mut layers| layers.next().is_some())
 }
 
-/// Whole or not at all.
-fn write(path: &Path, text: &str) -> std::io::Result<()> {
-    let temporary = path.with_extension(std::process::id().to_string());
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(text.as_bytes()).and_then(|()| fs::rename(&temporary, path))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::host::cause::Cause;
     use rlrun_spec::MapWriter;
+    use std::path::Path;
 
     fn ids(lines: &[(u32, u32, u32)]) -> IdPlan {
         let lines = |_| lines.iter().map(|&(container, host, count)| IdMapping { container, host, count }).collect();
