@@ -47,7 +47,7 @@ pub(crate) fn empty(root: &OwnedFd, spared: Option<&CStr>) -> Result<(), Errno> 
             None => {
                 let Some((_, Some(name))) = stack.pop() else { return Ok(()) };
                 if let Some((parent, _)) = stack.last() {
-                    unlinkat(parent, &name, AtFlags::REMOVEDIR)?;
+                    or_gone(unlinkat(parent, &name, AtFlags::REMOVEDIR))?;
                 }
             }
         }
@@ -70,8 +70,11 @@ fn remove_files(
             continue;
         }
         match unlinkat(directory, name, AtFlags::REMOVEDIR) {
-            Ok(()) => {}
-            Err(Errno::NOTEMPTY | Errno::EXIST) => return Ok(Some((open_child(directory, name)?, name.to_owned()))),
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(Errno::NOTEMPTY | Errno::EXIST) => match open_child(directory, name) {
+                Err(Errno::NOENT) => {}
+                child => return Ok(Some((child?, name.to_owned()))),
+            },
             // A directory without write or search permission, as overlay's own work directory is.
             Err(errno) => return Err(errno),
         }
@@ -79,9 +82,15 @@ fn remove_files(
     Ok(None)
 }
 
+/// What somebody else has removed or renamed since it was listed is gone: the supervisor still writes its state aside
+/// while the mapper removes.
+fn or_gone(result: Result<(), Errno>) -> Result<(), Errno> {
+    if result == Err(Errno::NOENT) { Ok(()) } else { result }
+}
+
 /// False when it is a directory after all (file systems that do not report types).
 fn remove_file(directory: BorrowedFd<'_>, name: &CStr) -> Result<bool, Errno> {
-    match unlinkat(directory, name, AtFlags::empty()) {
+    match or_gone(unlinkat(directory, name, AtFlags::empty())) {
         Ok(()) => Ok(true),
         Err(Errno::ISDIR) => Ok(false),
         Err(errno) => Err(errno),
@@ -123,5 +132,24 @@ mod tests {
         remove_contents(root.path()).unwrap();
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
         assert!(outside.path().join("keep").exists());
+    }
+
+    #[test]
+    fn what_is_renamed_meanwhile_is_no_error() {
+        let root = tempfile::tempdir().unwrap();
+        let (path, ended) = (root.path().to_path_buf(), std::sync::atomic::AtomicBool::new(false));
+        let relaxed = std::sync::atomic::Ordering::Relaxed;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(relaxed) {
+                    // The other side may have taken any of it away already.
+                    drop(fs::File::create(path.join("state.new")));
+                    drop(fs::rename(path.join("state.new"), path.join("state")));
+                }
+            });
+            let failed = (0..2000).find_map(|_| remove_contents_but_lock(&path).err());
+            ended.store(true, relaxed);
+            assert!(failed.is_none(), "{failed:?}");
+        });
     }
 }
