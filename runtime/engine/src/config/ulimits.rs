@@ -7,18 +7,30 @@ use rustix::process::{Resource, getrlimit};
 /// With less memory to set up the kernel ends every program while it starts it.
 const LEAST_MEMORY: u64 = 1 << 20;
 
+/// Below this the kernel has no room for a program's arguments.
+const LEAST_STACK: u64 = 16 << 10;
+
 /// Whether each limit can be set.
 ///
 /// # Errors
 /// With the first one that is above the caller's own, or below what a start needs.
 pub fn check(limits: &[PosixRlimit]) -> Result<(), Failure> {
-    limits.iter().try_for_each(|limit| {
+    limits.iter().enumerate().try_for_each(|(index, limit)| {
         let name = limit.typ().to_string().trim_start_matches("RLIMIT_").to_ascii_lowercase();
-        if matches!(limit.typ(), PosixRlimitType::RlimitAs | PosixRlimitType::RlimitData) && limit.soft() < LEAST_MEMORY
-        {
+        let least = match limit.typ() {
+            PosixRlimitType::RlimitAs | PosixRlimitType::RlimitData => LEAST_MEMORY,
+            PosixRlimitType::RlimitStack => LEAST_STACK,
+            _ => 0,
+        };
+        if limit.soft() < least {
             return Err(Failure::new(Stage::Cli, Kind::Usage, "ulimit", "set the limit", format!("--ulimit {name}"))
-                .why("no program starts with less than 1 MiB")
-                .hint(format!("ask for at least {LEAST_MEMORY}")));
+                .why(format!("no program starts with less than {} KiB", least >> 10))
+                .hint(format!("ask for at least {least}")));
+        }
+        if limits.iter().take(index).any(|before| before.typ() == limit.typ() && before != limit) {
+            return Err(Failure::new(Stage::Cli, Kind::Usage, "ulimit", "set the limit", format!("--ulimit {name}"))
+                .why("it is given twice, with different values")
+                .hint("give it once"));
         }
         let own = getrlimit(resource(limit.typ())).maximum;
         let Some(own) = own.filter(|own| *own < limit.hard()) else { return Ok(()) };
@@ -57,10 +69,17 @@ mod tests {
 
     #[test]
     fn what_nothing_starts_with_is_refused() {
-        for bad in ["as=1000", "data=4096:2000000"] {
-            assert!(check(&[ulimit(bad).unwrap()]).unwrap_err().to_string().contains("1 MiB"), "{bad}");
+        for bad in ["as=1000", "data=4096:2000000", "stack=1"] {
+            assert!(check(&[ulimit(bad).unwrap()]).unwrap_err().to_string().contains("KiB"), "{bad}");
         }
-        check(&[ulimit("stack=1").unwrap(), ulimit("data=2000000").unwrap()]).unwrap();
+        check(&[ulimit("stack=16384").unwrap(), ulimit("data=2000000").unwrap()]).unwrap();
+    }
+
+    #[test]
+    fn a_limit_that_is_given_twice_is_refused_where_it_differs() {
+        let twice = |first, second| check(&[ulimit(first).unwrap(), ulimit(second).unwrap()]);
+        twice("core=0", "core=0").unwrap();
+        assert!(twice("nofile=10", "nofile=20").unwrap_err().to_string().contains("twice"));
     }
 
     #[test]
