@@ -46,9 +46,10 @@ fn what_was_used_is_known_at_the_end() {
     let case = case!(Userns).keeping_containers();
     case.detached(&["--name", "lives"], ["sleep", "100"]);
     case.run(["inspect", "--format", "{{.Statistics.PIDs}}", "lives"]).ok().prints("1");
-    let words = ["run", "--name", "a", "--network", "none", "--cpus", "0.5", BASE];
+    // So little that it is too little on a busy machine too.
+    let words = ["run", "--name", "a", "--network", "none", "--cpus", "0.1", BASE];
     // The shell's builtin tells what the kernel has counted for it and for whom it has waited.
-    let out = case.rlrun(words).args(["sh", "-c", "probe burn 1 1 >&2; times"]).run().ok().out();
+    let out = case.rlrun(words).args(["sh", "-c", "probe burn 1 3 >&2; times"]).run().ok().out();
     let seconds = |word: &str| {
         let (minutes, seconds) = word.strip_suffix('s').and_then(|word| word.split_once('m')).unwrap();
         minutes.parse::<f64>().unwrap() * 60.0 + seconds.parse::<f64>().unwrap()
