@@ -108,9 +108,12 @@ make_work() {
         cat >"$work/run" <<RUN
 export RLRUN_STAGE=/mnt/work/stage RLRUN_TEST_ROOT=/var/tmp/rlrun RLRUN_MUST_HAVE=userns,subid,overlay,cgroup
 mkdir -m 0755 /var/tmp/rlrun
+version=2
 # Version 1 has no user session that hands anything down: what an administrator gives is a directory of the user's.
 if [ ! -f /sys/fs/cgroup/cgroup.controllers ]; then
-    for name in cpu cpuset memory pids; do
+    version=1
+    RLRUN_MUST_HAVE=\$RLRUN_MUST_HAVE,cgroup-io
+    for name in blkio cpu cpuset memory pids; do
         mkdir "/sys/fs/cgroup/\$name/$USER_NAME"
         for file in cpus mems; do
             if [ \$name = cpuset ]; then cat /sys/fs/cgroup/cpuset/cpuset.\$file >/sys/fs/cgroup/cpuset/$USER_NAME/cpuset.\$file; fi
@@ -120,10 +123,25 @@ if [ ! -f /sys/fs/cgroup/cgroup.controllers ]; then
     done
 fi
 # What hangs is ended, and who is left is told.
-timeout 900 /mnt/work/e2e --test-threads 1 $* && exit
-code=\$?
-if [ \$code = 124 ]; then ps axfo pid,ppid,user,stat,wchan:20,etimes,args | grep -v ']$'; fi
-exit \$code
+tests() {
+    timeout 900 /mnt/work/e2e --test-threads 1 "\$@" && return
+    code=\$?
+    if [ \$code = 124 ]; then ps axfo pid,ppid,user,stat,wchan:20,etimes,args | grep -v ']$'; fi
+    return \$code
+}
+tests $* || exit
+# With version 2 once more in a directory of the user's, which has what a session of Debian's does not hand down.
+if [ \$version = 2 ]; then
+    given=/sys/fs/cgroup/given
+    echo '+cpu +cpuset +io +memory +pids' >/sys/fs/cgroup/cgroup.subtree_control
+    mkdir -p \$given/tests
+    for directory in \$given \$given/tests; do
+        chown $USER_NAME: \$directory \$directory/cgroup.procs \$directory/cgroup.subtree_control
+    done
+    echo \$\$ >\$given/tests/cgroup.procs
+    RLRUN_MUST_HAVE=\$RLRUN_MUST_HAVE,cgroup-io
+    tests cgroups::
+fi
 RUN
     fi
     mke2fs -q -t ext4 -d "$work" "$work.disk" 512M >/dev/null

@@ -36,6 +36,8 @@ pub enum Need {
     Podman,
     /// A cgroup of the ordinary user's, delegated or writable; `all` does not mean it, only its name.
     Cgroup,
+    /// The same with the controller of block devices.
+    CgroupIo,
     /// clang(1) with a C library for WebAssembly.
     WasmC,
     /// What packs Python into a component.
@@ -60,6 +62,7 @@ impl Need {
             Need::Gpg => "gpg",
             Need::Podman => "podman",
             Need::Cgroup => "cgroup",
+            Need::CgroupIo => "cgroup-io",
             Need::WasmC => "wasm-c",
             Need::WasmPython => "wasm-python",
             Need::Runc => "runc",
@@ -81,6 +84,7 @@ impl Need {
             Need::Gpg => on_path("gpg") && on_path("gpgv"),
             Need::Podman => on_path("podman"),
             Need::Cgroup => as_user("sh", &["-c", HAS_CGROUP]),
+            Need::CgroupIo => as_user("sh", &["-c", HAS_CGROUP_IO]),
             Need::WasmC => on_path("clang") && on_path("wasm-ld") && Path::new("/usr/include/wasm32-wasi").exists(),
             Need::WasmPython => on_path("componentize-py"),
             Need::Runc => on_path("runc"),
@@ -89,13 +93,16 @@ impl Need {
 
     fn met(self) -> bool {
         // Each need is probed at most once in a process.
-        static ANSWERS: [OnceLock<bool>; 16] = [const { OnceLock::new() }; 16];
+        static ANSWERS: [OnceLock<bool>; 17] = [const { OnceLock::new() }; 17];
         *ANSWERS[self as usize].get_or_init(|| self.probe())
     }
 
     fn must_be_met(self) -> bool {
         let declared = std::env::var("RLRUN_MUST_HAVE").unwrap_or_default();
-        declared.split(',').map(str::trim).any(|name| name == self.name() || (name == "all" && self != Need::Cgroup))
+        declared
+            .split(',')
+            .map(str::trim)
+            .any(|name| name == self.name() || (name == "all" && ![Need::Cgroup, Need::CgroupIo].contains(&self)))
     }
 }
 
@@ -131,3 +138,9 @@ fn on_path(program: &str) -> bool {
         .iter()
         .any(|directory| Path::new(directory).join(program).exists())
 }
+
+/// Version 1's own, or the directory above the one of this process.
+const HAS_CGROUP_IO: &str = "while IFS=: read -r _ controllers path; do \
+    case $controllers in blkio) test -w /sys/fs/cgroup/blkio$path && exit 0;; \
+    '') above=/sys/fs/cgroup${path%/*}; test -w $above && grep -qw io $above/cgroup.controllers && exit 0;; esac; \
+    done </proc/self/cgroup; exit 1";

@@ -52,7 +52,13 @@ pub fn update(membership: &Membership, resources: &LinuxResources, host: &Cgroup
     let lifted = cgroup::lifted(membership.held, Held { memory: held.memory && bounded, ..held }, host);
     let settings = cgroup::settings(resources, held, host);
     let loosened = cgroup::loosened(held, host);
-    loosened.iter().chain(&lifted).chain(&settings).try_for_each(|setting| cgroup::apply(membership, setting))?;
+    let unlimited = if membership.held.io { cgroup::unlimited(membership) } else { Vec::new() };
+    unlimited
+        .iter()
+        .chain(&loosened)
+        .chain(&lifted)
+        .chain(&settings)
+        .try_for_each(|setting| cgroup::apply(membership, setting))?;
     Ok(held)
 }
 

@@ -1,6 +1,7 @@
 //! From a request, an image and the host's facts to the one configuration that policies judge and `plan` prints.
 //! Reads nothing but what it is given, except the real paths of volumes.
 
+mod block_io;
 pub mod controls;
 pub mod limits;
 pub mod mounts;

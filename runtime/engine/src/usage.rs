@@ -1,4 +1,4 @@
-//! `rlrun stats`: how much running containers use, as their mappers count it when they are asked.
+//! `rlrun stats`: how much running containers use, as their mappers count it when they are asked, or their cgroups.
 
 use crate::containers::Container;
 use crate::supervisor::Supervisor;
@@ -31,12 +31,7 @@ pub fn sample(container: Container) -> Result<Sample, Failure> {
 fn ask(container: &Container) -> Result<Option<Usage>, Failure> {
     let Some(supervisor) = Supervisor::of(container)? else { return Ok(None) };
     match supervisor.ask_mapper(Request::Count) {
-        Ok(Answer::Counted(mut usage)) => {
-            if let Some(membership) = crate::cgroup::of(&container.directory) {
-                rlrun_limits::cgroup::complete(&membership, &mut usage);
-            }
-            Ok(Some(*usage))
-        }
+        Ok(Answer::Counted(usage)) => Ok(Some(*usage)),
         Ok(other) => {
             let failure = Failure::new(Stage::Cli, Kind::Internal, "stats", "count", &*container.summary.name);
             Err(failure.why(format!("unexpected answer {other:?}")))

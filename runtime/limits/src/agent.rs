@@ -270,6 +270,7 @@ impl Agent {
             throttled_periods: throttled.periods,
             throttled_ns: throttled.ns,
             memory: memory.anon.saturating_add(memory.shared),
+            memory_peak: 0,
             swap: memory.swap,
             memory_limit: self.guard.as_ref().map(Guard::limit),
             oom_kills: self.oom_kills,
@@ -285,7 +286,7 @@ impl Agent {
     pub fn spent(&self) -> Spent {
         let throttled = self.throttle.as_ref().map(Throttle::throttled).unwrap_or_default();
         let (throttled_periods, throttled_ns) = (throttled.periods, throttled.ns);
-        Spent { cpu_ns: 0, throttled_periods, throttled_ns, oom_kills: self.oom_kills }
+        Spent { throttled_periods, throttled_ns, oom_kills: self.oom_kills, ..Spent::default() }
     }
 
     /// What went through the interfaces (proc_pid_net(5)).

@@ -4,12 +4,18 @@
 //! Nothing is believed: every value is read back, and what the controllers count is looked at before the payload runs,
 //! because there are kernels that take a limit and do nothing with it.
 
+mod block_io;
 mod files;
+mod freeze;
 mod manager;
 mod settings;
+mod usage;
 
-pub use files::{complete, ineffective, remove};
+pub use block_io::unlimited;
+pub use files::{ineffective, remove};
+pub use freeze::{can_freeze, freeze, thaw};
 pub use settings::{Setting, lifted, loosened, settings};
+pub use usage::Count;
 
 use files::{make_directory, write_file, write_setting};
 use rlrun_spec::cgroup::{Held, Membership};
@@ -92,12 +98,14 @@ fn fill(membership: &Membership, settings: &[Setting]) -> Result<(), Failure> {
 /// # Errors
 /// When the kernel does not take it, or keeps another.
 pub fn apply(membership: &Membership, setting: &Setting) -> Result<(), Failure> {
+    let mut several = membership.directories.iter();
     let directory = match membership.directories.as_slice() {
         [only] => only,
-        several => several
-            .iter()
-            .find(|d| d.join(setting.file).exists())
-            .ok_or_else(|| failed("set", Path::new(setting.file), &io::Error::from(io::ErrorKind::NotFound)))?,
+        _ => match several.find(|d| d.join(setting.file).exists()) {
+            Some(found) => found,
+            None if setting.optional => return Ok(()),
+            None => return Err(failed("set", Path::new(setting.file), &io::Error::from(io::ErrorKind::NotFound))),
+        },
     };
     write_setting(directory, setting).map_err(|e| failed("set", &directory.join(setting.file), &e))
 }
@@ -127,10 +135,15 @@ fn version_1(writable: &[(String, PathBuf)], id: &str, settings: &[Setting]) -> 
 fn enable(parent: &Path, settings: &[Setting]) -> Result<(), Failure> {
     let control = parent.join("cgroup.subtree_control");
     let enabled = fs::read_to_string(&control).map_err(|e| failed("read", &control, &e))?;
+    let mut wanted: Vec<&str> = settings.iter().map(|setting| setting.controller).collect();
+    if wanted.contains(&"io") && has_controller(parent, "memory") {
+        // What is written through the page cache is the writer's only where memory is counted too (cgroup-v2, "Writeback").
+        wanted.push("memory");
+    }
     let mut missing: Vec<String> = Vec::new();
-    for setting in settings {
-        let word = format!("+{}", setting.controller);
-        if !enabled.split_whitespace().any(|name| name == setting.controller) && !missing.contains(&word) {
+    for controller in wanted {
+        let word = format!("+{controller}");
+        if !enabled.split_whitespace().any(|name| name == controller) && !missing.contains(&word) {
             missing.push(word);
         }
     }
@@ -139,6 +152,11 @@ fn enable(parent: &Path, settings: &[Setting]) -> Result<(), Failure> {
     }
     write_file(&control, &missing.join(" "))
         .map_err(|e| failed("give its controllers to the cgroups below", parent, &e))
+}
+
+fn has_controller(directory: &Path, controller: &str) -> bool {
+    let all = fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
+    all.split_whitespace().any(|name| name == controller)
 }
 
 /// A scope of the container's own, in it a cgroup for the supervisor and one for the payload: where controllers are

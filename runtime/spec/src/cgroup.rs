@@ -4,7 +4,7 @@
 
 use crate::host::Cgroup;
 use crate::limits::{Limits, PidsScope};
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxBlockIo, LinuxResources};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -13,6 +13,8 @@ pub const FILE: &str = "cgroup";
 
 /// Which limits cgroups hold; the others are kept without one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one limit, and any of them may be held")]
 pub struct Held {
     /// Processor time.
     pub cpu: bool,
@@ -24,6 +26,8 @@ pub struct Held {
     pub memory: bool,
     /// Processes and threads.
     pub pids: bool,
+    /// Reading and writing of block devices.
+    pub io: bool,
 }
 
 impl Held {
@@ -43,6 +47,7 @@ impl Held {
             cpuset: cpu.is_some_and(|c| c.cpus().as_deref().is_some_and(|s| !s.is_empty())) && host.has("cpuset"),
             memory: bounded && host.has("memory") && !(waits && matches!(host, Cgroup::V2 { .. })),
             pids: false,
+            io: resources.block_io().as_ref().is_some_and(is_asked) && host.has("io"),
         };
         let counted = positive(resources.pids().as_ref().map(oci_spec::runtime::LinuxPids::limit));
         held.pids = counted && host.has("pids") && (held.any() || scope == PidsScope::EachId);
@@ -52,7 +57,7 @@ impl Held {
     /// Whether there is anything for a cgroup to do.
     #[must_use]
     pub fn any(self) -> bool {
-        self.cpu || self.weight || self.cpuset || self.memory || self.pids
+        self.cpu || self.weight || self.cpuset || self.memory || self.pids || self.io
     }
 
     /// Whether a controller has anything to do.
@@ -63,6 +68,7 @@ impl Held {
             "cpuset" => self.cpuset,
             "memory" => self.memory,
             "pids" => self.pids,
+            "io" | "blkio" => self.io,
             _ => false,
         }
     }
@@ -85,6 +91,17 @@ impl Held {
             limits.pids = None;
         }
     }
+}
+
+/// Whether it limits anything.
+fn is_asked(block_io: &LinuxBlockIo) -> bool {
+    let all = [
+        block_io.throttle_read_bps_device(),
+        block_io.throttle_write_bps_device(),
+        block_io.throttle_read_iops_device(),
+        block_io.throttle_write_iops_device(),
+    ];
+    block_io.weight().is_some_and(|n| n > 0) || all.into_iter().flatten().any(|devices| !devices.is_empty())
 }
 
 /// The cgroups that the container's processes are in.

@@ -44,7 +44,7 @@ impl Cgroup {
         match self {
             Cgroup::V2 { access: CgroupAccess::None, .. } | Cgroup::None => false,
             Cgroup::V2 { delegated, .. } => delegated.iter().any(|name| name == controller),
-            Cgroup::V1 { writable } => writable.iter().any(|(name, _)| name == controller),
+            Cgroup::V1 { writable } => writable.iter().any(|(name, _)| older(name) == controller),
         }
     }
 
@@ -66,6 +66,11 @@ impl Cgroup {
             Cgroup::V1 { writable } => writable.iter().map(|(name, _)| name.as_str()).collect(),
         }
     }
+}
+
+/// The name of version 2 for a controller of version 1.
+fn older(name: &str) -> &str {
+    if name == "blkio" { "io" } else { name }
 }
 
 /// Why a set-user-ID helper would run without its privilege.

@@ -120,7 +120,7 @@ mod tests {
             stopped: true,
             oom_killed: true,
             health: Status::Unhealthy,
-            spent: Spent { cpu_ns: u64::MAX, throttled_periods: 2, throttled_ns: 3, oom_kills: 4 },
+            spent: Spent { cpu_ns: u64::MAX, throttled_periods: 2, throttled_ns: 3, oom_kills: 4, memory_peak: 5 },
             error: "cannot\nstart".to_owned(),
         };
         assert_eq!(State::parse(&state.render()), State { error: "cannot start".to_owned(), ..state });

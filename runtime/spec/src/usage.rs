@@ -13,6 +13,8 @@ pub struct Usage {
     pub throttled_ns: u64,
     /// Bytes of memory, shared pages once: anonymous, shared and in the container's own file systems in memory.
     pub memory: u64,
+    /// The most that it ever was; 0: only a cgroup could know.
+    pub memory_peak: u64,
     /// Bytes beside it that are swapped out.
     pub swap: u64,
     /// Bytes of memory that it may use; None: all of the machine's.
@@ -33,8 +35,8 @@ impl Usage {
     /// What of it has been used up so far.
     #[must_use]
     pub fn spent(&self) -> Spent {
-        let Usage { cpu_ns, throttled_periods, throttled_ns, oom_kills, .. } = *self;
-        Spent { cpu_ns, throttled_periods, throttled_ns, oom_kills }
+        let Usage { cpu_ns, throttled_periods, throttled_ns, oom_kills, memory_peak, .. } = *self;
+        Spent { cpu_ns, throttled_periods, throttled_ns, oom_kills, memory_peak }
     }
 }
 
@@ -49,22 +51,26 @@ pub struct Spent {
     pub throttled_ns: u64,
     /// How often a process was killed because of the memory limit.
     pub oom_kills: u64,
+    /// The most bytes of memory that it ever used; 0: only a cgroup could know.
+    pub memory_peak: u64,
 }
 
 impl Spent {
-    /// Its numbers under their names in `events` and `inspect`.
-    #[must_use]
-    pub fn named(&self) -> [(&'static str, u64); 4] {
-        [
+    /// Its numbers under their names in `events` and `inspect`, as far as they are known.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        let peak = (self.memory_peak > 0).then_some(("MemoryPeak", self.memory_peak));
+        let always = [
             ("CPUNano", self.cpu_ns),
             ("ThrottledPeriods", self.throttled_periods),
             ("ThrottledNano", self.throttled_ns),
             ("OOMKills", self.oom_kills),
-        ]
+        ];
+        always.into_iter().chain(peak)
     }
 
-    fn numbers(&mut self) -> [&mut u64; 4] {
-        [&mut self.cpu_ns, &mut self.throttled_periods, &mut self.throttled_ns, &mut self.oom_kills]
+    fn numbers(&mut self) -> [&mut u64; 5] {
+        let Spent { cpu_ns, throttled_periods, throttled_ns, oom_kills, memory_peak } = self;
+        [cpu_ns, throttled_periods, throttled_ns, oom_kills, memory_peak]
     }
 
     /// The reverse of how it is displayed; what is missing or no number is 0.
@@ -81,7 +87,8 @@ impl Spent {
 /// The numbers with a space between.
 impl std::fmt::Display for Spent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {} {} {}", self.cpu_ns, self.throttled_periods, self.throttled_ns, self.oom_kills)
+        let Spent { cpu_ns, throttled_periods, throttled_ns, oom_kills, memory_peak } = self;
+        write!(f, "{cpu_ns} {throttled_periods} {throttled_ns} {oom_kills} {memory_peak}")
     }
 }
 

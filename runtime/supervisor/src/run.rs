@@ -10,7 +10,7 @@ use crate::signals::Signals;
 use crate::tend::Tended;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
-use rlrun_limits::cgroup;
+use rlrun_limits::cgroup::{self, Count};
 use rlrun_net::{Driver, inside};
 use rlrun_sandbox::control::Connection;
 use rlrun_sandbox::sys::take_inherited;
@@ -56,6 +56,8 @@ pub(crate) fn run(launch: &Launch, plan: OwnedFd) -> Result<u8, Failure> {
         spared: false,
         accompanied: false,
         lost: None,
+        before: Count::default(),
+        frozen: false,
     };
     let code = supervise(plan, &mut watch);
     let forgotten = end(&mut watch, &code);
@@ -111,9 +113,41 @@ pub(crate) struct Watch<'a> {
     pub(crate) accompanied: bool,
     /// Output for the caller could not be written.
     pub(crate) lost: Option<Failure>,
+    /// What its cgroups had counted before this life: they outlive a restart.
+    before: Count,
+    /// Its cgroup is frozen.
+    pub(crate) frozen: bool,
 }
 
 impl Watch<'_> {
+    /// What its cgroups have counted.
+    fn counted(&self) -> Count {
+        self.launch.facts.cgroup.as_ref().map(Count::of).unwrap_or_default()
+    }
+
+    /// What was counted without cgroups, completed by them.
+    pub(crate) fn complete(&self, usage: &mut Usage) {
+        self.counted().since(&self.before).complete(usage);
+    }
+
+    /// Stops everything where the container has a cgroup for that; false where it has none.
+    pub(crate) fn freeze(&mut self) -> Result<bool, Failure> {
+        let Some(membership) = self.launch.facts.cgroup.as_ref().filter(|m| cgroup::can_freeze(m)) else {
+            return Ok(false);
+        };
+        cgroup::freeze(membership)?;
+        self.frozen = true;
+        Ok(true)
+    }
+
+    /// Continues what [`Watch::freeze`] stopped.
+    pub(crate) fn thaw(&mut self) -> Result<(), Failure> {
+        match &self.launch.facts.cgroup {
+            Some(membership) if std::mem::take(&mut self.frozen) => cgroup::thaw(membership),
+            _ => Ok(()),
+        }
+    }
+
     /// The payload runs: nobody has to wait any more, and standard error is the caller's.
     fn payload_runs(&mut self) -> Result<(), Failure> {
         self.started = true;
@@ -325,7 +359,7 @@ fn rest(pause: Duration, signals: &Signals, watch: &mut Watch<'_>) -> Result<boo
 /// From the first process to the end of the last.
 fn once(plan: OwnedFd, signals: &Signals, log: Option<&mut Log>, watch: &mut Watch<'_>) -> Result<u8, Failure> {
     let (launch, trace) = (watch.launch, watch.trace);
-    let before = counted(launch);
+    watch.before = watch.counted();
     let (mut container, mut streams) = Container::clone(launch, plan, std::mem::take(&mut watch.preserved), trace)?;
     container.map_ids(trace)?;
     let owner = Pid::from_raw(container.namespace_owner());
@@ -344,12 +378,10 @@ fn once(plan: OwnedFd, signals: &Signals, log: Option<&mut Log>, watch: &mut Wat
         }
         tended.tend(network.as_deref_mut(), signals, log, watch)
     });
-    let after = counted(launch);
-    let killed = after.oom_kills.saturating_sub(before.oom_kills);
-    let spent = &mut watch.book.state.spent;
-    spent.oom_kills += killed;
-    spent.throttled_periods += after.throttled_periods.saturating_sub(before.throttled_periods);
-    spent.throttled_ns += after.throttled_ns.saturating_sub(before.throttled_ns);
+    let after = watch.counted().since(&watch.before);
+    let killed = after.oom_kills();
+    after.complete_spent(&mut watch.book.state.spent);
+    let thawed = watch.thaw();
     if killed > 0 {
         watch.book.state.oom_killed = true;
         watch.book.state.error =
@@ -359,16 +391,7 @@ fn once(plan: OwnedFd, signals: &Signals, log: Option<&mut Log>, watch: &mut Wat
     let end = |n: Box<dyn Driver>| if code.is_ok() { n.release() } else { n.stop() };
     let stopped = network.map_or(Ok(()), end).map_err(|e| e.into_failure(Stage::Supervisor));
     trace.mark("supervisor: network stopped");
-    code.and_then(|code| stopped.map(|()| code))
-}
-
-/// What the container's cgroup has counted so far: it outlives a restart.
-fn counted(launch: &Launch) -> Usage {
-    let mut usage = Usage::default();
-    if let Some(membership) = &launch.facts.cgroup {
-        cgroup::complete(membership, &mut usage);
-    }
-    usage
+    code.and_then(|code| stopped.and(thawed).map(|()| code))
 }
 
 /// Lets the payload go. What has to be written is written while it is being executed.

@@ -132,7 +132,7 @@ impl<'a> Tended<'a> {
             watch.book.health(Health::Starting)?;
         }
         if let Some(limits) = watch.limits.clone() {
-            self.ask(None, &protocol::Request::Limit(limits))?;
+            self.ask(watch, None, &protocol::Request::Limit(limits))?;
         }
         loop {
             let ready = self.wait(network.as_deref(), signals, watch)?;
@@ -235,7 +235,7 @@ impl<'a> Tended<'a> {
             }
             if self.holder == Some(client) {
                 self.holder = None;
-                self.ask(None, &protocol::Request::Unpause)?;
+                self.ask(watch, None, &protocol::Request::Unpause)?;
             }
         }
         let now = Instant::now();
@@ -302,12 +302,13 @@ impl<'a> Tended<'a> {
         match self.container.hear()? {
             Heard::End => self.ended = true,
             Heard::News(News::OutOfMemory(what)) => watch.out_of_memory(&what)?,
-            Heard::Answer(answer) => {
+            Heard::Answer(mut answer) => {
+                if let Answer::Counted(usage) = &mut answer {
+                    watch.complete(usage);
+                }
                 let Some(Asked { client, paused, stop }) = self.asked.pop_front() else { return Ok(()) };
                 if let (Some(paused), Answer::Done) = (paused, &answer) {
-                    watch.book.state.paused = paused;
-                    watch.book.write()?;
-                    watch.announce(&Reply::Changed);
+                    self.set_paused(watch, paused)?;
                 }
                 match (client, stop) {
                     (Some(client), Some((signal, seconds))) => {
@@ -322,7 +323,13 @@ impl<'a> Tended<'a> {
         Ok(())
     }
 
-    fn ask(&mut self, client: Option<u64>, request: &protocol::Request) -> Result<(), Failure> {
+    fn ask(&mut self, watch: &mut Watch<'_>, client: Option<u64>, request: &protocol::Request) -> Result<(), Failure> {
+        if self.ask_cgroup(watch, request)? {
+            if let Some(client) = client {
+                watch.reply(client, &Reply::Mapper(Answer::Done));
+            }
+            return Ok(());
+        }
         self.container.ask(request.clone())?;
         let paused = match request {
             protocol::Request::Pause => Some(true),
@@ -333,28 +340,52 @@ impl<'a> Tended<'a> {
         Ok(())
     }
 
+    /// Has the cgroup do it, where there is one that can; the mapper needs not know.
+    fn ask_cgroup(&mut self, watch: &mut Watch<'_>, request: &protocol::Request) -> Result<bool, Failure> {
+        let paused = match request {
+            protocol::Request::Pause if !watch.book.state.paused && watch.freeze()? => true,
+            protocol::Request::Pause if watch.frozen => true,
+            protocol::Request::Unpause if watch.frozen => {
+                watch.thaw()?;
+                false
+            }
+            _ => return Ok(false),
+        };
+        self.set_paused(watch, paused)?;
+        Ok(true)
+    }
+
+    fn set_paused(&self, watch: &mut Watch<'_>, paused: bool) -> Result<(), Failure> {
+        watch.book.state.paused = paused;
+        watch.book.write()?;
+        watch.announce(&Reply::Changed);
+        Ok(())
+    }
+
     /// What only a running container can do; the rest is the watch's.
     fn answer(&mut self, watch: &mut Watch<'_>, call: &mut Call) -> Served {
         match &call.request {
             Request::Signal(signal) => Served::Now(done(self.container.signal(*signal))),
             Request::Stop { signal, seconds } => Served::Now(done(self.stop(watch, *signal, *seconds))),
-            Request::StopAndStay { signal, seconds } => match self.ask(Some(call.client), &protocol::Request::Spare) {
-                Ok(()) => {
-                    // Not before the mapper knows: what ends now is removed by it.
-                    self.asked.back_mut().into_iter().for_each(|asked| asked.stop = Some((*signal, *seconds)));
-                    Served::Later
+            Request::StopAndStay { signal, seconds } => {
+                match self.ask(watch, Some(call.client), &protocol::Request::Spare) {
+                    Ok(()) => {
+                        // Not before the mapper knows: what ends now is removed by it.
+                        self.asked.back_mut().into_iter().for_each(|asked| asked.stop = Some((*signal, *seconds)));
+                        Served::Later
+                    }
+                    Err(failure) => Served::Now(Reply::Refused(Box::new(failure))),
                 }
-                Err(failure) => Served::Now(Reply::Refused(Box::new(failure))),
-            },
+            }
             Request::Hold if watch.book.state.paused => Served::Now(refused(watch, "hold", "it is paused")),
-            Request::Hold => match self.ask(Some(call.client), &protocol::Request::Pause) {
+            Request::Hold => match self.ask(watch, Some(call.client), &protocol::Request::Pause) {
                 Ok(()) => {
                     self.holder = Some(call.client);
                     Served::Later
                 }
                 Err(failure) => Served::Now(Reply::Refused(Box::new(failure))),
             },
-            Request::Mapper(request) => match self.ask(Some(call.client), request) {
+            Request::Mapper(request) => match self.ask(watch, Some(call.client), request) {
                 Ok(()) => {
                     if matches!(request, protocol::Request::Pause | protocol::Request::Unpause) {
                         // Whoever says so has the last word.
@@ -427,7 +458,7 @@ impl<'a> Tended<'a> {
         self.container.signal(signal.unwrap_or(life.stop_signal))?;
         if watch.book.state.paused {
             // What stands still cannot end by itself.
-            self.ask(None, &protocol::Request::Unpause)?;
+            self.ask(watch, None, &protocol::Request::Unpause)?;
         }
         told
     }

@@ -6,8 +6,6 @@ use rlrun_spec::{Failure, Kind, Stage};
 /// Its name, why rlrun does not have it, and what to do instead, where there is something.
 type Missing = (&'static str, &'static str, &'static str);
 
-const NO_IO: &str = "operations per second are counted by the io controller of a cgroup of root's";
-const IO_HINT: &str = "--device-read-bps, --device-write-bps and --blkio-weight are taken where a cgroup can hold them";
 const ONLY_SUBIDS: &str = "such a map lacks your own id, to which the files that make up a container belong";
 const MAP_HINT: &str = "--uidmap 0:1:65536 --uidmap 65536:0:1 gives your subordinate ids and yours behind them";
 const NO_NET: &str = "a container's network has no other members, and its addresses are the network helper's";
@@ -21,7 +19,7 @@ const ASKED_AGAIN: &str = "a registry that does not answer is asked again three 
 /// Options of `podman run`, sorted.
 #[rustfmt::skip]
 const OPTIONS: &[Missing] = &[
-    ("--blkio-weight-device", NO_IO, IO_HINT),
+    ("--blkio-weight-device", "a container has one weight, for all devices", "--blkio-weight sets it; --device-read-bps and its like limit one device"),
     ("--cert-dir", "certificates of registries are read from certs.d", "put them into ~/.config/containers/certs.d/HOST/"),
     ("--cgroup-conf", "cgroups are rlrun's own, with nothing set but the limits", "the options of limits (-m, --cpus, --pids-limit) say what is set"),
     ("--cgroup-parent", "a cgroup is made below the caller's own, and by the user's systemd where there is one", "start rlrun in the cgroup that its containers are to be below: systemd-run --user --scope --slice NAME"),
@@ -32,8 +30,6 @@ const OPTIONS: &[Missing] = &[
     ("--cpuset-mems", "which memory nodes are used is decided by a cgroup of root's", "--cpuset-cpus keeps a container on CPUs, whose memory the kernel prefers"),
     ("--decryption-key", "encrypted images are not read", ""),
     ("--device-cgroup-rule", "devices are given as mounts; rules need a cgroup of root's", "--device PATH gives a device"),
-    ("--device-read-iops", NO_IO, IO_HINT),
-    ("--device-write-iops", NO_IO, IO_HINT),
     ("--disable-content-trust", "podman ignores it too", "leave it out"),
     ("--hostuser", "users inside are the image's", "-v /etc/passwd:/etc/passwd:ro shows the host's"),
     ("--init-ctr", NO_PODS, "run it before: rlrun run --rm"),

@@ -304,6 +304,12 @@ struct LimitArgs {
     /// Writing rate of a device
     #[arg(long, value_name = "DEVICE:RATE")]
     device_write_bps: Vec<String>,
+    /// Reading operations of a device in a second
+    #[arg(long, value_name = "DEVICE:NUMBER")]
+    device_read_iops: Vec<String>,
+    /// Writing operations of a device in a second
+    #[arg(long, value_name = "DEVICE:NUMBER")]
+    device_write_iops: Vec<String>,
     /// Processes and threads (default 2048); -1 for no limit
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pids_limit: Option<String>,
@@ -539,14 +545,16 @@ impl LimitArgs {
 
     fn block_io(&self) -> Result<Vec<(String, String)>, Failure> {
         let mut all = Vec::new();
-        if let Some(weight) = &self.blkio_weight {
-            limits::number("--blkio-weight", weight, 10..=1000)?;
+        if let Some(weight) = self.blkio_weight.as_ref().filter(|weight| *weight != "0") {
+            limits::block_weight(weight)?;
             all.push(("--blkio-weight".to_owned(), weight.clone()));
         }
-        let rates = [("--device-read-bps", &self.device_read_bps), ("--device-write-bps", &self.device_write_bps)];
-        for (option, word) in rates.into_iter().flat_map(|(option, words)| words.iter().map(move |w| (option, w))) {
-            limits::rate(option, word)?;
-            all.push((option.to_owned(), word.clone()));
+        let words = [&self.device_read_bps, &self.device_write_bps, &self.device_read_iops, &self.device_write_iops];
+        for ((option, _), words) in limits::DEVICE_RATES.into_iter().zip(words) {
+            for word in words {
+                limits::rate(option, word)?;
+                all.push((option.to_owned(), word.clone()));
+            }
         }
         Ok(all)
     }

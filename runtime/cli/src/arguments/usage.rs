@@ -66,6 +66,21 @@ pub(crate) struct UpdateArgs {
     /// CPUs to run on
     #[arg(long, value_name = "LIST")]
     cpuset_cpus: Option<String>,
+    /// Weight of block IO, 10 to 1000; 0 for the usual
+    #[arg(long, value_name = "NUMBER")]
+    blkio_weight: Option<String>,
+    /// Reading rate of a device; 0 for no limit
+    #[arg(long, value_name = "DEVICE:RATE")]
+    device_read_bps: Vec<String>,
+    /// Writing rate of a device; 0 for no limit
+    #[arg(long, value_name = "DEVICE:RATE")]
+    device_write_bps: Vec<String>,
+    /// Reading operations of a device in a second; 0 for no limit
+    #[arg(long, value_name = "DEVICE:NUMBER")]
+    device_read_iops: Vec<String>,
+    /// Writing operations of a device in a second; 0 for no limit
+    #[arg(long, value_name = "DEVICE:NUMBER")]
+    device_write_iops: Vec<String>,
     /// Processes and threads; -1 for no limit
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pids_limit: Option<String>,
@@ -92,8 +107,41 @@ impl UpdateArgs {
             to.memory_reservation = Some(limits::size("--memory-reservation", word)?);
         }
         self.apply_cpu(to)?;
+        self.apply_block_io(to)?;
         if let Some(word) = &self.pids_limit {
             to.pids = Some(limits::pids(word)?);
+        }
+        Ok(())
+    }
+
+    fn rates(&self) -> [&Vec<String>; 4] {
+        [&self.device_read_bps, &self.device_write_bps, &self.device_read_iops, &self.device_write_iops]
+    }
+
+    /// What is said of a device takes the place of what was said of it.
+    fn apply_block_io(&self, to: &mut LimitRequest) -> Result<(), Failure> {
+        const WEIGHT: &str = "--blkio-weight";
+        if let Some(weight) = &self.blkio_weight {
+            to.block_io.retain(|(option, _)| option != WEIGHT);
+            if weight != "0" {
+                limits::block_weight(weight)?;
+                to.block_io.push((WEIGHT.to_owned(), weight.clone()));
+            }
+        }
+        for ((option, _), words) in limits::DEVICE_RATES.into_iter().zip(self.rates()) {
+            for word in words {
+                let wanted = limits::device_rate(option, word);
+                if wanted.is_none_or(|(_, rate)| rate > 0) {
+                    limits::rate(option, word)?;
+                }
+                let same = |other: &str| {
+                    wanted.map(|(path, _)| path) == limits::device_rate(option, other).map(|(path, _)| path)
+                };
+                to.block_io.retain(|(name, other)| name != option || !same(other));
+                if wanted.is_some_and(|(_, rate)| rate > 0) {
+                    to.block_io.push((option.to_owned(), word.clone()));
+                }
+            }
         }
         Ok(())
     }
@@ -109,6 +157,9 @@ impl UpdateArgs {
             to.cpu_quota = limits::quota(word)?;
             if self.cpus.is_none() {
                 to.cpu_millis = None;
+            }
+            if to.cpu_quota.is_none() {
+                to.cpu_period = None;
             }
         }
         if let Some(word) = &self.cpu_period {
@@ -134,8 +185,9 @@ impl UpdateArgs {
             &self.cpu_quota,
             &self.cpu_shares,
             &self.cpuset_cpus,
+            &self.blkio_weight,
             &self.pids_limit,
         ];
-        all.into_iter().all(Option::is_none)
+        all.into_iter().all(Option::is_none) && self.rates().into_iter().all(Vec::is_empty)
     }
 }

@@ -3,7 +3,7 @@
 use super::refused;
 use crate::request::LimitsLevel;
 use crate::request::limits::{LimitRequest, PERIODS, Pids, SHARES, Swap};
-use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice, Spec};
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, Spec};
 use rlrun_spec::Failure;
 use std::ops::RangeInclusive;
 
@@ -88,6 +88,10 @@ fn cpu(asked: &LinuxCpu, limits: &mut LimitRequest) -> Result<(), Failure> {
     limits.cpu_period = set(asked.period()).map(|n| within("cpu/period", n, PERIODS)).transpose()?;
     limits.cpu_quota =
         positive(asked.quota()).map(|n| within("cpu/quota", n, 1_000..=1_000_000_000_000)).transpose()?;
+    if limits.cpu_quota.is_none() {
+        // Engines write it beside no quota, where it says nothing.
+        limits.cpu_period = None;
+    }
     limits.cpu_shares = set(asked.shares()).map(|n| within("cpu/shares", n, SHARES)).transpose()?;
     if let Some(words) = asked.cpus().as_deref().filter(|s| !s.is_empty()) {
         let list = crate::request::limits::cpuset(words);
@@ -97,20 +101,21 @@ fn cpu(asked: &LinuxCpu, limits: &mut LimitRequest) -> Result<(), Failure> {
 }
 
 fn block_io(asked: &LinuxBlockIo, limits: &mut LimitRequest) -> Result<(), Failure> {
-    let any = |all: &Option<Vec<LinuxThrottleDevice>>| all.as_ref().is_some_and(|all| !all.is_empty());
     absent("blockIO/leafWeight", asked.leaf_weight().is_some())?;
     absent("blockIO/weightDevice", asked.weight_device().as_ref().is_some_and(|all| !all.is_empty()))?;
-    absent("blockIO/throttleReadIOPSDevice", any(asked.throttle_read_iops_device()))?;
-    absent("blockIO/throttleWriteIOPSDevice", any(asked.throttle_write_iops_device()))?;
     if let Some(weight) = asked.weight().filter(|n| *n > 0) {
+        within("blockIO/weight", weight.into(), 10..=1000)?;
         limits.block_io.push(("--blkio-weight".to_owned(), weight.to_string()));
     }
     let all = [
         ("--device-read-bps", asked.throttle_read_bps_device()),
         ("--device-write-bps", asked.throttle_write_bps_device()),
+        ("--device-read-iops", asked.throttle_read_iops_device()),
+        ("--device-write-iops", asked.throttle_write_iops_device()),
     ];
     for (option, devices) in all {
-        for device in devices.iter().flatten() {
+        // 0 is no limit.
+        for device in devices.iter().flatten().filter(|device| device.rate() > 0) {
             let path = format!("/dev/block/{}:{}", device.major(), device.minor());
             let path = std::fs::canonicalize(&path).map_or(path, |found| found.display().to_string());
             limits.block_io.push((option.to_owned(), format!("{path}:{}", device.rate())));

@@ -1,6 +1,7 @@
 //! Resource limits: what contradicts itself or cannot start is refused, the rest goes into the configuration and
 //! becomes controls that say by which mechanism each holds on this host.
 
+use super::block_io;
 use super::controls::{Controls, held, weak};
 use crate::request::limits::{DEFAULT_PIDS, LimitRequest, Pids, Swap};
 use crate::request::{LimitsLevel, StorageDriver};
@@ -31,7 +32,7 @@ pub fn check(request: &LimitRequest, init: bool) -> Result<(), Failure> {
     check_cpu(request)?;
     check_memory(request)?;
     check_score(request)?;
-    request.block_io.iter().try_for_each(|(option, value)| check_device(option, value))?;
+    request.block_io.iter().try_for_each(|(option, value)| block_io::check(option, value))?;
     let Some(Pids::AtMost(wanted)) = request.pids else { return Ok(()) };
     if init && wanted < 2 {
         return Err(refused("--pids-limit", wanted, "with --init the container starts with two processes"));
@@ -96,7 +97,7 @@ fn check_lasting(size: u64, driver: StorageDriver, store: &Path) -> Result<(), F
     }
 }
 
-fn refused(option: &str, value: impl std::fmt::Display, why: &str) -> Failure {
+pub(super) fn refused(option: &str, value: impl std::fmt::Display, why: &str) -> Failure {
     Failure::new(Stage::Cli, Kind::Usage, "limits", "set the limit", format!("{option} {value}")).why(why)
 }
 
@@ -115,15 +116,23 @@ fn check_cpu(request: &LimitRequest) -> Result<(), Failure> {
             return Err(refused("--cpus", cpus, &format!("there are {there} CPUs")));
         }
     }
-    if let (Some(quota), Some(period)) = (request.cpu_quota, request.cpu_period)
-        && quota > period.saturating_mul(own_cpus().len() as u64)
+    if let Some(quota) = request.cpu_quota
+        && quota > request.cpu_period.unwrap_or(DEFAULT_PERIOD_US).saturating_mul(own_cpus().len() as u64)
     {
         let there = own_cpus().len();
         return Err(refused("--cpu-quota", quota, &format!("there are {there} CPUs, which have that many periods")));
     }
+    if let (Some(period), None, None) = (request.cpu_period, request.cpu_quota, request.cpu_millis) {
+        return Err(refused("--cpu-period", period, "it means nothing without a quota").hint("give --cpu-quota too"));
+    }
     let Some(words) = &request.cpuset else { return Ok(()) };
     let own = own_cpus();
-    match cpu_list(words).unwrap_or_default().iter().find(|cpu| !own.contains(cpu)) {
+    let chosen = cpu_list(words).unwrap_or_default();
+    if let Some(millis) = request.cpu_millis.filter(|millis| u64::from(*millis) > chosen.len() as u64 * 1000) {
+        let why = format!("--cpuset-cpus {words} leaves {} of them", chosen.len());
+        return Err(refused("--cpus", millis_text(millis), &why).hint("ask for fewer, or give it more CPUs"));
+    }
+    match chosen.iter().find(|cpu| !own.contains(cpu)) {
         Some(missing) => {
             let there: Vec<String> = own.iter().map(u32::to_string).collect();
             let hint = format!("these are there: {}", there.join(","));
@@ -148,17 +157,6 @@ fn check_score(request: &LimitRequest) -> Result<(), Failure> {
         Some(own) if wanted < own => Err(refused("--oom-score-adj", wanted, &format!("your own score is {own}"))
             .hint(format!("a score can only be raised without privilege: ask for {own} or more"))),
         Some(_) | None => Ok(()),
-    }
-}
-
-/// Whether what is to be slowed down is there. The weight is no device's.
-fn check_device(option: &str, value: &str) -> Result<(), Failure> {
-    use std::os::unix::fs::FileTypeExt;
-    let Some((path, _)) = value.rsplit_once(':').filter(|(path, _)| path.starts_with('/')) else { return Ok(()) };
-    match std::fs::metadata(path) {
-        Ok(found) if found.file_type().is_block_device() => Ok(()),
-        Ok(_) => Err(refused(option, value, "it is no block device")),
-        Err(e) => Err(refused(option, value, &e.to_string())),
     }
 }
 
@@ -237,6 +235,7 @@ pub fn resources(limits: &LimitRequest) -> LinuxResources {
         pids.set_limit(i64::from(limit));
         resources.set_pids(Some(pids));
     }
+    resources.set_block_io(block_io::resources(&limits.block_io));
     resources
 }
 
@@ -251,7 +250,9 @@ pub(crate) const NAMES: &[&str] = &[
     "cpu-shares",
     "cpuset",
     "device-read-bps",
+    "device-read-iops",
     "device-write-bps",
+    "device-write-iops",
     "disk-limit",
     "memory-limit",
     "memory-reservation",
@@ -293,7 +294,7 @@ pub(crate) fn decide(
     });
     let reservation = request.memory_reservation.iter().map(|n| {
         let file = by.name("memory.low", "memory.soft_limit_in_bytes");
-        (Some("--memory-reservation"), by.or(held.memory, file, reservation(*n)))
+        (Some("--memory-reservation"), reserved(*n, by.or(held.memory, file, reservation(*n)), host))
     });
     let older = held.memory && !by.newer;
     let swappiness = request
@@ -301,8 +302,12 @@ pub(crate) fn decide(
         .iter()
         .map(|n| (Some("--memory-swappiness"), by.or(older, "memory.swappiness", swappiness(*n))));
     let disk = request.disk.iter().map(|n| (Some("--storage-opt"), disk(*n, host, remove)));
-    let block_io =
-        request.block_io.iter().map(|(option, value)| (Some(option.as_str()), block_io(option, value, host)));
+    let lasting = request.disk.is_some() && !remove;
+    let block_io = request.block_io.iter().map(|(option, value)| {
+        let without = block_io::control(option, value);
+        let with = by.or(held.io, block_io::file(option, by.newer), without);
+        (Some(option.as_str()), if held.io { block_io::truth(option, with, host, lasting) } else { with })
+    });
     all.extend(cpuset.chain(shares).chain(reservation).chain(swappiness).chain(disk).chain(block_io));
     for (asked, control) in all {
         if control.enforced != Enforced::Yes
@@ -381,7 +386,11 @@ pub fn overview(host: &HostFacts) -> Vec<Control> {
         cpu_shares: Some(512),
         cpuset: Some("0".to_owned()),
         disk: Some(1 << 30),
-        block_io: vec![("--blkio-weight".to_owned(), "500".to_owned())],
+        block_io: ["--blkio-weight", "--device-read-bps", "--device-write-bps"]
+            .map(|option| {
+                (option.to_owned(), if option == "--blkio-weight" { "500" } else { "/dev/null:1" }.to_owned())
+            })
+            .into(),
         ..LimitRequest::default()
     };
     let mut controls = Controls::default();
@@ -393,7 +402,7 @@ pub fn overview(host: &HostFacts) -> Vec<Control> {
     controls.all.into_iter().map(|control| Control { requested: String::new(), ..control }).collect()
 }
 
-fn limit(name: &str, requested: impl Into<String>, mechanism: &str) -> Control {
+pub(super) fn limit(name: &str, requested: impl Into<String>, mechanism: &str) -> Control {
     Control { level: Level::Prefer, ..held(name, requested, mechanism) }
 }
 
@@ -495,6 +504,30 @@ fn reservation(bytes: u64) -> Control {
     weak(limit("memory-reservation", bytes.to_string(), "none"), Enforced::No, why)
 }
 
+/// Version 2 keeps no more back for a cgroup than for all that it is in (cgroup-v2, "memory.low").
+fn reserved(bytes: u64, control: Control, host: &HostFacts) -> Control {
+    let above = match &host.cgroup {
+        // The scopes of a user manager are in slices of its, for which it keeps nothing back.
+        Cgroup::V2 { access: CgroupAccess::UserManager(_), .. } => Some(0),
+        Cgroup::V2 { access: CgroupAccess::Directory(parent), .. } => kept_back(parent),
+        Cgroup::V2 { .. } | Cgroup::V1 { .. } | Cgroup::None => None,
+    };
+    match above {
+        Some(kept) if control.enforced == Enforced::Yes && kept < bytes => {
+            let enforced = if kept == 0 { Enforced::No } else { Enforced::Partly };
+            weak(control, enforced, format!("of the cgroups that it is in, one has {kept} bytes kept back for it"))
+        }
+        Some(_) | None => control,
+    }
+}
+
+/// The least `memory.low` from here up; None where there is none, as in the outermost.
+fn kept_back(directory: &Path) -> Option<u64> {
+    let read = |directory: &Path| std::fs::read_to_string(directory.join("memory.low")).ok();
+    let number = |text: String| if text.trim() == "max" { Some(u64::MAX) } else { text.trim().parse().ok() };
+    directory.ancestors().map_while(read).filter_map(number).min()
+}
+
 /// With `--rm` nothing of it needs to last.
 fn disk(size: u64, host: &HostFacts, remove: bool) -> Control {
     let control = |mechanism| limit("disk-limit", size.to_string(), mechanism);
@@ -510,15 +543,6 @@ fn disk(size: u64, host: &HostFacts, remove: bool) -> Control {
 fn swappiness(percent: u64) -> Control {
     let why = "only a cgroup of version 1 that limits memory can set it for a container";
     weak(limit("memory-swappiness", percent.to_string(), "none"), Enforced::No, why)
-}
-
-fn block_io(option: &str, value: &str, host: &HostFacts) -> Control {
-    let why = if host.cgroup.has("io") {
-        "this version of rlrun does not use the io controller"
-    } else {
-        "only a cgroup with the io controller can limit it, and none is the caller's"
-    };
-    weak(limit(option.trim_start_matches('-'), value, "none"), Enforced::No, why)
 }
 
 #[cfg(test)]
@@ -539,6 +563,11 @@ mod tests {
             why(&LimitRequest { cpu_millis: Some(500), cpu_quota: Some(5000), ..request() }).contains("--cpu-quota")
         );
         assert!(why(&LimitRequest { memory_swap: Some(Swap::Unlimited), ..request() }).contains("without a limit"));
+        assert!(why(&LimitRequest { cpu_period: Some(50_000), ..request() }).contains("without a quota"));
+        let one = LimitRequest { cpu_millis: Some(1001), cpuset: Some("0".to_owned()), ..request() };
+        if own_cpus().len() > 1 {
+            assert!(why(&one).contains("leaves 1"));
+        }
         let less = Some(Swap::AtMost(2 << 20));
         assert!(why(&LimitRequest { memory: Some(4 << 20), memory_swap: less, ..request() }).contains("together"));
         let more = Some(8 << 20);
@@ -549,6 +578,7 @@ mod tests {
     #[test]
     fn limits_that_this_machine_cannot_have_are_refused() {
         assert!(why(&LimitRequest { cpu_millis: Some(100_000_000), ..request() }).contains("CPUs"));
+        assert!(why(&LimitRequest { cpu_quota: Some(1 << 40), ..request() }).contains("CPUs"));
         assert!(why(&LimitRequest { cpu_millis: Some(1), ..request() }).contains("0.01"));
         assert!(why(&LimitRequest { cpuset: Some("8000".to_owned()), ..request() }).contains("CPU 8000"));
         assert!(why(&LimitRequest { memory: Some(1 << 60), ..request() }).contains("the machine has"));

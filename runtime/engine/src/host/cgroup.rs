@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const MOUNT: &str = "/sys/fs/cgroup";
 const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
 /// Controllers of version 1 that hold a limit of rlrun's.
-const V1_CONTROLLERS: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
+const V1_CONTROLLERS: [&str; 5] = ["blkio", "cpu", "cpuset", "memory", "pids"];
 
 /// The caller's hierarchy.
 #[must_use]
@@ -143,8 +143,9 @@ mod tests {
         create_dir_all(dir.path().join("memory/mine")).unwrap();
         create_dir_all(dir.path().join("pids/mine")).unwrap();
         create_dir_all(dir.path().join("blkio/mine")).unwrap();
-        let own = "4:memory:/mine\n3:pids:/mine\n2:cpu,cpuacct:/mine\n1:blkio:/mine\n0::/\n";
+        create_dir_all(dir.path().join("devices/mine")).unwrap();
+        let own = "5:devices:/mine\n4:memory:/mine\n3:pids:/mine\n2:cpu,cpuacct:/mine\n1:blkio:/mine\n0::/\n";
         let found: Vec<String> = version_1(dir.path(), own).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(found, ["memory", "pids"]);
+        assert_eq!(found, ["blkio", "memory", "pids"]);
     }
 }

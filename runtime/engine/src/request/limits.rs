@@ -41,7 +41,7 @@ pub struct LimitRequest {
     pub cpu_shares: Option<u64>,
     /// `--cpuset-cpus`.
     pub cpuset: Option<String>,
-    /// Options that only a cgroup's io controller has, as they were written: `--blkio-weight`, `--device-read-bps`.
+    /// Options that only a cgroup's io controller has, as they were written: `--blkio-weight` and [`DEVICE_RATES`].
     pub block_io: Vec<(String, String)>,
     /// `--pids-limit`.
     pub pids: Option<Pids>,
@@ -82,12 +82,12 @@ pub enum Pids {
     AtMost(u32),
 }
 
-/// A number of bytes with an optional unit, `64m`, `1GiB`; units are powers of 1024 as in podman.
+/// A number of bytes with an optional unit, `64m`, `1.5GiB`; units are powers of 1024 as in podman.
 #[must_use]
 pub fn bytes(word: &str) -> Option<u64> {
-    let digits = word.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = word.split_at(digits);
-    let shift = match unit.to_ascii_lowercase().as_str() {
+    let number = word.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
+    let (number, unit) = word.split_at(number);
+    let shift: u32 = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 0,
         "k" | "kb" | "kib" => 10,
         "m" | "mb" | "mib" => 20,
@@ -95,7 +95,14 @@ pub fn bytes(word: &str) -> Option<u64> {
         "t" | "tb" | "tib" => 40,
         _ => return None,
     };
-    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = u32::try_from(part.len()).ok().filter(|digits| (1..=9).contains(digits))?;
+    if shift == 0 && number.contains('.') {
+        // There is no half a byte.
+        return None;
+    }
+    let part = (u128::from(part.parse::<u32>().ok()?) << shift) / 10_u128.pow(digits);
+    whole.parse::<u64>().ok()?.checked_mul(1 << shift)?.checked_add(u64::try_from(part).ok()?)
 }
 
 /// A size option.
@@ -105,7 +112,7 @@ pub fn bytes(word: &str) -> Option<u64> {
 pub fn size(option: &'static str, word: &str) -> Result<u64, Invalid> {
     bytes(word)
         .filter(|n| *n > 0)
-        .ok_or_else(|| Invalid::new(option, word, "is not a size").hint("write a whole number with b, k, m or g"))
+        .ok_or_else(|| Invalid::new(option, word, "is not a size").hint("write a number with b, k, m or g"))
 }
 
 /// `--cpus 1.5`, in thousandths.
@@ -191,18 +198,44 @@ pub fn cpuset(word: &str) -> Result<String, Invalid> {
     }
 }
 
+/// Options that limit a device, and whether they count bytes; else operations.
+pub const DEVICE_RATES: [(&str, bool); 4] = [
+    ("--device-read-bps", true),
+    ("--device-write-bps", true),
+    ("--device-read-iops", false),
+    ("--device-write-iops", false),
+];
+
+/// `/dev/sda:1mb` or, of operations, `/dev/sda:100`: the device and how much of it in a second.
+#[must_use]
+pub fn device_rate<'a>(option: &str, word: &'a str) -> Option<(&'a str, u64)> {
+    let (_, of_bytes) = DEVICE_RATES.into_iter().find(|(name, _)| *name == option)?;
+    let (path, rate) = word.rsplit_once(':').filter(|(path, _)| path.starts_with('/'))?;
+    let digits = !rate.is_empty() && rate.bytes().all(|b| b.is_ascii_digit());
+    let rate = if of_bytes { bytes(rate) } else { rate.parse().ok().filter(|_| digits) };
+    rate.map(|rate| (path, rate))
+}
+
 /// `--device-read-bps /dev/sda:1mb`.
 ///
 /// # Errors
-/// When it is not a device and a size.
+/// When it is not a device and a rate.
 pub fn rate(option: &'static str, word: &str) -> Result<(), Invalid> {
-    let valid =
-        word.rsplit_once(':').is_some_and(|(path, rate)| path.starts_with('/') && bytes(rate).is_some_and(|n| n > 0));
-    if valid {
-        Ok(())
-    } else {
-        Err(Invalid::new(option, word, "is not a device and a rate").hint("write /dev/NAME:1mb"))
+    match device_rate(option, word) {
+        Some((_, rate)) if rate > 0 => Ok(()),
+        Some(_) | None => {
+            let unit = if option.ends_with("bps") { "1mb" } else { "1000" };
+            Err(Invalid::new(option, word, "is not a device and a rate").hint(format!("write /dev/NAME:{unit}")))
+        }
     }
+}
+
+/// `--blkio-weight`.
+///
+/// # Errors
+/// When it is not from 10 to 1000.
+pub fn block_weight(word: &str) -> Result<u64, Invalid> {
+    number("--blkio-weight", word, 10..=1000)
 }
 
 /// `--oom-score-adj`.
@@ -314,7 +347,8 @@ mod tests {
         assert_eq!(bytes("64m"), Some(64 << 20));
         assert_eq!(bytes("1GiB"), Some(1 << 30));
         assert_eq!(bytes("512"), Some(512));
-        for bad in ["", "m", "1.5g", "-1", "1x", "99999999999999g", " 1"] {
+        assert_eq!((bytes("1.5g"), bytes("0.25k")), (Some(3 << 29), Some(256)));
+        for bad in ["", "m", ".5g", "1.g", "1.5", "1.2.3g", "1.+5g", "-1", "1x", "99999999999999g", " 1"] {
             assert_eq!(bytes(bad), None, "{bad}");
         }
         assert!(size("--memory", "0").is_err());
@@ -348,6 +382,22 @@ mod tests {
         for bad in ["nofile", "x=1", "nofile=2:1", "nofile=a", "nofile=-1:5"] {
             assert!(ulimit(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn rates_have_a_device_and_a_unit_of_their_own() {
+        assert_eq!(device_rate("--device-read-bps", "/dev/sda:1mb"), Some(("/dev/sda", 1 << 20)));
+        assert_eq!(device_rate("--device-write-iops", "/dev/x:y:100"), Some(("/dev/x:y", 100)));
+        for (option, bad) in [
+            ("--device-read-bps", "sda:1"),
+            ("--device-read-bps", "/dev/sda"),
+            ("--device-read-iops", "/dev/sda:1mb"),
+            ("--device-read-iops", "/dev/sda:+1"),
+            ("--blkio-weight", "/dev/sda:1"),
+        ] {
+            assert_eq!(device_rate(option, bad), None, "{option} {bad}");
+        }
+        assert!(rate("--device-read-bps", "/dev/sda:0").is_err());
     }
 
     #[test]

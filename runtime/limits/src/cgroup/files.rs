@@ -4,7 +4,6 @@ use super::failed;
 use super::settings::{Setting, is_kept};
 use rlrun_spec::Failure;
 use rlrun_spec::cgroup::Membership;
-use rlrun_spec::usage::Usage;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -63,35 +62,6 @@ pub fn ineffective(membership: &Membership) -> Option<String> {
     None
 }
 
-/// How many processes the kernel has killed because there was no memory for them.
-fn count_oom_kills(membership: &Membership) -> u64 {
-    let files = membership.directories.iter().flat_map(|d| ["memory.events", "memory.oom_control"].map(|n| d.join(n)));
-    let texts = files.filter_map(|file| fs::read_to_string(file).ok());
-    texts
-        .filter_map(|text| text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse::<u64>().ok()))
-        .sum()
-}
-
-/// Adds to what was counted without a cgroup what only the cgroup knows: its limit on memory, who was killed for it, and
-/// how long the container stood still for its processor time.
-pub fn complete(membership: &Membership, usage: &mut Usage) {
-    let read = |names: [&str; 2]| {
-        let mut files = membership.directories.iter().flat_map(|d| names.map(|name| d.join(name)));
-        files.find_map(|file| fs::read_to_string(file).ok()).unwrap_or_default()
-    };
-    // No limit reads as `max` or as the largest number there is.
-    let limit = read(["memory.max", "memory.limit_in_bytes"]).trim().parse::<u64>().ok();
-    usage.memory_limit = limit.filter(|n| *n < u64::MAX / 4).or(usage.memory_limit);
-    usage.oom_kills += count_oom_kills(membership);
-    let cpu = read(["cpu.stat", "cpu.stat"]);
-    let number = |name: &str| {
-        let mut words = cpu.lines().filter_map(|line| line.split_once(' '));
-        words.find(|(word, _)| *word == name).and_then(|(_, n)| n.trim().parse::<u64>().ok()).unwrap_or(0)
-    };
-    usage.throttled_periods += number("nr_throttled");
-    usage.throttled_ns += number("throttled_usec").saturating_mul(1000) + number("throttled_time");
-}
-
 /// Removes cgroups whose processes have ended. What is gone already is no error: systemd takes its scopes away itself.
 ///
 /// # Errors
@@ -139,12 +109,13 @@ fn end_all(directory: &Path) -> io::Result<usize> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use rlrun_spec::cgroup::Held;
     use std::fs::File;
 
-    fn group(files: &[(&str, &str)]) -> (tempfile::TempDir, Membership) {
+    /// A directory that looks like a cgroup.
+    pub(in crate::cgroup) fn group(files: &[(&str, &str)]) -> (tempfile::TempDir, Membership) {
         let dir = tempfile::tempdir().unwrap();
         for (name, text) in files {
             std::io::Write::write_all(&mut File::create(dir.path().join(name)).unwrap(), text.as_bytes()).unwrap();
@@ -162,40 +133,6 @@ mod tests {
         assert!(ineffective(&group(&stub).1).unwrap().contains("pids"));
         let stub = [("pids.current", "1\n"), ("memory.usage_in_bytes", "1\n"), ("cpu.stat", "usage_usec 0\n")];
         assert!(ineffective(&group(&stub).1).unwrap().contains("cpu"));
-    }
-
-    #[test]
-    fn kills_are_counted_in_both_versions() {
-        assert_eq!(count_oom_kills(&group(&[("memory.events", "oom 3\noom_kill 2\n")]).1), 2);
-        assert_eq!(count_oom_kills(&group(&[("memory.oom_control", "under_oom 0\noom_kill 1\n")]).1), 1);
-        assert_eq!(count_oom_kills(&group(&[]).1), 0);
-    }
-
-    #[test]
-    fn what_the_cgroup_knows_completes_what_is_counted() {
-        let newer = [
-            ("memory.max", "67108864\n"),
-            ("memory.events", "oom_kill 2\n"),
-            ("cpu.stat", "usage_usec 9\nnr_periods 8\nnr_throttled 7\nthrottled_usec 6\n"),
-        ];
-        let mut usage = Usage { tasks: 3, ..Usage::default() };
-        complete(&group(&newer).1, &mut usage);
-        let expected = Usage {
-            tasks: 3,
-            memory_limit: Some(64 << 20),
-            oom_kills: 2,
-            throttled_periods: 7,
-            throttled_ns: 6000,
-            ..Usage::default()
-        };
-        assert_eq!(usage, expected);
-        let older = [
-            ("memory.limit_in_bytes", "9223372036854771712\n"),
-            ("cpu.stat", "nr_periods 8\nnr_throttled 7\nthrottled_time 6\n"),
-        ];
-        let mut usage = Usage { memory_limit: Some(5), ..Usage::default() };
-        complete(&group(&older).1, &mut usage);
-        assert_eq!((usage.memory_limit, usage.throttled_periods, usage.throttled_ns), (Some(5), 7, 6));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! From the resources of a configuration to files and values, for each version. Pure.
 
+use super::block_io;
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
 use rlrun_spec::cgroup::Held;
 use rlrun_spec::host::Cgroup;
@@ -18,7 +19,7 @@ pub struct Setting {
     pub optional: bool,
 }
 
-fn set(controller: &'static str, file: &'static str, value: impl ToString) -> Setting {
+pub(super) fn set(controller: &'static str, file: &'static str, value: impl ToString) -> Setting {
     Setting { controller, file, value: value.to_string(), optional: false }
 }
 
@@ -39,6 +40,9 @@ pub fn settings(resources: &LinuxResources, held: Held, host: &Cgroup) -> Vec<Se
     }
     if let Some(pids) = resources.pids().as_ref().filter(|_| held.pids) {
         all.push(set("pids", "pids.max", pids.limit()));
+    }
+    if let Some(asked) = resources.block_io().as_ref().filter(|_| held.io) {
+        all.extend(block_io::settings(asked, newer));
     }
     all
 }
@@ -152,6 +156,7 @@ pub(super) fn is_kept(setting: &Setting, read: &str) -> bool {
     match setting.file {
         "cpuset.cpus" => rlrun_spec::limits::cpu_list(read) == rlrun_spec::limits::cpu_list(&setting.value),
         "memory.swappiness" => read == setting.value,
+        file if file.starts_with("io.") || file.starts_with("blkio.") => block_io::is_kept(&setting.value, read),
         "memory.oom_control" => read.lines().any(|line| line == "oom_kill_disable 1"),
         file if file.starts_with("memory.") => match (read.parse::<u64>(), setting.value.parse::<u64>()) {
             (Ok(read), Ok(written)) => read.abs_diff(written) < PAGE,
@@ -167,7 +172,7 @@ mod tests {
     use oci_spec::runtime::LinuxPids;
     use rlrun_spec::host::CgroupAccess;
 
-    const ALL: Held = Held { cpu: true, weight: true, cpuset: true, memory: true, pids: true };
+    const ALL: Held = Held { cpu: true, weight: true, cpuset: true, memory: true, pids: true, io: true };
 
     fn resources() -> LinuxResources {
         let (mut cpu, mut memory, mut pids) = (LinuxCpu::default(), LinuxMemory::default(), LinuxPids::default());

@@ -209,7 +209,7 @@ fn document_of_state(container: &Container) -> Value {
 
 /// What it uses now, or had used when it ended last.
 fn statistics(container: &Container) -> Value {
-    let spent = |spent: &Spent| spent.named().into_iter().map(|(name, n)| (name.to_owned(), json!(n))).collect();
+    let spent = |spent: &Spent| spent.named().map(|(name, n)| (name.to_owned(), json!(n))).collect();
     let live = match usage::sample(container.clone()) {
         Ok(sample) => sample.usage,
         // It runs and does not answer; all else about it is known.

@@ -13,11 +13,13 @@ pub(super) fn checks(survey: &Survey) -> Vec<Check> {
 
 /// By what each limit holds here. What holds only in part is no fault of the host that somebody could mend.
 fn limits(survey: &Survey) -> Vec<Check> {
-    const NAMES: [(&str, &str); 8] = [
-        ("blkio-weight", "limit: io"),
+    const NAMES: [(&str, &str); 10] = [
+        ("blkio-weight", "limit: io weight"),
         ("cpu-limit", "limit: cpus"),
         ("cpu-shares", "limit: cpu shares"),
         ("cpuset", "limit: cpuset"),
+        ("device-read-bps", "limit: io reads"),
+        ("device-write-bps", "limit: io writes"),
         ("disk-limit", "limit: disk"),
         ("memory-limit", "limit: memory"),
         ("memory-reservation", "limit: reserve"),

@@ -5,7 +5,7 @@ use rlrun_engine::containers::Container;
 use rlrun_engine::record::{Details, Mounted};
 use rlrun_engine::request::UserNamespaceRequest;
 use rlrun_engine::request::capability::{Named, name_of};
-use rlrun_engine::request::limits::DEFAULT_SHM;
+use rlrun_engine::request::limits::{DEFAULT_SHM, DEVICE_RATES, device_rate};
 use rlrun_engine::request::network::{AddHost, HostAddress};
 use rlrun_engine::request::security::Seccomp;
 use rlrun_spec::life::{Log, Restart};
@@ -64,6 +64,7 @@ pub(super) fn document(container: &Container, details: &Details, oci: &Value, po
         "Ulimits": at(oci, "/process/rlimits").as_array().into_iter().flatten().map(ulimit).collect::<Vec<_>>(),
     });
     resources(&mut document, oci);
+    block_io(&mut document, &request.limits.block_io, oci);
     nothing(&mut document);
     document
 }
@@ -74,13 +75,10 @@ fn nothing(document: &mut Value) {
         document[name] = json!("");
     }
     document["Cgroups"] = json!("default");
-    for name in ["VolumesFrom", "Links", "BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteBps"] {
+    for name in ["VolumesFrom", "Links", "BlkioWeightDevice", "CgroupConf"] {
         document[name] = Value::Null;
     }
-    for name in ["BlkioDeviceReadIOps", "BlkioDeviceWriteIOps", "CgroupConf"] {
-        document[name] = Value::Null;
-    }
-    for name in ["BlkioWeight", "CpuRealtimePeriod", "CpuRealtimeRuntime", "KernelMemory", "CpuCount", "CpuPercent"] {
+    for name in ["CpuRealtimePeriod", "CpuRealtimeRuntime", "KernelMemory", "CpuCount", "CpuPercent"] {
         document[name] = json!(0);
     }
     for name in ["IOMaximumIOps", "IOMaximumBandwidth"] {
@@ -111,6 +109,19 @@ fn resources(document: &mut Value, oci: &Value) {
     document["CpusetCpus"] = or("/linux/resources/cpu/cpus", json!(""));
     document["NanoCpus"] = nano_cpus(&document["CpuQuota"], &document["CpuPeriod"]);
     document["OomScoreAdj"] = or("/process/oomScoreAdj", json!(0));
+}
+
+/// Under the paths that were given: the configuration has only numbers.
+fn block_io(document: &mut Value, asked: &[(String, String)], oci: &Value) {
+    let weight = at(oci, "/linux/resources/blockIO/weight");
+    document["BlkioWeight"] = if weight.is_null() { json!(0) } else { weight };
+    let names = ["BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteIOps"];
+    for ((option, _), name) in DEVICE_RATES.into_iter().zip(names) {
+        let values = asked.iter().filter(|(other, _)| other == option).map(|(_, value)| value);
+        let rates = values.filter_map(|value| device_rate(option, value));
+        let rates: Vec<Value> = rates.map(|(path, rate)| json!({"Path": path, "Rate": rate})).collect();
+        document[name] = if rates.is_empty() { Value::Null } else { json!(rates) };
+    }
 }
 
 /// Billionths of a CPU.
