@@ -6,7 +6,6 @@ SHELL       := /bin/bash
 .DEFAULT_GOAL := build
 
 CARGO ?= cargo
-HOST  := $(shell rustc -vV | sed -n 's/^host: //p')
 
 export CARGO_TARGET_DIR ?= $(shell scripts/target-dir.sh)
 
@@ -24,9 +23,10 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 
 # Static, so that a sealed copy in a memfd runs in any mount namespace, and without relocations to touch at start.
-# RUSTFLAGS with --target leaves build scripts and proc macros alone.
+# RUSTFLAGS with --target leaves build scripts and proc macros alone. With musl where it can be had: glibc asks the
+# processor some forty questions at the start of each program, which a virtual machine answers in 10 us each.
 SUPERVISOR_RUSTFLAGS = -C target-feature=+crt-static -C relocation-model=static
-SUPERVISOR           = $(CARGO_TARGET_DIR)/$(HOST)/supervisor/rlrun-supervisor
+SUPERVISOR_TARGET    = $(shell scripts/supervisor-target.sh)
 
 # Where policies/build.sh leaves the components; it knows how to get a compiler for them.
 POLICY_OUT = $(CARGO_TARGET_DIR)/policies
@@ -52,8 +52,10 @@ policies: provision ## Build the first-party policies (WebAssembly components)
 build: policies ## Build everything and lay it out in $(STAGE)
 	$(CARGO) build --profile $(PROFILE) -p rlrun
 	$(CARGO) build --profile $(PROFILE) -p rlrun-policyc
-	RUSTFLAGS="$(SUPERVISOR_RUSTFLAGS)" $(CARGO) build --profile supervisor -p rlrun-supervisor --target $(HOST)
-	@scripts/stage.sh "$(STAGE)" "$(CARGO_TARGET_DIR)/$(profile_dir)" "$(SUPERVISOR)" "$(POLICY_OUT)"
+	target=$(SUPERVISOR_TARGET) && \
+	RUSTFLAGS="$(SUPERVISOR_RUSTFLAGS)" $(CARGO) build --profile supervisor -p rlrun-supervisor --target "$$target" && \
+	scripts/stage.sh "$(STAGE)" "$(CARGO_TARGET_DIR)/$(profile_dir)" \
+		"$(CARGO_TARGET_DIR)/$$target/supervisor/rlrun-supervisor" "$(POLICY_OUT)"
 
 demo: build ## Show rlrun at work as an ordinary user
 	@scripts/demo.sh "$(STAGE)"

@@ -392,11 +392,14 @@ pub fn role() -> Result<Role, Failure> {
     // Inside a container too: a payload can be led to what its init ran from, and nothing but this comes of it.
     let by_hand = |why: &str| failed(Kind::CannotInvoke, "read-plan", "execute", "rlrun-supervisor", why);
     // A job in the id map comes as standard input, because std::process can place a descriptor only there.
-    let plan = sys::take_inherited(PLAN_FD).ok().filter(|fd| read_sealed(fd).is_ok());
-    let bytes = match &plan {
-        Some(fd) => read_sealed(fd)?,
-        None => read_sealed(std::io::stdin())
-            .map_err(|_| by_hand("it does nothing unless rlrun starts it").hint(OWN_PROGRAM))?,
+    let plan = sys::take_inherited(PLAN_FD).ok().and_then(|fd| Some((read_sealed(&fd).ok()?, fd)));
+    let (bytes, plan) = match plan {
+        Some((bytes, fd)) => (bytes, Some(fd)),
+        None => {
+            let job = read_sealed(std::io::stdin())
+                .map_err(|_| by_hand("it does nothing unless rlrun starts it").hint(OWN_PROGRAM))?;
+            (job, None)
+        }
     };
     let job: Job = postcard::from_bytes(&bytes).map_err(|e| by_hand(&format!("the plan does not decode: {e}")))?;
     let version = match &job {

@@ -45,11 +45,11 @@ pub fn exec(program: &Program<'_>, argv: &CStrings, envp: &CStrings) -> Errno {
         // execve and not execveat: a filter that is already on may know only the former.
         // SAFETY: `path` is nul-terminated; both arrays end in a null pointer and point into strings that the two
         // CStrings own and that outlive the call.
-        Program::Path(path) => unsafe { libc::execve(path.as_ptr(), argv, envp) },
+        Program::Path(path) => libc::c_long::from(unsafe { libc::execve(path.as_ptr(), argv, envp) }),
+        // Not every libc has a function for it.
         // SAFETY: as above, with an empty path; the descriptor is borrowed for the call.
         Program::File(fd) => unsafe {
-            // The kernel does not write through these pointers; libc's prototype only fails to say so.
-            libc::execveat(fd.as_raw_fd(), c"".as_ptr(), argv.cast(), envp.cast(), libc::AT_EMPTY_PATH)
+            libc::syscall(libc::SYS_execveat, fd.as_raw_fd(), c"".as_ptr(), argv, envp, libc::AT_EMPTY_PATH)
         },
     };
     last()

@@ -226,9 +226,10 @@ pub fn set_personality(domain: u32) -> Result<()> {
 /// # Errors
 /// As `sched_setscheduler(2)`.
 pub fn become_idle() -> Result<()> {
-    let parameter = libc::sched_param { sched_priority: 0 };
-    // SAFETY: `parameter` lives across the call, and pid 0 is the caller itself.
-    check(libc::c_long::from(unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameter) })).map(drop)
+    // The kernel's `sched_param`. musl has a larger one, and refuses the call because POSIX means whole processes.
+    let priority: libc::c_int = 0;
+    // SAFETY: `priority` lives across the call, and pid 0 is the caller itself.
+    check(unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_IDLE, &raw const priority) }).map(drop)
 }
 
 /// Gives every signal its default action, as a new program expects, whatever this process ignores (`signal(7)`).
