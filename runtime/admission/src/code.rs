@@ -23,8 +23,8 @@ mod load;
 mod state;
 
 pub(crate) use cache::Cache;
-pub(crate) use compile::compile;
 pub use compile::component;
+pub(crate) use compile::{Uncompiled, compile};
 pub(crate) use digest::Digest;
 pub(crate) use load::{TrustedCode, load};
 pub(crate) use state::State;

@@ -1,6 +1,6 @@
 //! From the policies that were found to policies that can be asked.
 
-use crate::code::{Cache, Digest, State, TrustedCode, Work, compile, load};
+use crate::code::{Cache, Digest, State, TrustedCode, Uncompiled, Work, compile, load};
 use crate::error::LoadError;
 use crate::evaluate;
 use crate::policy::{Contents, Policy, needs_a_grant};
@@ -32,14 +32,28 @@ struct Draft {
     digest: Digest,
     /// The cache's name for its code, without the state.
     key: String,
-    code: Option<(TrustedCode, State)>,
+    known: Known,
+}
+
+/// What the cache knows of a policy.
+enum Known {
+    Nothing,
+    Code(TrustedCode, State),
+    /// Why the compiler refuses it.
+    Refusal(String),
 }
 
 /// A policy that can be asked, or why not, and code to keep.
 struct Made {
     name: String,
     policy: Result<Policy, LoadError>,
-    new: Option<(String, TrustedCode)>,
+    new: Option<(String, New)>,
+}
+
+/// What a compilation came to.
+enum New {
+    Code(TrustedCode),
+    Refusal(String),
 }
 
 impl Loader {
@@ -73,8 +87,9 @@ impl Loader {
     /// In the order in which they were found. Those that have to be compiled do not wait for each other.
     pub(crate) fn load_all(&mut self, found: Vec<Found>) -> Vec<Result<Policy, LoadError>> {
         let drafts: Vec<_> = found.into_iter().map(|found| self.look_up(found)).collect();
-        let to_compile = drafts.iter().flatten().filter(|draft| draft.code.is_none()).count();
-        let made = side_by_side(drafts, helpers(to_compile), &|draft| Ok(self.make(draft?)));
+        let to_compile = drafts.iter().flatten().filter(|draft| matches!(draft.known, Known::Nothing)).count();
+        let made: Vec<Result<Made, LoadError>> =
+            side_by_side(drafts, helpers(to_compile), &|draft| Ok(self.make(draft?)));
         made.into_iter().map(|made| self.keep(made?)).collect()
     }
 
@@ -90,23 +105,38 @@ impl Loader {
             });
         }
         let key = format!("{digest}-{}-{}", found.settings.digest(), self.target);
-        let code = [State::SetUp, State::Plain].into_iter().find_map(|state| {
-            let code = self.cache.as_mut()?.find(&state.named(&key))?;
-            Some((code, state))
+        let known = self.cache.as_mut().map_or(Known::Nothing, |cache| {
+            let code = |state: State| cache.find(&state.named(&key)).map(|code| Known::Code(code, state));
+            let code = [State::SetUp, State::Plain].into_iter().find_map(code);
+            code.or_else(|| cache.find_refusal(&key).map(Known::Refusal)).unwrap_or(Known::Nothing)
         });
-        Ok(Draft { found, digest, key, code })
+        Ok(Draft { found, digest, key, known })
     }
 
     /// Machine code, made callable and linked.
     fn make(&self, draft: Draft) -> Made {
-        let Draft { found, digest, key, code } = draft;
+        let Draft { found, digest, key, known } = draft;
         let name = found.name.clone();
-        match self.component(&found, &digest, code) {
+        let cached = match known {
+            Known::Nothing => None,
+            Known::Code(code, state) => Some((code, state)),
+            Known::Refusal(why) => {
+                let policy = Err(LoadError::not_a_policy(&name, why));
+                return Made { name, policy, new: None };
+            }
+        };
+        match self.component(&found, &digest, cached) {
             Ok((component, state, new)) => {
                 let policy = self.linked(found, &digest, &component, state);
-                Made { name, policy, new: new.map(|code| (state.named(&key), code)) }
+                Made { name, policy, new: new.map(|code| (state.named(&key), New::Code(code))) }
             }
-            Err(error) => Made { name, policy: Err(error), new: None },
+            Err(Uncompiled { error, is_final }) => {
+                let new = match &error {
+                    LoadError::NotAPolicy { why, .. } if is_final => Some((key, New::Refusal(why.clone()))),
+                    _ => None,
+                };
+                Made { name, policy: Err(error), new }
+            }
         }
     }
 
@@ -119,13 +149,17 @@ impl Loader {
         Ok(Policy { moment, contents, mode: found.mode, ..policy })
     }
 
-    /// Code that was compiled now is there for the next command, also of a policy that cannot be asked yet.
+    /// What was compiled now is there for the next command, also of a policy that cannot be asked yet, or ever.
     fn keep(&mut self, made: Made) -> Result<Policy, LoadError> {
         let Made { name, policy, new } = made;
-        if let (Some(cache), Some((key, code))) = (&mut self.cache, new)
-            && let Err(error) = cache.store(&key, &code)
-        {
-            self.notices.push(format!("the compiled policy {name} cannot be kept: {error}"));
+        if let (Some(cache), Some((key, new))) = (&mut self.cache, new) {
+            let stored = match &new {
+                New::Code(code) => cache.store(&key, code),
+                New::Refusal(why) => cache.store_refusal(&key, why),
+            };
+            if let Err(error) = stored {
+                self.notices.push(format!("the compiled policy {name} cannot be kept: {error}"));
+            }
         }
         policy
     }
@@ -172,7 +206,7 @@ impl Loader {
         found: &Found,
         digest: &Digest,
         cached: Option<(TrustedCode, State)>,
-    ) -> Result<(Component, State, Option<TrustedCode>), LoadError> {
+    ) -> Result<(Component, State, Option<TrustedCode>), Uncompiled> {
         if let Some((code, state)) = cached
             // An error means another engine or another processor, whatever the name says: compile anew.
             && let Ok(component) = load(&self.engine, &code)
@@ -188,7 +222,7 @@ impl Loader {
         load(&self.engine, code).map_err(|e| LoadError::not_a_policy(&found.name, format!("{e:#}")))
     }
 
-    fn compile(&self, found: &Found, digest: &Digest, work: Work) -> Result<(TrustedCode, State), LoadError> {
+    fn compile(&self, found: &Found, digest: &Digest, work: Work) -> Result<(TrustedCode, State), Uncompiled> {
         let settings = found.settings.json()?;
         match &found.wasm {
             Origin::Builtin(builtin) => compile(&self.policyc, &found.name, builtin.wasm, &settings, work),
@@ -196,7 +230,7 @@ impl Loader {
                 let bytes = reread(path, checked)?;
                 // The bytes that are compiled are the bytes that were hashed: a file can be written in between.
                 if Digest::of(&bytes) != *digest {
-                    return Err(LoadError::not_a_policy(&found.name, "the file is changing"));
+                    return Err(LoadError::not_a_policy(&found.name, "the file is changing").into());
                 }
                 compile(&self.policyc, &found.name, &bytes, &settings, work)
             }

@@ -53,7 +53,11 @@ impl PolicySet {
         for (loaded, mode) in loader.load_all(found).into_iter().zip(modes) {
             match loaded {
                 Ok(policy) => policies.push(policy),
-                Err(error) if mode == Mode::Enforce => return Err(error),
+                Err(error) if mode == Mode::Enforce => {
+                    // What was compiled beside it need not be compiled again; the error says enough.
+                    loader.finish();
+                    return Err(error);
+                }
                 Err(error) => loader.notices.push(format!("a policy on trial is not asked: {error}")),
             }
         }
@@ -233,26 +237,36 @@ impl PolicySet {
         for policy in self.policies.iter().filter(|policy| policy.has(Hook::Exit)) {
             // Of all events together: the command that tells them has something else to do.
             let mut left = limits::SESSION_FUEL;
-            for event in events {
-                let told = match Session::open(&self.engine, policy, None, Some(log)) {
-                    Ok(mut session) => {
-                        session.limit_to(left.saturating_sub(session.init_fuel()));
-                        let told = session.on_exit(&request_facts::exit(event));
-                        left = session.left();
-                        told
-                    }
-                    Err(refusal) => {
-                        left = 0;
-                        Err(refusal)
-                    }
-                };
+            for (number, event) in events.iter().enumerate() {
+                let rest = events.len() - number;
+                if left == 0 {
+                    let message = format!("{}: {rest} more that have ended were not told", code::FUEL);
+                    log(&policy.id, "error", &message);
+                    break;
+                }
+                // One end takes no more than its share, and leaves to the others what it does not need.
+                let share = left / u64::try_from(rest).unwrap_or(u64::MAX);
+                let (told, used) = self.tell_exit(policy, event, share, log);
+                left = left.saturating_sub(used);
                 if let Err(Refusal { diagnostics, .. }) = told {
                     diagnostics.iter().for_each(|d| log(&policy.id, "error", &format!("{}: {}", d.code, d.message)));
                 }
-                if left == 0 {
-                    break;
-                }
             }
+        }
+    }
+
+    /// The fuel that it took, beside.
+    fn tell_exit(&self, policy: &Policy, event: &ExitEvent, share: u64, log: LogLine) -> (Result<(), Refusal>, u64) {
+        match Session::open(&self.engine, policy, None, Some(log)) {
+            Ok(mut session) => {
+                let init = session.init_fuel();
+                session.limit_to(share.saturating_sub(init));
+                let before = session.left();
+                let told = session.on_exit(&request_facts::exit(event));
+                (told, init.saturating_add(before.saturating_sub(session.left())))
+            }
+            // It fails for every other end as well.
+            Err(refusal) => (Err(refusal), u64::MAX),
         }
     }
 

@@ -70,6 +70,25 @@ fn it_is_private_and_named_after_everything_it_depends_on() {
     assert!(name.contains(std::env::consts::ARCH), "{name}");
 }
 
+#[test]
+fn what_the_compiler_refuses_is_refused_without_it_the_next_time() {
+    let place = Place::new();
+    place.install("good.wasm", &allowing());
+    place.install("bad.wasm", b"no policy");
+    let refused = |sources: &Sources| match PolicySet::load(sources) {
+        Err(LoadError::NotAPolicy { name, why, .. }) => (name, why),
+        other => panic!("{other:?}"),
+    };
+    let first = refused(&place.sources());
+    assert_eq!(first.0, "bad");
+    assert_eq!(refused(&without_compiler(&place)), first);
+    // The one beside it is there too, and another file under that name is looked at anew.
+    fs::remove_file(place.path("config/policy.d/bad.wasm")).unwrap();
+    assert!(loads_from_cache(&place));
+    place.install("bad.wasm", &allowing());
+    assert!(place.load().evaluate(spec(), &caller()).is_ok());
+}
+
 /// The version in the cache's key is the version that is linked.
 #[test]
 fn the_key_names_the_engine_that_is_linked() {

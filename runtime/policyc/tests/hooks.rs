@@ -135,6 +135,26 @@ fn an_end_is_told_and_a_failure_there_harms_nobody() {
     assert!(set.evaluate(spec(), &caller()).is_ok());
 }
 
+#[test]
+fn an_end_that_takes_too_long_leaves_the_others_their_share() {
+    let place = Place::new();
+    let wat = format!(
+        r#"(module {PRELUDE} {REALLOC}
+            (func (export "rlrun:policy/exit@0.2.0#on-exit") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i64 i32)
+                (loop $again (br_if $again (i64.eq (local.get 12) (i64.const 7))))
+                (unreachable)))"#
+    );
+    place.install("s.wasm", &module(&["exit"], &wat));
+    let event = |finished| ExitEvent { container: subject(), exit_code: 1, finished, oom_killed: false };
+    static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    place.load().tell_exits(&[event(7), event(7), event(8)], |_, _, message| {
+        SAID.lock().unwrap().push(message.to_owned());
+    });
+    let said = SAID.lock().unwrap();
+    let of = |code: &str| said.iter().filter(|line| line.starts_with(code)).count();
+    assert_eq!((of(code::FUEL), of(code::TRAP)), (2, 1), "{said:?}");
+}
+
 /// Built with the SDK of 0.1, before there was a 0.2.
 #[test]
 fn a_component_of_the_first_version_still_loads_and_is_asked() {

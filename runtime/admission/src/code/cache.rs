@@ -16,6 +16,8 @@ const INDEX_HEADER: &str = "rlrun-policy-index 1";
 const INDEX_BYTES: u64 = 1 << 20;
 /// Entries of one kind that are kept, newest last.
 const ENTRIES: usize = 256;
+/// More than a refusal has.
+const REFUSAL_BYTES: u64 = 64 << 10;
 /// A file touched less than this before it was recorded could change again within the same timestamp.
 const SETTLING_SECONDS: i64 = 2;
 
@@ -150,9 +152,19 @@ impl Cache {
 
     /// Machine code by its key, if what is there passes every check.
     pub(crate) fn find(&mut self, key: &str) -> Option<TrustedCode> {
-        let name = file_name(key);
+        self.find_file(&file_name(key)).map(TrustedCode::vouch_for)
+    }
+
+    /// Why the compiler refused what has this key, if it did.
+    pub(crate) fn find_refusal(&mut self, key: &str) -> Option<String> {
+        let mut why = String::new();
+        self.find_file(&refusal_name(key))?.take(REFUSAL_BYTES).read_to_string(&mut why).ok()?;
+        Some(why)
+    }
+
+    fn find_file(&mut self, name: &str) -> Option<File> {
         let entry = self.entries.iter().rfind(|e| e.name == name)?.clone();
-        let checked = self.open_own(&name)?;
+        let checked = self.open_own(name)?;
         let identity = Identity::of(&checked.stat);
         if identity != entry.identity || !identity.settled_at(entry.recorded) {
             // Touched, or too young to tell: the bytes decide.
@@ -161,15 +173,22 @@ impl Cache {
             }
             self.record(Entry { identity, recorded: now(), ..entry });
         }
-        Some(TrustedCode::vouch_for(checked.file))
+        Some(checked.file)
     }
 
     /// Keeps machine code. Written under a temporary name and renamed: a parallel rlrun sees all or nothing.
     pub(crate) fn store(&mut self, key: &str, code: &TrustedCode) -> io::Result<()> {
-        let bytes = code.bytes()?;
-        let name = file_name(key);
-        let stat = self.replace(&name, &bytes)?;
-        self.record(Entry { name, identity: Identity::of(&stat), recorded: now(), digest: Digest::of(&bytes) });
+        self.store_file(file_name(key), &code.bytes()?)
+    }
+
+    /// Keeps why the compiler refuses what has this key: it would say so again at each start, after as much work.
+    pub(crate) fn store_refusal(&mut self, key: &str, why: &str) -> io::Result<()> {
+        self.store_file(refusal_name(key), why.as_bytes())
+    }
+
+    fn store_file(&mut self, name: String, bytes: &[u8]) -> io::Result<()> {
+        let stat = self.replace(&name, bytes)?;
+        self.record(Entry { name, identity: Identity::of(&stat), recorded: now(), digest: Digest::of(bytes) });
         Ok(())
     }
 
@@ -225,6 +244,10 @@ impl Cache {
 
 fn file_name(key: &str) -> String {
     format!("{key}.cwasm")
+}
+
+fn refusal_name(key: &str) -> String {
+    format!("{key}.refused")
 }
 
 fn now() -> i64 {

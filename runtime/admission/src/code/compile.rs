@@ -21,7 +21,7 @@ pub(crate) fn compile(
     wasm: &[u8],
     settings: &str,
     work: Work,
-) -> Result<(TrustedCode, State), LoadError> {
+) -> Result<(TrustedCode, State), Uncompiled> {
     let broken = |why: String| LoadError::Compiler { path: policyc.to_owned(), why };
     let (output, state) = run(policyc, name, &input_frame(settings, wasm), work)?;
     // The child is gone; from here on nobody can write it, this process included.
@@ -42,7 +42,7 @@ pub fn component(policyc: &Path, name: &str, wasm: &[u8], settings: &str, work: 
     Ok(bytes)
 }
 
-fn run(policyc: &Path, name: &str, frame: &[u8], work: Work) -> Result<(File, State), LoadError> {
+fn run(policyc: &Path, name: &str, frame: &[u8], work: Work) -> Result<(File, State), Uncompiled> {
     let broken = |why: String| LoadError::Compiler { path: policyc.to_owned(), why };
     let input = input(frame).map_err(|e| broken(e.to_string()))?;
     let output = memfd("rlrun-policy-code").map_err(|e| broken(e.to_string()))?;
@@ -63,20 +63,39 @@ fn run(policyc: &Path, name: &str, frame: &[u8], work: Work) -> Result<(File, St
     }
 }
 
-fn failed(policyc: &Path, name: &str, run: &Output) -> LoadError {
+/// Why there is no machine code.
+pub(crate) struct Uncompiled {
+    pub(crate) error: LoadError,
+    /// The compiler would say the same again, on this machine and any other.
+    pub(crate) is_final: bool,
+}
+
+impl From<LoadError> for Uncompiled {
+    fn from(error: LoadError) -> Self {
+        Uncompiled { error, is_final: false }
+    }
+}
+
+impl From<Uncompiled> for LoadError {
+    fn from(uncompiled: Uncompiled) -> Self {
+        uncompiled.error
+    }
+}
+
+fn failed(policyc: &Path, name: &str, run: &Output) -> Uncompiled {
     let said = String::from_utf8_lossy(&run.stderr);
     let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let said = said.join("; ");
     if run.status.code() == Some(i32::from(EXIT_REFUSED)) {
-        return LoadError::not_a_policy(name, said);
+        return Uncompiled { error: LoadError::not_a_policy(name, said), is_final: true };
     }
     // RLIMIT_CPU: SIGXCPU, then SIGKILL (getrlimit(2)).
     if let Some(signal) = run.status.signal()
         && [libc_signal::XCPU, libc_signal::KILL].contains(&signal)
     {
-        return LoadError::not_a_policy(name, "takes too long to compile");
+        return LoadError::not_a_policy(name, "takes too long to compile").into();
     }
-    LoadError::Compiler { path: policyc.to_owned(), why: format!("{}: {said}", run.status) }
+    LoadError::Compiler { path: policyc.to_owned(), why: format!("{}: {said}", run.status) }.into()
 }
 
 /// Signal numbers that are the same on every Linux architecture Rust supports but MIPS, where wasmtime has none.
