@@ -40,6 +40,25 @@ fn native_overlay_is_the_first_choice() {
 }
 
 #[test]
+fn a_start_leaves_what_the_container_writes_empty() {
+    let case = case!(Userns, Overlay).keeping_containers();
+    let id = case.detached(&[], ["sh", "-c", "mount; sleep 1000"]);
+    let upper = case.data().join("containers").join(&id).join("upper");
+    assert_eq!(std::fs::read_dir(&upper).unwrap().count(), 0);
+    case.run(["exec", &id, "sh", "-c", "grep ' /etc/resolv.conf ' /proc/mounts && echo own >/etc/own"]).ok();
+    assert!(upper.join("etc/own").is_file());
+    // The files of one that runs, of one that rests, and of one that is started again.
+    case.run(["diff", &id]).ok().says("A /etc/own");
+    let own = format!("{id}:/etc/own");
+    case.run(["cp", &own, "-"]).ok().says("own");
+    case.run(["stop", "-t", "0", &id]).ok();
+    case.run(["cp", &own, "-"]).ok().says("own");
+    case.rlrun(["start", &id]).leaving_processes().run().ok();
+    case.run(["exec", &id, "cat", "/etc/own"]).ok().prints("own");
+    case.run(["rm", "-f", "-t", "0", &id]).ok();
+}
+
+#[test]
 fn the_option_chooses_the_driver_too() {
     let case = case!(Userns, Fuse);
     case.run_base(&["--storage-driver", "fuse-overlayfs"], ["sh", "-c", "grep ' / ' /proc/mounts"]).ok().says("fuse");

@@ -68,6 +68,12 @@ pub struct Container {
 const KILLED: u8 = 137;
 
 impl Container {
+    /// Where its mapper sees its root file system.
+    #[must_use]
+    pub fn mount_point(&self) -> PathBuf {
+        rlrun_sandbox::mount_point(&self.directory)
+    }
+
     /// Looks at one container's directory; None when it has no record (it is being made or removed).
     #[must_use]
     pub fn read(directory: PathBuf) -> Option<Container> {

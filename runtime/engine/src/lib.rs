@@ -32,6 +32,7 @@ mod store_ids;
 pub mod supervisor;
 pub mod top;
 pub mod trace;
+mod underlay;
 pub mod unshare;
 pub mod update;
 pub mod usage;

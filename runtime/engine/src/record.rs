@@ -4,7 +4,7 @@
 //!   asked for and decided, [`mod@file`]), `state` (what its supervisor says, [`rlrun_spec::State`]), `keep` (without it the
 //!   container leaves nothing behind), `ctr.log` (its output), and the directories of its root file system.
 //! * `<data>/names/<name>`: a link to it. Making the link claims the name; the kernel lets one of two win.
-//! * `<data>/live/<id>`: a link from before the directory exists until its clean end. What is there with a free lock
+//! * `<data>/live/<id>`: a link, to nothing of use, from before the directory exists until its clean end. What is there with a free lock
 //!   was killed, and [`sweep()`] cleans it. Containers that rest cost nothing here.
 
 pub mod file;
@@ -65,6 +65,9 @@ pub(crate) fn failed(step: &str, operation: &str, object: &Path, error: &std::io
     }
 }
 
+/// What a sign of life leads to: its name says all, and a long text would take a block of the disk to itself.
+const SIGN_OF_LIFE: &str = ".";
+
 /// Creates the record of container `id` and claims `name` for it.
 ///
 /// # Errors
@@ -74,22 +77,21 @@ pub fn create(place: &Place, id: &str, name: &str, remains: Remains) -> Result<R
     let (names, live) = (place.own("names")?, place.own("live")?);
     let mut record =
         Record { directory: containers.join(id), name_link: names.join(name), live_link: live.join(id), lock: None };
-    let target = Path::new("../containers").join(id);
     let birth = lock::birth(&containers).map_err(|e| failed("data-dir", "lock", &containers, &e))?;
-    symlink(&target, &record.live_link)
+    symlink(SIGN_OF_LIFE, &record.live_link)
         .map_err(|e| failed("data-dir", "record the container in", &record.live_link, &e))?;
     let locked = DirBuilder::new().mode(0o700).create(&record.directory).and_then(|()| lock::create(&record.directory));
     record.lock =
         Some(locked.map_err(|e| failed("data-dir", "record the container in", &record.directory, &e))?.into());
     drop(birth);
-    for sub in ["merged", "upper", "work"] {
+    for sub in ["upper", "work"] {
         let path = record.directory.join(sub);
         DirBuilder::new().mode(0o755).create(&path).map_err(|e| failed("data-dir", "make", &path, &e))?;
     }
     if remains == Remains::Record {
         record.write(KEEP, b"")?;
     }
-    claim(&target, &record.name_link, name)?;
+    claim(&Path::new("../containers").join(id), &record.name_link, name)?;
     Ok(record)
 }
 
@@ -153,7 +155,7 @@ impl Record {
         let id = directory.file_name().unwrap_or_default();
         let (names, live) = (place.own("names")?, place.own("live")?);
         let live_link = live.join(id);
-        match symlink(Path::new("../containers").join(id), &live_link) {
+        match symlink(SIGN_OF_LIFE, &live_link) {
             Err(e) if e.kind() != ErrorKind::AlreadyExists => {
                 return Err(failed("data-dir", "record the container in", &live_link, &e));
             }
@@ -303,8 +305,7 @@ pub fn remove(
 
 /// Makes garbage of it, which the next command clears should this one be killed.
 fn condemn(directory: &Path, live_link: &Path) -> Result<(), Failure> {
-    let target = Path::new("../containers").join(directory.file_name().unwrap_or_default());
-    match symlink(target, live_link) {
+    match symlink(SIGN_OF_LIFE, live_link) {
         Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(failed("data-dir", "mark", live_link, &e)),
         _ => {}
     }

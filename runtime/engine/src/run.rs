@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -174,6 +175,7 @@ impl New {
         for warning in &prepared.warnings {
             crate::warn(warning);
         }
+        make_root(&prepared, request, &record)?;
         record.write(RECORD, &text(request, &prepared, &record.directory, now())?)?;
         crate::volumes::make_all(place, prepared.admitted.spec(), &record.directory)?;
         marks.mark("cli: record written");
@@ -182,13 +184,6 @@ impl New {
             copy_layers(&prepared, &record)?;
         }
         let parts = prepared.admitted.spec().parts();
-        if let Some(root) = prepared.directory(request) {
-            // Where other commands look for the files of a container.
-            let at = record.directory.join("merged");
-            std::fs::remove_dir(&at)
-                .and_then(|()| std::os::unix::fs::symlink(root, &at))
-                .map_err(|e| record::failed("bundle", "make", &at, &e))?;
-        }
         let mut about = match (&request.bundle, &request.rootfs) {
             (Some(bundle), _) => json!({"bundle": bundle.directory}),
             (None, Some(root)) => json!({"rootfs": root.path}),
@@ -331,6 +326,19 @@ fn mounted(request: &RunRequest, mounts: &[Mount]) -> Vec<Mounted> {
         read_only: m.options().iter().flatten().rfind(|o| *o == "ro" || *o == "rw").is_some_and(|o| o == "ro"),
     };
     mounts.map(mounted).collect()
+}
+
+/// Where other commands look for the files of a container, unless the kernel mounts them over what it wrote.
+fn make_root(prepared: &Prepared, request: &RunRequest, record: &Record) -> Result<(), Failure> {
+    let at = record.directory.join("merged");
+    let made = match (prepared.directory(request), prepared.storage.driver) {
+        (Some(root), _) => std::os::unix::fs::symlink(root, &at),
+        (None, StorageDriver::Overlay) => Ok(()),
+        (None, StorageDriver::FuseOverlayfs | StorageDriver::Copy | StorageDriver::Directory) => {
+            std::fs::DirBuilder::new().mode(0o755).create(&at)
+        }
+    };
+    made.map_err(|e| record::failed("data-dir", "make", &at, &e))
 }
 
 fn copy_layers(prepared: &Prepared, record: &Record) -> Result<(), Failure> {

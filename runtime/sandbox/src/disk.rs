@@ -4,7 +4,7 @@
 
 use crate::at::{At, failed, last_words};
 use crate::limiter::children;
-use crate::rootfs::{Fuse, start_fuse};
+use crate::rootfs::{Fuse, mount_point, start_fuse};
 use rlrun_spec::plan::DiskPrograms;
 use rlrun_spec::{Failure, Kind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -146,7 +146,7 @@ pub(crate) fn take_down(container: &Path) -> Result<(), Failure> {
         Ok(()) | Err(Errno::NOTCONN | Errno::CONNABORTED | Errno::NOENT) => {}
         Err(errno) => return Err(errno).at(STEP, "write to the disk", &object),
     }
-    for mount in [container.join("merged"), at] {
+    for mount in [mount_point(container), at] {
         match unmount(&mount, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
             Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
             Err(errno) => return Err(errno).at("unmount", "unmount", mount.display().to_string()),

@@ -52,6 +52,7 @@ pub use launch::{
 pub use mapper::{NetworkHook, run as run_mapper};
 pub use memfd::sealed;
 pub use resting::{Resting, close as close_resting, open as open_resting, open_changes as open_resting_changes};
+pub use rootfs::mount_point;
 pub use trace::{Trace, now};
 pub use tree::remove_contents;
 pub use userns::{Lent, MappedChild, MappedProgram, become_mapped, run_mapped};

@@ -1,4 +1,4 @@
-//! The root file system, mounted by the mapper at `<container>/merged` before init is cloned.
+//! The root file system, mounted by the mapper below the container's directory before init is cloned.
 
 use crate::at::{At, failed, last_words};
 use crate::disk;
@@ -12,6 +12,7 @@ use rustix::mount::{
 };
 use std::ffi::CString;
 use std::fmt::Write;
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -25,8 +26,16 @@ pub(crate) fn root(launch: &Launch) -> PathBuf {
 pub(crate) fn root_of(rootfs: &Rootfs, container: &Path) -> PathBuf {
     match rootfs {
         Rootfs::Directory { path } => path.clone(),
-        Rootfs::Overlay { .. } | Rootfs::FuseOverlay { .. } => container.join("merged"),
+        Rootfs::Overlay { .. } | Rootfs::FuseOverlay { .. } => mount_point(container),
     }
+}
+
+/// Where a root file system of layers is mounted, seen from the mapper: `merged` where there is one. The kernel's overlay
+/// does without and covers `upper`, which it has open: a directory less to make and to remove for each container.
+#[must_use]
+pub fn mount_point(container: &Path) -> PathBuf {
+    let merged = container.join("merged");
+    if merged.is_dir() { merged } else { container.join("upper") }
 }
 
 /// Mounts it.
@@ -149,7 +158,7 @@ fn escape(path: &Path) -> String {
 }
 
 fn overlay(lowers: &[PathBuf], container: &Path, written: &Path, removed_at_the_end: bool) -> Result<(), Failure> {
-    let merged = container.join("merged");
+    let merged = mount_point(container);
     let object = merged.display().to_string();
     let (parent, lowerdir) = lowerdir(lowers);
     let (upper, work) = (escape(&written.join("upper")), escape(&written.join("work")));
@@ -227,6 +236,12 @@ fn fuse(
     gids: &[IdMapping],
 ) -> Result<(), Failure> {
     let merged = container.join("merged");
+    match std::fs::create_dir(&merged) {
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => {
+            return Err(e).at("mount-fuse", "make", merged.display().to_string());
+        }
+        Ok(()) | Err(_) => {}
+    }
     let (parent, lowerdir) = lowerdir(lowers);
     let (upper, work) = (escape(&written.join("upper")), escape(&written.join("work")));
     let mut options = format!("lowerdir={lowerdir},upperdir={upper},workdir={work}");

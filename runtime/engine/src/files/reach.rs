@@ -263,8 +263,10 @@ impl Live {
             View::Inside => open(&init, "root", directory)?,
             // Where the mapper mounted it, nothing is mounted in it.
             View::Files | View::Changes => {
-                let merged = if view == View::Changes { DISK_UPPER } else { "merged" };
-                let merged = container.directory.join(merged);
+                let merged = match view {
+                    View::Changes => container.directory.join(DISK_UPPER),
+                    View::Inside | View::Files => container.mount_point(),
+                };
                 let below = merged.strip_prefix("/").unwrap_or(&merged);
                 open(&mapper, &format!("root/{}", below.display()), directory)?
             }

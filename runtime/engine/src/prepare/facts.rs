@@ -8,6 +8,7 @@ use crate::place::Place;
 use crate::request::life::LogRequest;
 use crate::request::{RunRequest, StorageDriver};
 use crate::storage::{self, Storage};
+use crate::underlay;
 use rlrun_net::files as net_files;
 use rlrun_spec::container::{NetworkMode, UserNamespace};
 use rlrun_spec::life::{DEFAULT_STOP_SECONDS, Hold, Life, Log, Restart};
@@ -49,11 +50,16 @@ impl Prepared {
         };
         let seccomp_filters = self.seccomp_filters(place)?;
         let secrets = crate::secrets::give(place, &request.secrets)?;
+        // Whoever made a bundle has said all that is to be in it.
+        let files = if request.bundle.is_some() { Vec::new() } else { self.files(request)? };
         Ok(LaunchFacts {
             id_maps: self.ids.maps.clone(),
             rootfs: match self.directory(request) {
                 Some(root) => Rootfs::Directory { path: root.to_owned() },
-                None => self.made_of(self.image.layers.clone(), &self.storage, directory, Owners::OfImage)?,
+                None => {
+                    let lowers = self.lowers(place, &files)?;
+                    self.made_of(lowers, &self.storage, directory, Owners::OfImage)?
+                }
             },
             layered: self.layered(directory)?,
             preserved: request.launching.preserve_fds,
@@ -71,8 +77,7 @@ impl Prepared {
             seccomp_filters,
             cgroup: None,
             slirp,
-            // Whoever made a bundle has said all that is to be in it.
-            files: if request.bundle.is_some() { Vec::new() } else { self.files(request)? },
+            files,
             secrets: secrets.files,
             secret_variables: secrets.variables,
             pidfile: request.launching.pidfile.clone(),
@@ -140,6 +145,17 @@ impl Prepared {
             all.push((destination, self.made_of(lowers, &storage, directory, owners)?));
         }
         Ok(all)
+    }
+
+    /// The image's layers, above one with the places of `files`. That one belongs to the caller, who is root inside
+    /// only where the map is the usual one; fuse-overlayfs makes its copies as fast without it.
+    fn lowers(&self, place: &Place, files: &[(String, Vec<u8>)]) -> Result<Vec<PathBuf>, Failure> {
+        let mut lowers = self.image.layers.clone();
+        let usual = self.storage.driver == StorageDriver::Overlay && self.userns == UserNamespace::Default;
+        if usual && underlay::is_covered(files) {
+            lowers.push(underlay::layer(place)?);
+        }
+        Ok(lowers)
     }
 
     fn made_of(

@@ -60,7 +60,7 @@ pub(super) fn document(place: &Place, container: &Container) -> Result<Value, Fa
         "GraphDriver": {
             "Name": summary.storage_driver.to_string(),
             "Data": {
-                "MergedDir": directory.join("merged"),
+                "MergedDir": container.mount_point(),
                 "UpperDir": written.join("upper"),
                 "WorkDir": written.join("work"),
             },
