@@ -275,6 +275,18 @@ fn a_running_bundle_is_deleted_by_force() {
     let bundle = bundle(&case, command(&["sleep", "1000"]));
     case.rlrun(oci("run", &bundle, &["-d", "web"])).leaving_processes().run().ok();
     case.run(["update", "--pids-limit", "30", "web"]).ok();
+    let limits = json!({"cpu": {"quota": 20_000, "period": 100_000}, "memory": {"limit": 64 << 20}});
+    let update = case.rlrun(["oci", "update", "--resources", "-", "web"]).stdin(limits.to_string());
+    update.run().ok();
+    let told = case.run(["inspect", "--format", "{{.HostConfig.Memory}} {{.HostConfig.CpuQuota}}", "web"]);
+    told.ok().prints("67108864 20000");
+    case.run(["stats", "--no-stream", "--format", "{{.MemLimit}}", "web"]).ok().prints("67108864");
+    case.rlrun(["oci", "update", "-r", "-", "web"]).stdin("{\"memory\":{\"limit\":5}}").run().refused(125, "1m");
+    case.rlrun(["oci", "update", "-r", "-", "web"]).stdin("no").run().refused(125, "read the limits");
+    case.run(["oci", "pause", "web"]).ok();
+    assert_eq!(state(&case, "web")["status"], "paused");
+    case.run(["oci", "resume", "web"]).ok();
+    assert_eq!(state(&case, "web")["status"], "running");
     case.run(["oci", "delete", "-f", "web"]).ok();
     case.run(["oci", "state", "web"]).refused(125, "no such container");
 }

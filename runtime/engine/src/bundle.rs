@@ -10,6 +10,7 @@ use crate::host::cause::Surroundings;
 use crate::host::idmap::{self, IdPlan};
 use crate::request::{self, Launching, LimitsLevel, Network, ReadOnly, RunRequest, StorageDriver};
 use crate::storage::Storage;
+pub use limits::change;
 use normal::Normal;
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
 use rlrun_image::{ImageConfig, ResolvedImage};

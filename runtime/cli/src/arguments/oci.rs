@@ -53,7 +53,7 @@ pub(crate) struct RunArgs {
     pub(crate) keep: bool,
 }
 
-/// `rlrun oci start` and `state`.
+/// `rlrun oci start`, `state`, `pause` and `resume`.
 #[derive(Args, Debug)]
 pub(crate) struct IdArgs {
     /// What it is called
@@ -81,4 +81,15 @@ pub(crate) struct DeleteArgs {
     /// End it first; one that is not there is no failure
     #[arg(short, long)]
     pub(crate) force: bool,
+}
+
+/// `rlrun oci update`.
+#[derive(Args, Debug)]
+pub(crate) struct UpdateArgs {
+    /// What it is called
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+    /// Limits as in /linux/resources of config.json; - is standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) resources: PathBuf,
 }

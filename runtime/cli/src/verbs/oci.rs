@@ -1,12 +1,12 @@
-//! `rlrun oci`: create, delete, kill, run, start, state: containers of bundles, by the words of an OCI runtime.
+//! `rlrun oci`: containers of bundles, by the words of an OCI runtime.
 
 use super::{Outcome, Verb, place, read, verb, with};
-use crate::arguments::oci::{BundleArgs, CreateArgs, DeleteArgs, IdArgs, KillArgs, RunArgs};
+use crate::arguments::oci::{BundleArgs, CreateArgs, DeleteArgs, IdArgs, KillArgs, RunArgs, UpdateArgs};
 use crate::arguments::run::from_anywhere;
 use crate::report;
 use clap::ArgMatches;
 use rlrun_engine::attach::Attaching;
-use rlrun_engine::bundle::Bundle;
+use rlrun_engine::bundle::{Bundle, change};
 use rlrun_engine::containers::{self, Container, Status};
 use rlrun_engine::images::{OwnVolumes, Workshop};
 use rlrun_engine::life::{self, Removal};
@@ -19,12 +19,18 @@ use rlrun_engine::run::{self, Started, sweep};
 use rlrun_engine::start::{Attach, start as start_one};
 use rlrun_engine::trace::Marks;
 use rlrun_spec::life::Hold;
+use rlrun_spec::protocol::Request as Pausing;
 use rlrun_spec::{Failure, Kind, Stage};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::Read;
 use std::process::ExitCode;
 
 /// What bundles are read by (the version of the specification whose words are all known here).
 const VERSION: &str = "1.2.0";
+
+/// Longer ones are nobody's limits.
+const MOST_RESOURCES: u64 = 1 << 20;
 
 pub(super) const VERBS: &[Verb] = &[
     verb("create", "Set a container of a bundle up, up to its start", with::<CreateArgs>, create),
@@ -32,6 +38,9 @@ pub(super) const VERBS: &[Verb] = &[
     verb("run", "Create and start one", with::<RunArgs>, run),
     verb("state", "Print its state, as JSON", with::<IdArgs>, state),
     verb("kill", "Send it a signal", with::<KillArgs>, kill),
+    verb("pause", "Have all its processes stand still", with::<IdArgs>, pause),
+    verb("resume", "Let them go on", with::<IdArgs>, resume),
+    verb("update", "Change its limits", with::<UpdateArgs>, update),
     verb("delete", "Remove it", with::<DeleteArgs>, delete),
 ];
 
@@ -167,6 +176,40 @@ fn kill(matches: &mut ArgMatches, _: Marks) -> Outcome {
         .ok_or_else(|| usage("send the signal", &args.signal).why("no such signal").hint("signal(7) lists them"))?;
     let (container, _) = find(&place()?, &args.id)?;
     life::signal(&container, signal)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn pause(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    pause_or_not(matches, Pausing::Pause)
+}
+
+fn resume(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    pause_or_not(matches, Pausing::Unpause)
+}
+
+fn pause_or_not(matches: &mut ArgMatches, request: Pausing) -> Outcome {
+    let args: IdArgs = read(matches)?;
+    let (container, _) = find(&place()?, &args.id)?;
+    life::pause(&container, request)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn update(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: UpdateArgs = read(matches)?;
+    let place = place()?;
+    let (container, _) = find(&place, &args.id)?;
+    let unreadable = |why: String| usage("read the limits in", &args.resources.display().to_string()).why(why);
+    let mut text = String::new();
+    let source: Box<dyn Read> = if args.resources.as_os_str() == "-" {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(File::open(&args.resources).map_err(|e| unreadable(e.to_string()))?)
+    };
+    source.take(MOST_RESOURCES).read_to_string(&mut text).map_err(|e| unreadable(e.to_string()))?;
+    let asked: Value = serde_json::from_str(&text).map_err(|e| unreadable(e.to_string()))?;
+    for told in rlrun_engine::update::update(&place, &container, &|limits| change(&asked, limits))? {
+        rlrun_engine::warn(&told);
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -5,6 +5,7 @@ use crate::request::LimitsLevel;
 use crate::request::limits::{LimitRequest, PERIODS, Pids, SHARES, Swap};
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, Spec};
 use rlrun_spec::Failure;
+use serde_json::Value;
 use std::ops::RangeInclusive;
 
 /// What the resources of `config` ask for.
@@ -14,21 +15,67 @@ use std::ops::RangeInclusive;
 pub(super) fn request(config: &Spec, level: LimitsLevel) -> Result<LimitRequest, Failure> {
     let oom_score_adj = config.process().as_ref().and_then(oci_spec::runtime::Process::oom_score_adj);
     let mut limits = LimitRequest { level, oom_score_adj, pids: Some(Pids::Unlimited), ..LimitRequest::default() };
-    let Some(resources) = config.linux().as_ref().and_then(|l| l.resources().as_ref()) else { return Ok(limits) };
+    if let Some(resources) = config.linux().as_ref().and_then(|l| l.resources().as_ref()) {
+        apply(resources, &mut limits)?;
+    }
+    Ok(limits)
+}
+
+/// Limits as `update` of an OCI runtime changes them: what `asked`, resources as in a configuration, does not name
+/// stays.
+///
+/// # Errors
+/// As a configuration with these resources.
+pub fn change(asked: &Value, limits: &mut LimitRequest) -> Result<(), Failure> {
+    let invalid = |e: serde_json::Error| refused("/linux/resources", e.to_string());
+    let mut all = serde_json::to_value(crate::config::limits::resources(limits)).map_err(invalid)?;
+    merge(&mut all, asked);
+    let lifted = |field: &str| asked.pointer(field).and_then(Value::as_i64).is_some_and(|n| n <= 0);
+    if lifted("/memory/limit") && asked.pointer("/memory/swap").is_none() {
+        // Without a limit it means nothing.
+        all["memory"]["swap"] = Value::Null;
+    }
+    let resources: LinuxResources = serde_json::from_value(all).map_err(invalid)?;
+    let before = LimitRequest { cpu_millis: None, block_io: Vec::new(), pids: Some(Pids::Unlimited), ..limits.clone() };
+    *limits = before;
+    apply(&resources, limits)?;
+    if let (Some(memory), Some(Swap::AtMost(both))) = (limits.memory, limits.memory_swap)
+        && both < memory
+        && asked.pointer("/memory/swap").is_none()
+    {
+        // As much swap as memory again.
+        limits.memory_swap = None;
+    }
+    Ok(())
+}
+
+/// Objects word by word, everything else as a whole.
+fn merge(into: &mut Value, from: &Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (name, value) in from {
+                merge(into.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => into.clone_from(from),
+    }
+}
+
+fn apply(resources: &LinuxResources, limits: &mut LimitRequest) -> Result<(), Failure> {
     refuse_unknown(resources)?;
     if let Some(limit) = resources.pids().map(|p| p.limit()).filter(|n| *n > 0) {
         limits.pids = Some(Pids::AtMost(u32::try_from(limit).unwrap_or(u32::MAX)));
     }
     if let Some(asked) = resources.memory() {
-        memory(asked, &mut limits)?;
+        memory(asked, limits)?;
     }
     if let Some(asked) = resources.cpu() {
-        cpu(asked, &mut limits)?;
+        cpu(asked, limits)?;
     }
     if let Some(asked) = resources.block_io() {
-        block_io(asked, &mut limits)?;
+        block_io(asked, limits)?;
     }
-    Ok(limits)
+    Ok(())
 }
 
 fn absent(field: &str, is_set: bool) -> Result<(), Failure> {

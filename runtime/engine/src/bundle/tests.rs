@@ -134,3 +134,25 @@ fn no_configuration_is_a_failure_and_no_panic() {
         assert!(Bundle::read(directory.path()).is_err(), "{text}");
     }
 }
+
+#[test]
+fn an_update_leaves_what_it_does_not_name() {
+    use crate::request::limits::{LimitRequest, Pids, Swap};
+    let mut limits = LimitRequest {
+        memory: Some(64 << 20),
+        memory_swap: Some(Swap::AtMost(64 << 20)),
+        cpu_millis: Some(500),
+        pids: Some(Pids::AtMost(20)),
+        ..LimitRequest::default()
+    };
+    change(&json!({"memory": {"limit": 128 << 20}}), &mut limits).unwrap();
+    assert_eq!((limits.memory, limits.memory_swap), (Some(128 << 20), None));
+    assert_eq!((limits.cpu_quota, limits.cpu_period), (Some(50_000), Some(100_000)));
+    assert_eq!(limits.pids, Some(Pids::AtMost(20)));
+    change(&json!({"memory": {"limit": -1}, "cpu": {"quota": -1}, "pids": {"limit": 0}}), &mut limits).unwrap();
+    assert_eq!((limits.memory, limits.memory_swap, limits.cpu_quota), (None, None, None));
+    assert_eq!(limits.pids, Some(Pids::Unlimited));
+    for bad in [json!({"memory": 5}), json!({"cpu": {"shares": 1}}), json!({"unified": {"pids.max": "5"}})] {
+        assert!(change(&bad, &mut limits).is_err(), "{bad}");
+    }
+}
