@@ -301,6 +301,44 @@ fn keys_reach_the_command_and_two_of_them_leave_it_alone() {
 }
 
 #[test]
+fn whoever_leaves_a_command_is_told_of_its_end_all_the_same() {
+    let case = case!(Userns).keeping_containers();
+    container(&case, &[]);
+    let start = |script: &str| {
+        let words = ["exec", "-it", "box", "sh", "-c", script];
+        let terminal = Terminal::start(case.rlrun(words).leaving_processes(), 24, 80);
+        terminal.wait_for("go");
+        terminal
+    };
+    let mut terminal = start("trap '' HUP; echo go; while [ ! -e /tmp/end ]; do sleep 0.01; done; exit 7");
+    terminal.type_text("\x10\x11");
+    eventually("it is left", || !terminal.running.alive());
+    assert_eq!(terminal.state().local_flags, terminal.before.local_flags);
+    assert_eq!(terminal.running.wait(), Exit::Code(0));
+    exec(&case, &[], &["touch", "/tmp/end"]).ok();
+    let codes = || {
+        let died = ["--filter", "event=exec_died", "--format", "{{.ContainerExitCode}}"];
+        case.run(["events", "--since", "10m", "--stream=false"].into_iter().chain(died)).ok().out()
+    };
+    eventually("the code is told", || codes().lines().any(|code| code == "7"));
+    // What the caller waits for passes signals on, and ends as the command does.
+    let terminal = start("trap 'exit 9' TERM; echo go; while :; do sleep 0.01; done");
+    terminal.running.signal(Signal::SIGTERM);
+    assert_eq!(terminal.running.wait(), Exit::Code(9));
+    // Killed, it takes its other half along, and nothing that enters is left.
+    let terminal = start("echo go; while [ ! -e /tmp/never ]; do sleep 0.01; done");
+    let half = descendants(terminal.running.pid);
+    terminal.running.signal(Signal::SIGKILL);
+    eventually("the other half is gone", || half.iter().all(|pid| !is_ours(*pid)));
+    exec(&case, &[], &["touch", "/tmp/never"]).ok();
+}
+
+/// Whether a process is rlrun's, and there.
+fn is_ours(pid: nix::unistd::Pid) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("rlrun:exec"))
+}
+
+#[test]
 fn root_inside_cannot_lay_hands_on_what_enters() {
     let case = case!(Userns).keeping_containers();
     // With and without the second user namespace; as much power over other processes as a container can have.

@@ -16,16 +16,13 @@ use nix::sched::{CloneFlags, setns};
 use rlrun_spec::plan::Launch;
 use rlrun_spec::protocol::{JOINED_STEPS, JOINER_STEPS, Message, Step};
 use rlrun_spec::{Failure, Kind, Stage};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
-use rustix::io::retry_on_intr;
 use rustix::process::{
     DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, pidfd_send_signal,
     set_dumpable_behavior, set_parent_process_death_signal, waitid, waitpid,
 };
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
 
 /// A command in a running container. It outlives this value; whoever waits for it is its parent.
 pub struct Joined {
@@ -94,19 +91,6 @@ impl Joined {
             waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED).at("wait", "wait for", "the command")?;
         let code = ended.and_then(|status| status.exit_status().or_else(|| Some(128 + status.terminating_signal()?)));
         Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(125))
-    }
-
-    /// Its exit code, although it is another process's child, which reaps it within `patience`; None where the kernel
-    /// does not tell.
-    #[must_use]
-    pub fn exit_code_of_orphan(&self, patience: Duration) -> Option<u8> {
-        let timeout = Timespec::try_from(patience).ok()?;
-        // Readable when it has ended, hung up when it is reaped (6.9).
-        let mut fds = [PollFd::new(&self.pidfd, PollFlags::empty())];
-        retry_on_intr(|| poll(&mut fds, Some(&timeout))).ok()?;
-        let status = sys::reaped_status(self.pidfd.as_fd()).ok()?;
-        let code = if status & 0x7f == 0 { status >> 8 & 0xff } else { 128 + (status & 0x7f) };
-        u8::try_from(code).ok()
     }
 
     /// Kills it and what it has started, but for what has left its process group.

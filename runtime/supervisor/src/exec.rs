@@ -1,6 +1,9 @@
 //! A command that joins a running container, from its plan to its exit code. Signals go to the command, and so does the
 //! size of the terminal. When this process dies the command loses its streams and nothing else: it goes on until it
-//! ends or its container does.
+//! ends or its container does. One that the caller can leave has this for a parent from its beginning, and the caller
+//! waits for another process (`accompanied`): only a parent can tell how a command ended.
+
+mod accompanied;
 
 use crate::journal;
 use crate::keys::Keys;
@@ -10,16 +13,14 @@ use crate::relay::{Relay, Sink};
 use crate::run::failure;
 use crate::signals::{Signals, convert};
 use crate::terminal::RawTerminal;
+use accompanied::Companion;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rlrun_sandbox::sys::{self, Fork, take_inherited};
+use rlrun_sandbox::sys::take_inherited;
 use rlrun_sandbox::{INIT_FD, Joined, PRESERVED_FD, READY_FD, Streams, tell};
 use rlrun_spec::Failure;
 use rlrun_spec::exec::Exec;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
-
-/// How long the host's pid 1 may take to reap a command that was left; some look for orphans only now and then.
-const REAPED: Duration = Duration::from_secs(10);
+use std::time::Instant;
 
 /// Runs the command and returns its exit code.
 pub(crate) fn run(exec: &Exec) -> Result<u8, Failure> {
@@ -36,6 +37,9 @@ pub(crate) fn run(exec: &Exec) -> Result<u8, Failure> {
     let numbers = (PRESERVED_FD..).zip(0..launch.process.preserved);
     let preserved = numbers.map(|(number, _)| inherited(number)).collect::<Result<Vec<_>, _>>()?;
     let signals = Signals::block()?;
+    let can_be_left =
+        !exec.detached && launch.process.terminal && launch.process.interactive && !exec.detach_keys.is_empty();
+    let companion = if can_be_left { Some(accompanied::fork(&signals)?) } else { None };
     let outcome = start(exec, &init, preserved, ready.as_ref());
     drop(init);
     let outcome = match (outcome, ready) {
@@ -47,11 +51,11 @@ pub(crate) fn run(exec: &Exec) -> Result<u8, Failure> {
         (Err(failure), None) => Err(failure),
         (Ok((joined, streams)), ready) => {
             drop(ready);
-            Relays::new(exec, joined, streams).and_then(|relays| relays.until_end(exec, &signals))
+            Relays::new(exec, joined, streams).and_then(|relays| relays.until_end(&signals, companion))
         }
     };
     let code = outcome.as_ref().map_or_else(|failure| failure.kind.exit_code(), |code| *code);
-    journal::exec_died(launch, &exec.session, Some(code));
+    journal::exec_died(launch, &exec.session, code);
     outcome
 }
 
@@ -140,14 +144,13 @@ impl Relays {
         Ok(Relays { joined, raw, outputs, input, lost: None, _open: open })
     }
 
-    fn until_end(mut self, exec: &Exec, signals: &Signals) -> Result<u8, Failure> {
-        match self.relay(signals)? {
-            Over::Ended => {
-                drop(self.raw);
-                self.joined.exit_code().map(|code| tell_lost(code, self.lost.as_ref()))
-            }
-            Over::Left => self.leave(exec),
+    fn until_end(mut self, signals: &Signals, companion: Option<Companion>) -> Result<u8, Failure> {
+        if let (Over::Left, Some(companion)) = (self.relay(signals)?, companion) {
+            self.leave(companion)?;
+            self.relay(signals)?;
         }
+        drop(self.raw);
+        self.joined.exit_code().map(|code| tell_lost(code, self.lost.as_ref()))
     }
 
     fn relay(&mut self, signals: &Signals) -> Result<Over, Failure> {
@@ -193,37 +196,16 @@ impl Relays {
         }
     }
 
-    /// Leaves the command to a process in the background, which keeps its terminal open and tells of its end.
-    fn leave(mut self, exec: &Exec) -> Result<u8, Failure> {
-        let failed = |e: rustix::io::Errno| {
-            failure("detach", "start", "a process that keeps the terminal").errno(e.raw_os_error())
-        };
-        let (alone, not_alone) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed)?;
-        let fork = sys::clone_stage(0).map_err(failed)?;
-        if let Fork::Parent { .. } = fork {
-            drop(not_alone);
-            // Not before the other has a session of its own: the end of this one may hang its terminal up, and the
-            // signal would be passed on to the command (setsid(2)).
-            if rustix::io::read(&alone, &mut [0; 1]).is_err() {
-                // It is only to be waited for.
-            }
-            // Dropping it puts the caller's terminal back.
-            drop(self.raw);
-            sys::exit_now(0);
-        }
-        // The parent puts the terminal back; here it must not be touched any more.
-        std::mem::forget(self.raw.take());
+    /// Lets the caller go. The command's terminal stays open, and its output goes nowhere.
+    fn leave(&mut self, companion: Companion) -> Result<(), Failure> {
+        // Puts the caller's terminal back.
+        drop(self.raw.take());
         self.input = None;
         for output in &mut self.outputs {
             output.unwatch();
         }
-        let kept = background();
-        drop(not_alone);
-        let kept = kept.and_then(|()| Signals::block()).and_then(|signals| self.relay(&signals));
-        // Its parent is gone, and whoever has it now reaps it at once.
-        let code = self.joined.exit_code_of_orphan(REAPED);
-        journal::exec_died(&exec.launch, &exec.session, code);
-        sys::exit_now(u8::from(kept.is_err()))
+        background()?;
+        companion.leave()
     }
 }
 

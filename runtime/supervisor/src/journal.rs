@@ -5,10 +5,9 @@ use rlrun_journal::{append, quoted};
 use rlrun_spec::plan::Launch;
 use std::path::Path;
 
-/// A command in the container has ended; without a code when nobody could see it.
-pub(crate) fn exec_died(launch: &Launch, session: &str, exit_code: Option<u8>) {
-    let code = exit_code.map(|code| format!(",\"exitCode\":{code}")).unwrap_or_default();
-    let attributes = format!("\"execID\":{}{code}", quoted(session));
+/// A command in the container has ended.
+pub(crate) fn exec_died(launch: &Launch, session: &str, exit_code: u8) {
+    let attributes = format!("\"execID\":{},\"exitCode\":{exit_code}", quoted(session));
     append_event(&launch.facts.journal, (&launch.id, &launch.name), "exec_died", &attributes);
 }
 

@@ -9,7 +9,7 @@ pub use exec::{CStrings, Program, exec};
 pub use process::{
     Clone, Fork, become_idle, clone_sibling, clone_stage, close_from, close_others, default_signal_actions, exit_now,
     forget_program_pages, ignore_stopped_children, install_seccomp, join_new_session_keyring, mark_cloexec_from,
-    place_fd, reaped_status, send_signal, set_mount_attributes, set_personality, share_memory, take_inherited, unshare,
+    place_fd, send_signal, set_mount_attributes, set_personality, share_memory, take_inherited, unshare,
 };
 
 fn last() -> rustix::io::Errno {

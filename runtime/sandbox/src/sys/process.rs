@@ -286,27 +286,6 @@ pub fn forget_program_pages() -> Result<()> {
     .map(drop)
 }
 
-/// How a process ended that another one has reaped: a status as of `wait(2)`.
-///
-/// # Errors
-/// `ENOTTY` or `EINVAL` from a kernel that does not keep it (before 6.15), `ESRCH` as long as nobody has reaped it.
-pub fn reaped_status(process: BorrowedFd<'_>) -> Result<i32> {
-    // struct pidfd_info as of 6.13 (linux/pidfd.h).
-    #[repr(C)]
-    struct Info {
-        mask: u64,
-        cgroup: u64,
-        ids: [u32; 11],
-        exit_code: i32,
-    }
-    const INFO_EXIT: u64 = 1 << 3;
-    const GET_INFO: libc::Ioctl = rustix::ioctl::opcode::read_write::<Info>(0xFF, 11) as libc::Ioctl;
-    let mut info = Info { mask: INFO_EXIT, cgroup: 0, ids: [0; 11], exit_code: 0 };
-    // SAFETY: the descriptor is open, and the kernel writes no more than the size that is part of the request.
-    check(unsafe { libc::ioctl(process.as_raw_fd(), GET_INFO, &raw mut info) }.into())?;
-    if info.mask & INFO_EXIT == 0 { Err(Errno::SRCH) } else { Ok(info.exit_code) }
-}
-
 /// Sends any signal, real-time ones among them (`pidfd_send_signal(2)`, 5.1).
 ///
 /// # Errors
