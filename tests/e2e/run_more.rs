@@ -134,6 +134,13 @@ fn descriptors_reach_the_payload_and_nobody_keeps_them() {
         let out = sh.stdin("through three").run();
         out.ok().complains("through three").prints("0\n1\n2\n3\n4\n5");
     }
+    // With a terminal beside them.
+    let script = format!(
+        "exec 9<&0; \"$0\" run --rm -t --network none --preserve-fds 2 {} sh -c 'test -t 1 && cat <&3 >&4' 3<&9 4>&2 </dev/null",
+        rlrun_tests::BASE,
+    );
+    let sh = case.invoke("/bin/sh".as_ref()).args(["-c", &script, rlrun.to_str().unwrap()]);
+    sh.stdin("through three").run().ok().complains("through three");
     case.run_base(&["--preserve-fds", "1"], ["true"]).refused(125, "not open");
     let script = format!("exec 3</; \"$0\" run --rm --preserve-fds 1 {BASE} ls /proc/self/fd/3/");
     case.invoke("/bin/sh".as_ref()).args(["-c", &script, rlrun.to_str().unwrap()]).run().refused(125, "directory");

@@ -34,7 +34,9 @@ pub const CONNECTION_FD: RawFd = 4;
 /// Where the supervisor of a command that joins a container finds a pidfd of the container's pid 1.
 pub const INIT_FD: RawFd = 4;
 /// The first of the numbers where a supervisor finds the descriptors that the payload, or the command, gets from the caller.
-pub const PRESERVED_FD: RawFd = 6;
+pub const PRESERVED_FD: RawFd = 7;
+// One supervisor may be given all of them.
+const _: () = assert!(PLAN_FD < LOCK_FD && LOCK_FD < READY_FD && READY_FD < CONSOLE_FD && CONSOLE_FD < PRESERVED_FD);
 /// The first of the numbers where the mapper finds its ends.
 pub(crate) const ENDS_FD: RawFd = 4;
 /// The first of the numbers where it finds the payload's descriptors of the caller, behind its own ends.
