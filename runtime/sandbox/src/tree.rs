@@ -1,4 +1,5 @@
-//! Removing a tree whose names and links are hostile: by descriptors, never through a symlink.
+//! Removing a tree whose names and links are hostile: by descriptors, never through a symlink. Another process may be
+//! about the same: what is gone already is what was wanted.
 
 use crate::at::At;
 use rlrun_spec::Failure;
@@ -31,8 +32,10 @@ pub fn remove_contents(path: &Path) -> Result<(), Failure> {
 /// The first removal that failed.
 pub(crate) fn remove_contents_but_lock(path: &Path) -> Result<(), Failure> {
     let object = path.display().to_string();
-    let directory =
-        openat(CWD, path, DIRECTORY, Mode::empty()).at("remove", "remove what is left of the container in", &object)?;
+    let directory = match openat(CWD, path, DIRECTORY, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        other => other.at("remove", "remove what is left of the container in", &object)?,
+    };
     empty(&directory, Some(LAST)).at("remove", "remove what is left of the container in", &object)
 }
 
@@ -61,7 +64,11 @@ fn remove_files(
     spared: Option<&CStr>,
 ) -> Result<Option<(OwnedFd, std::ffi::CString)>, Errno> {
     for entry in Dir::read_from(directory)? {
-        let entry = entry?;
+        let entry = match entry {
+            // The directory itself was removed.
+            Err(Errno::NOENT) => break,
+            other => other?,
+        };
         let name = entry.file_name();
         if name == c"." || name == c".." || (Some(name) == spared && entry.file_type() != FileType::Directory) {
             continue;
@@ -151,5 +158,22 @@ mod tests {
             ended.store(true, relaxed);
             assert!(failed.is_none(), "{failed:?}");
         });
+    }
+
+    #[test]
+    fn two_may_remove_the_same_tree() {
+        for _ in 0..20 {
+            let root = tempfile::tempdir().unwrap();
+            for n in 0..50 {
+                fs::create_dir_all(root.path().join(format!("{n}/d/d"))).unwrap();
+                fs::File::create(root.path().join(format!("{n}/d/f"))).unwrap();
+            }
+            std::thread::scope(|scope| {
+                let both = [(); 2].map(|()| scope.spawn(|| remove_contents(root.path())));
+                both.into_iter().for_each(|one| one.join().unwrap().unwrap());
+            });
+            assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+            remove_contents(&root.path().join("never")).unwrap();
+        }
     }
 }
