@@ -80,6 +80,8 @@ fn files_and_directories_go_in_as_podman_puts_them() {
         cp(&case, format!("{source}/file/"), format!("{id}:/mnt")).refused(125, "not a directory");
         case.run(["cp", "--overwrite", source, &format!("{id}:/mnt/file")]).ok();
         assert_eq!(listing(&case, &id, "/mnt/file"), ["file/", "file/file"]);
+        let lost = cp(&case, format!("{id}:/mnt"), "nosuch:/");
+        assert_eq!(lost.refused(125, "no such container").err().matches("Error: ").count(), 1, "{}", lost.err());
     }
     cp(&case, source, "/tmp").refused(125, "one of the two must be in a container");
     cp(&case, source, "nosuch:/").refused(125, "no such container");

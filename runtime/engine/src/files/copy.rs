@@ -74,6 +74,10 @@ pub fn copy(place: &Place, from: &End, to: &End, options: Options) -> Result<(),
         };
         may_leave(place, &container, (Outward::Cp, &String::from_utf8_lossy(&path), &destination))?;
     }
+    if let End::Container(..) = to {
+        // Before the other end begins: it would only tell that nobody listens.
+        drop(find(place, to)?);
+    }
     let name = source_name(from);
     let (read, write) = pipe("the copy")?;
     match (from, to) {

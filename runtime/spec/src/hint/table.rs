@@ -90,7 +90,11 @@ pub const ROWS: &[Row] = &[
     },
     Row { step: super::STEP_ID_MAP, errnos: &[], advice: "rlrun doctor shows the ranges and what is wrong with them" },
     // Files in and out of containers.
-    Row { step: "copy-files", errnos: &[ENOENT], advice: "rlrun cp CONTAINER:DIRECTORY - | tar t lists what is there" },
+    Row {
+        step: "copy-files",
+        errnos: &[ENOENT],
+        advice: "name a path that is there; in a container, rlrun cp CONTAINER:DIRECTORY - | tar t lists them",
+    },
     Row {
         step: "copy-files",
         errnos: &[ENOTDIR, EISDIR],
