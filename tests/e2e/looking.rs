@@ -119,7 +119,25 @@ fn inspect_has_podmans_shape() {
     assert!(all[0]["Config"]["Env"].as_array().unwrap().contains(&json!("A=b")));
     assert_eq!((&all[1]["Name"], &all[2]["RepoTags"][0]), (&json!("data"), &json!(BASE)));
     case.run(["inspect", "--type", "image", "one"]).code(125);
-    case.run(["inspect", "nothing"]).code(125).complains("no such container, image or volume");
+    case.run(["inspect", "nothing"]).code(125).complains("no such container, image or volume").prints("[]");
+    case.run(["container", "inspect", BASE]).code(125).complains("no such container").prints("[]");
+    case.run(["volume", "inspect", "nothing"]).code(125).complains("no such volume").prints("[]");
+    case.run(["secret", "inspect", "nothing"]).code(125).complains("no such secret").prints("[]");
+    case.run(["volume", "inspect", "-f", "{{.Name}} {{.UID}}", "nothing", "data"]).code(125).prints("data 0");
+    // What podman's JSON leaves out, its templates know.
+    case.run([
+        "inspect",
+        "-f",
+        "{{.State.Healthcheck.Status}}{{.State.Restored}} {{len .NetworkSettings.Networks}}",
+        "one",
+    ])
+    .ok()
+    .prints("false 0");
+    case.run(["inspect", "-f", "{{range .HostConfig.IDMappings.UIDMap}}{{.}};{{end}}", "one"]).ok().says("0:");
+    case.run(["ps", "-a", "--format", "{{.IPC}}|{{.Namespaces.MNT}}|{{.User}}"]).ok().prints("||");
+    case.run(["stats", "--no-stream", "-a", "--format", "{{.ContainerStats.Name}} {{.ContainerStats.MemUsage}}"])
+        .ok()
+        .prints("one 0");
     case.run(["port", "one"]).ok().prints("");
     case.run(["container", "exists", "one"]).ok();
     case.run(["container", "exists", "nothing"]).code(1);

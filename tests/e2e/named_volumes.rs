@@ -63,6 +63,40 @@ fn what_a_podman_user_types_works() {
 }
 
 #[test]
+fn a_volume_can_be_memory_or_a_directory_of_the_host() {
+    let case = case!(Userns);
+    let directory = case.make_dir("shared");
+    case.user().own(&directory);
+    let device = format!("device={}", directory.display());
+    case.run(["volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "-o", "o=size=1m,mode=1777", "mem"]).ok();
+    case.run(["volume", "create", "--opt", "type=none", "--opt", &device, "--opt", "o=bind", "dir"]).ok();
+    let shown = "{{.Options.type}} {{.Options.o}} {{.NeedsCopyUp}} {{.UID}}";
+    case.run(["volume", "inspect", "-f", shown, "mem"]).ok().prints("tmpfs size=1m,mode=1777 false 0");
+    let script = "grep -c ' /m tmpfs rw,.*size=1024k' /proc/mounts; stat -c %a /m; echo here > /d/file";
+    case.run_base(&["-v", "mem:/m", "-v", "dir:/d"], ["sh", "-c", script]).ok().prints("1\n1777");
+    assert_eq!(std::fs::read_to_string(directory.join("file")).unwrap(), "here\n");
+    case.run_base(&["-v", "dir:/d:ro"], ["sh", "-c", "echo x > /d/new"]).code(1).complains("Read-only");
+    // The policies are asked about the directory, and the volume is in use as any other.
+    let id = case.detached(&["--name", "box", "-v", "dir:/d", "-v", "mem:/m"], ["probe", "wait"]);
+    case.run(["inspect", "-f", "{{range .Mounts}}{{.Type}}:{{.Name}} {{end}}", &id])
+        .ok()
+        .prints("volume:dir volume:mem ");
+    for name in ["dir", "mem"] {
+        case.run(["volume", "rm", name]).refused(2, "box uses it");
+    }
+    case.run(["rm", "-f", "-t", "0", "box"]).ok();
+    let archive = case.run(["volume", "export", "dir"]).ok().out();
+    assert!(archive.contains("here\n"));
+    case.run(["volume", "export", "mem"]).refused(125, "in the memory of each container");
+    case.run_base(&["--mount", "type=volume,src=dir,dst=/d,subpath=x"], ["true"]).refused(125, "a mount itself");
+    case.run(["volume", "create", "--opt", "type=nfs", "--opt", "device=:/x", "n"]).refused(125, "only root can mount");
+    case.run(["volume", "create", "--opt", "o=size=1m", "n"]).refused(125, "quotas of a directory");
+    case.run(["volume", "rm", "dir", "mem"]).ok();
+    assert!(directory.join("file").exists(), "the host's directory stays");
+    assert!(volumes(&case).is_empty());
+}
+
+#[test]
 fn a_new_volume_is_filled_from_the_image_and_an_old_one_is_not() {
     let case = case!(Userns, Subid);
     image(&case);

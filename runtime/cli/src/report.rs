@@ -64,7 +64,7 @@ pub(crate) fn usage(error: &clap::Error, verb: Option<&str>) -> Result<ExitCode,
         ErrorKind::UnknownArgument if !argument.starts_with('-') => {
             failed(&argument, "is one word too many").hint(format!("{} --help", command(error).unwrap_or(help)))
         }
-        ErrorKind::UnknownArgument => match not_yet::option(&argument).filter(|_| takes_options_of_run(verb)) {
+        ErrorKind::UnknownArgument => match known_of_podman(error, verb, &argument) {
             Some(known) => known,
             None => failed(&argument, "unknown option").hint(
                 context(ContextKind::SuggestedArg)
@@ -105,6 +105,13 @@ fn command(error: &clap::Error) -> Option<String> {
     let is_name = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase());
     let words: Vec<&str> = usage.split_whitespace().skip_while(|word| *word != "rlrun").take_while(is_name).collect();
     (!words.is_empty()).then(|| words.join(" "))
+}
+
+/// An option that podman has in the place of this one.
+fn known_of_podman(error: &clap::Error, verb: Option<&str>, argument: &str) -> Option<Failure> {
+    let command = command(error).unwrap_or_default();
+    let words = command.trim_start_matches("rlrun ").trim_start_matches("container ");
+    not_yet::option_of(words, argument).or_else(|| not_yet::option(argument).filter(|_| takes_options_of_run(verb)))
 }
 
 fn takes_options_of_run(verb: Option<&str>) -> bool {

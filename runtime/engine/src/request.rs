@@ -41,11 +41,11 @@ pub struct Invalid {
 }
 
 impl Invalid {
-    fn new(option: &'static str, value: impl Into<String>, why: impl Into<String>) -> Self {
+    pub(crate) fn new(option: &'static str, value: impl Into<String>, why: impl Into<String>) -> Self {
         Invalid { option, value: value.into(), why: why.into(), hint: None }
     }
 
-    fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }

@@ -10,6 +10,7 @@ use crate::names;
 use crate::place::{Place, own_program};
 use crate::prepare::{Fetching, Prepared, prepare};
 use crate::record::{self, Mounted, RECORD, Reach, Record, Remains, Summary};
+use crate::request::mount::MountRequest;
 use crate::request::{RunRequest, StorageDriver};
 use crate::trace::Marks;
 use oci_spec::runtime::Mount;
@@ -312,13 +313,24 @@ fn mounted(request: &RunRequest, mounts: &[Mount]) -> Vec<Mounted> {
     let is_volume = |m: &Mount| m.typ().as_deref() == Some("volume");
     let text = |path: Option<&PathBuf>| path.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
     let mounts = mounts.iter().filter(|m| is_volume(m) || asked(m));
+    // One that is a directory of the host, or memory, is a volume all the same.
+    let named = |m: &Mount| {
+        request.mounts.iter().find_map(|r| match r {
+            MountRequest::Volume { name: Some(name), destination, .. } if m.destination() == Path::new(destination) => {
+                Some(name.clone())
+            }
+            _ => None,
+        })
+    };
     let mounted = |m: &Mount| Mounted {
-        kind: match plan_from_oci::is_layered(m) && m.typ().as_deref() == Some("bind") {
-            true => "overlay".to_owned(),
-            false => m.typ().clone().unwrap_or_default(),
+        kind: match m.typ().as_deref() {
+            _ if named(m).is_some() => "volume".to_owned(),
+            Some("bind") if plan_from_oci::is_layered(m) => "overlay".to_owned(),
+            kind => kind.unwrap_or_default().to_owned(),
         },
-        source: match m.typ().as_deref() {
-            Some("tmpfs" | "ramfs" | "devpts") => String::new(),
+        source: match (named(m), m.typ().as_deref()) {
+            (Some(name), _) => name,
+            (None, Some("tmpfs" | "ramfs" | "devpts")) => String::new(),
             _ => text(m.source().as_ref()),
         },
         destination: m.destination().to_string_lossy().into_owned(),

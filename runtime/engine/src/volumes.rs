@@ -10,6 +10,7 @@
 //!
 //! Volumes appear and go by rename. Names beginning with a dot are unfinished and belong to whoever holds the lock.
 
+pub mod backing;
 mod inherit;
 mod remove;
 
@@ -53,6 +54,9 @@ pub struct Volume {
     /// Nobody named it.
     #[serde(default)]
     pub anonymous: bool,
+    /// What it is instead of a directory of rlrun's ([`backing`]).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
 }
 
 impl Volume {
@@ -60,6 +64,12 @@ impl Volume {
     #[must_use]
     pub fn mountpoint(&self, place: &Place) -> PathBuf {
         place.data.join(DIRECTORY).join(&self.name).join(DATA)
+    }
+
+    /// Whether its first user will find there what the image has in its place.
+    #[must_use]
+    pub fn is_fresh(&self, place: &Place) -> bool {
+        self.options.is_empty() && place.data.join(DIRECTORY).join(&self.name).join(FRESH).exists()
     }
 }
 
@@ -87,9 +97,14 @@ fn about(operation: &str, name: &str) -> Failure {
 ///
 /// # Errors
 /// When the name is taken or the disk is full.
-pub fn create(place: &Place, name: &str, labels: BTreeMap<String, String>) -> Result<Volume, Failure> {
+pub fn create(
+    place: &Place,
+    name: &str,
+    labels: BTreeMap<String, String>,
+    options: BTreeMap<String, String>,
+) -> Result<Volume, Failure> {
     let _lock = lock(place, FlockOperation::LockShared)?;
-    let volume = Volume { name: name.to_owned(), labels, created: now(), anonymous: false };
+    let volume = Volume { name: name.to_owned(), labels, created: now(), anonymous: false, options };
     match make(&place.own(DIRECTORY)?, &volume) {
         Ok(()) => {
             journal::event("volume", "create", "", name, json!({}));
@@ -116,7 +131,7 @@ pub fn make_all(place: &Place, spec: &ContainerSpec, container: &Path) -> Result
         if lock_held.is_none() {
             lock_held = Some(lock(place, FlockOperation::LockShared)?);
         }
-        let volume = Volume { name: name.to_owned(), labels: BTreeMap::new(), created: now(), anonymous };
+        let volume = Volume { name: name.to_owned(), created: now(), anonymous, ..Volume::default() };
         let all = place.own(DIRECTORY)?;
         let made = match anonymous {
             true => make_own(&all, &volume, container),

@@ -14,8 +14,8 @@ pub(crate) struct SystemdArgs {
     /// The unit makes a new container at every start, and removes it at the end
     #[arg(long)]
     pub(crate) new: bool,
-    /// With --new: a template unit, whose instances are containers of their own (NAME-INSTANCE)
-    #[arg(long, requires = "new")]
+    /// As --new, in a template unit, whose instances are containers of their own (NAME-INSTANCE)
+    #[arg(long)]
     pub(crate) template: bool,
     /// Leave out the comment at the top
     #[arg(long)]

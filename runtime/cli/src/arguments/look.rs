@@ -157,9 +157,12 @@ pub(crate) struct PortArgs {
     pub(crate) port: Option<String>,
 }
 
-/// A verb about one container.
+/// `rlrun container exists`.
 #[derive(Args, Debug)]
 pub(crate) struct ContainerArgs {
+    /// Containers of other tools too; none are known
+    #[arg(short, long)]
+    external: bool,
     /// Name or id
     #[arg(value_name = "CONTAINER")]
     pub(crate) name: String,

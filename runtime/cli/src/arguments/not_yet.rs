@@ -50,6 +50,26 @@ const OPTIONS: &[Missing] = &[
     ("--subuidname", ONLY_SUBIDS, MAP_HINT),
 ];
 
+const FROM_THE_START: &str = "it holds from the start of a container on";
+const ANEW: &str = "rlrun run --replace makes the container anew, with all of its options";
+
+/// Options of other verbs, after the verb and sorted.
+#[rustfmt::skip]
+const OF_VERBS: &[Missing] = &[
+    ("generate systemd --pod-prefix", NO_PODS, ""),
+    ("secret create --driver-opts", "secrets are files of rlrun's own", "leave it out: rlrun secret create NAME FILE"),
+    ("update --blkio-weight", FROM_THE_START, ANEW),
+    ("update --blkio-weight-device", NO_IO, IO_HINT),
+    ("update --cpu-rt-period", NO_REAL_TIME, CPU_HINT),
+    ("update --cpu-rt-runtime", NO_REAL_TIME, CPU_HINT),
+    ("update --cpuset-mems", "which memory nodes are used is decided by a cgroup of root's", "--cpuset-cpus keeps a container on CPUs, whose memory the kernel prefers"),
+    ("update --device-read-bps", FROM_THE_START, ANEW),
+    ("update --device-read-iops", NO_IO, IO_HINT),
+    ("update --device-write-bps", FROM_THE_START, ANEW),
+    ("update --device-write-iops", NO_IO, IO_HINT),
+    ("update --memory-swappiness", FROM_THE_START, ANEW),
+];
+
 /// Verbs of podman, sorted.
 #[rustfmt::skip]
 const VERBS: &[Missing] = &[
@@ -57,16 +77,21 @@ const VERBS: &[Missing] = &[
     ("auto-update", "nothing in rlrun runs when no command does", "rlrun pull IMAGE, then rlrun run --replace"),
     ("build", "builds are for another version", "podman build or buildah bud make images; rlrun load -i takes them over"),
     ("checkpoint", NO_CRIU, ""),
+    ("cleanup", "what a container leaves behind is cleaned by the next command", "rlrun container prune removes containers that have ended"),
+    ("clone", "a container is made by its command line alone", "rlrun inspect -f '{{json .Config.CreateCommand}}' CONTAINER prints it, to be run with another --name"),
     ("compose", "there are no networks between containers yet", ""),
     ("farm", "builds are for another version", ""),
     ("init", "what is prepared is started at once", "rlrun create, then rlrun start"),
     ("kube", NO_PODS, ""),
     ("machine", "rlrun runs where it is called", ""),
     ("manifest", "lists of images are read, and not made yet", ""),
+    ("migrate", "the store has had one layout only", ""),
     ("network", "there are no networks between containers yet", "-p publishes ports, --network host shares the host's"),
     ("play", NO_PODS, ""),
     ("pod", NO_PODS, ""),
+    ("renumber", "there are no numbers of locks", ""),
     ("restore", NO_CRIU, ""),
+    ("runlabel", "an image never says what is run on the host", "rlrun image inspect -f '{{json .Labels}}' IMAGE prints its labels"),
 ];
 
 fn find(table: &'static [Missing], name: &str) -> Option<&'static Missing> {
@@ -78,15 +103,26 @@ pub(crate) fn option(word: &str) -> Option<Failure> {
     find(OPTIONS, word.split('=').next().unwrap_or(word)).map(failure)
 }
 
+/// The same for an option of another verb: `update`, `secret create`.
+pub(crate) fn option_of(verb: &str, word: &str) -> Option<Failure> {
+    let option = word.split('=').next().unwrap_or(word);
+    let (_, why, hint) = find(OF_VERBS, &format!("{verb} {option}"))?;
+    Some(missing(option, why, hint))
+}
+
 /// The same for a verb.
 pub(crate) fn verb(word: &str) -> Option<Failure> {
     find(VERBS, word).map(failure)
 }
 
 fn failure((what, why, hint): &Missing) -> Failure {
-    let failure = Failure::new(Stage::Cli, Kind::Usage, "parse-arguments", "understand the command line", *what);
+    missing(what, why, hint)
+}
+
+fn missing(what: &str, why: &str, hint: &str) -> Failure {
+    let failure = Failure::new(Stage::Cli, Kind::Usage, "parse-arguments", "understand the command line", what);
     let failure = failure.why(format!("rlrun does not have this: {why}"));
-    if hint.is_empty() { failure } else { failure.hint(*hint) }
+    if hint.is_empty() { failure } else { failure.hint(hint) }
 }
 
 #[cfg(test)]
@@ -95,7 +131,7 @@ mod tests {
 
     #[test]
     fn the_tables_are_sorted_and_say_why() {
-        for table in [OPTIONS, VERBS] {
+        for table in [OPTIONS, OF_VERBS, VERBS] {
             assert!(table.is_sorted_by_key(|(name, _, _)| name));
             assert!(table.iter().all(|(_, why, _)| !why.is_empty()));
         }
@@ -105,6 +141,10 @@ mod tests {
     fn an_option_is_found_in_every_spelling() {
         assert!(option("--pod=x").unwrap().to_string().contains("--pod: rlrun does not have this: there are no pods"));
         assert!(option("--nonsense").is_none());
+        assert!(
+            option_of("update", "--cpuset-mems=0").unwrap().to_string().contains(": --cpuset-mems: rlrun does not")
+        );
+        assert!(option_of("rm", "--cpuset-mems").is_none());
         assert!(verb("compose").is_some() && verb("run").is_none());
     }
 }

@@ -16,7 +16,7 @@ pub(crate) struct CreateArgs {
     /// Only local
     #[arg(short, long, value_name = "DRIVER", default_value = "local")]
     pub(crate) driver: String,
-    /// Option of the driver; local has none for ordinary users
+    /// type=tmpfs with o=size=64m: each container's own, in memory; device=/DIRECTORY with o=bind: one of the host
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub(crate) opt: Vec<String>,
     /// A volume of this name may be there already

@@ -84,6 +84,11 @@ impl Format {
     }
 }
 
+/// Whether `--format` of an inspection is a template: those may ask for what JSON leaves out.
+pub(crate) fn is_template(words: Option<&str>) -> bool {
+    !matches!(words.map(str::trim), None | Some("json" | ""))
+}
+
 /// Prints what `inspect` found: an array, or what a template makes of each element.
 pub(crate) fn inspected(words: Option<&str>, documents: &[Value]) -> Result<String, Failure> {
     let text = match words.map(str::trim) {

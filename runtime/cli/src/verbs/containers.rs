@@ -12,12 +12,14 @@ use crate::arguments::files::{CommitArgs, CpArgs, DiffArgs, ExportArgs, MountArg
 use crate::arguments::life::{KillArgs, PauseArgs, PruneArgs, RenameArgs, RestartArgs, StartArgs, StopArgs, WaitArgs};
 use crate::arguments::look::{ContainerArgs, InspectArgs, Kind, LogsArgs, PortArgs, PsArgs};
 use crate::arguments::usage::{StatsArgs, UpdateArgs};
-use crate::format::inspected;
+use crate::format::is_template;
 use crate::report;
 use crate::table::now;
 use clap::ArgMatches;
 use document::port;
-pub(super) use life::{define_remove, kill, pause, remove, rename, restart, start, stop, unpause, wait};
+pub(super) use life::{
+    define_remove, kill, pause, remove, remove_resting, rename, restart, resting, start, stop, unpause, wait,
+};
 use rlrun_engine::containers::Container;
 use rlrun_engine::place::Place;
 use rlrun_engine::record::Reach;
@@ -39,7 +41,7 @@ pub(super) const VERBS: &[Verb] = &[
     verb("diff", "List the files that a container has changed", with::<DiffArgs>, super::files::diff),
     verb("export", "Write the files of a container to a tar archive", with::<ExportArgs>, super::files::export),
     verb("exists", "Tell by the exit code whether a container is there", with::<ContainerArgs>, exists),
-    verb("inspect", "Print all about containers, as JSON", with::<InspectArgs>, inspect),
+    verb("inspect", "Print all about containers, as JSON", with::<InspectArgs>, inspect_containers),
     verb("kill", "Send a signal to containers", with::<KillArgs>, kill),
     verb("logs", "Print what containers wrote", with::<LogsArgs>, super::logs::logs),
     verb("ls", "List containers", with::<PsArgs>, ps).known_as(&["list", "ps"]),
@@ -93,7 +95,19 @@ pub(super) fn ps(matches: &mut ArgMatches, _: Marks) -> Outcome {
 }
 
 pub(super) fn inspect(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    inspect_each(read(matches)?)
+}
+
+/// `container inspect`, which finds nothing else.
+fn inspect_containers(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let mut args: InspectArgs = read(matches)?;
+    if args.kind == Kind::All {
+        args.kind = Kind::Container;
+    }
+    inspect_each(args)
+}
+
+fn inspect_each(mut args: InspectArgs) -> Outcome {
     let place = place()?;
     run::sweep(&place, Reach::All);
     if args.latest {
@@ -102,15 +116,7 @@ pub(super) fn inspect(matches: &mut ArgMatches, _: Marks) -> Outcome {
     if args.names.is_empty() {
         return Err(unnamed("inspect"));
     }
-    let (mut documents, mut failed) = (Vec::new(), None);
-    for name in &args.names {
-        match one(&place, &args, name) {
-            Ok(document) => documents.push(document),
-            Err(failure) => failed = Some(report::failure(&failure)),
-        }
-    }
-    let printed = report::print(&inspected(args.format.as_deref(), &documents)?)?;
-    Ok(failed.unwrap_or(printed))
+    super::images::inspect_named(&args.names, args.format.as_deref(), |name| one(&place, &args, name))
 }
 
 /// `--latest`.
@@ -152,10 +158,17 @@ fn one(place: &Place, args: &InspectArgs, name: &str) -> Result<Value, Failure> 
             document["SizeRw"] = json!(written);
             document["SizeRootFs"] = json!(whole);
         }
+        if is_template(args.format.as_deref()) {
+            document::complete(&mut document);
+        }
         Ok(document)
     };
     let image = || images::details(place, name).map(|details| super::images::document(&details));
-    let volume = || volumes::find(place, name).map(|v| super::volume::document(place, &v));
+    let volume = || {
+        let volume = volumes::find(place, name)?;
+        let document = super::volume::document(place, &volume);
+        Ok(if is_template(args.format.as_deref()) { super::volume::completed(document) } else { document })
+    };
     match args.kind {
         Kind::Container => container(),
         Kind::Image => image(),

@@ -189,7 +189,11 @@ fn print(found: &[Value], format: Option<&Format>) -> Outcome {
             let row = |d: &Value| {
                 let mut fields = d.clone();
                 // Its embedded structure has a name of its own in podman.
-                fields["Details"] = json!({"ID": d["ID"], "Attributes": d["Attributes"]});
+                fields["Details"] = json!({"ID": d["ID"], "PodID": "", "Attributes": d["Attributes"]});
+                fields["PodID"] = json!("");
+                if d.get("ContainerExitCode").is_none() {
+                    fields["ContainerExitCode"] = json!(0);
+                }
                 Row { document: d.clone(), fields }
             };
             format.list(&found.iter().map(row).collect::<Vec<_>>(), &[], Heading::Hidden)?

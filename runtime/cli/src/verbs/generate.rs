@@ -64,7 +64,7 @@ fn systemd(matches: &mut ArgMatches, _: Marks) -> Outcome {
         Some(container) => {
             let summary = &container.summary;
             let word = if args.name { &summary.name } else { &summary.id };
-            let commands = if args.new {
+            let commands = if args.new || args.template {
                 anew(&args, &program()?, container)?
             } else {
                 again(&args, &program()?, word, container)

@@ -1,9 +1,9 @@
 //! `rlrun secret`: create, exists, inspect, ls, rm.
 
-use super::images::each;
+use super::images::{each, inspect_named};
 use super::{Outcome, Verb, place, read, verb, with};
 use crate::arguments::secret::{CreateArgs, InspectArgs, LsArgs, NameArgs, RmArgs};
-use crate::format::{Filters, Format, Heading, Row, inspected};
+use crate::format::{Filters, Format, Heading, Row};
 use crate::report;
 use crate::table::{ago, now, timestamp};
 use clap::ArgMatches;
@@ -88,17 +88,15 @@ const PRETTY: &str = "ID:              {{.ID}}\n\
 fn inspect(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: InspectArgs = read(matches)?;
     let place = place()?;
-    let mut documents = Vec::new();
-    for name in &args.names {
+    let format = if args.pretty { Some(PRETTY) } else { args.format.as_deref() };
+    inspect_named(&args.names, format, |name| {
         let secret = secrets::find(&place, name)?;
         let mut document = document(&secret);
         if args.showsecret {
             document["SecretData"] = json!(String::from_utf8_lossy(&secrets::reveal(&place, &secret)?));
         }
-        documents.push(document);
-    }
-    let format = if args.pretty { Some(PRETTY) } else { args.format.as_deref() };
-    report::print(&inspected(format, &documents)?)
+        Ok(document)
+    })
 }
 
 fn list(matches: &mut ArgMatches, _: Marks) -> Outcome {
@@ -118,6 +116,7 @@ fn list(matches: &mut ArgMatches, _: Marks) -> Outcome {
         document: document(s),
         fields: json!({
             "ID": s.id, "Name": s.name, "Driver": "file", "CreatedAt": age(s.created), "UpdatedAt": age(s.updated),
+            "Spec": document(s)["Spec"],
         }),
     };
     let rows: Vec<Row> = all.iter().map(row).collect();

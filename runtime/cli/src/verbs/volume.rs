@@ -1,9 +1,9 @@
 //! `rlrun volume`: create, ls, inspect, rm, prune, exists, export, import.
 
-use super::images::each;
+use super::images::{each, inspect_named};
 use super::{Outcome, Verb, place, read, verb, with};
 use crate::arguments::volume::{CreateArgs, ExportArgs, ImportArgs, InspectArgs, LsArgs, NameArgs, PruneArgs, RmArgs};
-use crate::format::{Filters, Format, Heading, Row, inspected, label_fits};
+use crate::format::{Filters, Format, Heading, Row, is_template, label_fits};
 use crate::report;
 use crate::table::{now, timestamp};
 use clap::ArgMatches;
@@ -11,7 +11,7 @@ use rlrun_engine::images::Workshop;
 use rlrun_engine::place::Place;
 use rlrun_engine::request::{labels, mount};
 use rlrun_engine::trace::Marks;
-use rlrun_engine::volumes::{self, Volume};
+use rlrun_engine::volumes::{self, Volume, backing};
 use rlrun_engine::{files, names, record};
 use rlrun_spec::{Failure, Kind, Stage};
 use serde_json::{Value, json};
@@ -56,18 +56,14 @@ fn create(matches: &mut ArgMatches, _: Marks) -> Outcome {
         let failure = Failure::new(Stage::Cli, Kind::Usage, "volume", "create a volume with the driver", args.driver);
         return Err(failure.why("no such driver").hint("leave out --driver: volumes are local directories"));
     }
-    if let Some(option) = args.opt.first() {
-        return Err(Failure::new(Stage::Cli, Kind::Usage, "volume", "create a volume with --opt", option)
-            .why("what it asks for, a mount of its own or a quota, takes root")
-            .hint("--mount type=tmpfs,tmpfs-size=SIZE bounds a directory; -v DIRECTORY:PATH mounts one of the host"));
-    }
+    let options = backing::options(&args.opt)?;
     let place = place()?;
     let name = match args.name {
         Some(name) => mount::volume_name("VOLUME", &name)?,
         None => names::container_id()?,
     };
     let labels = args.label.iter().map(|l| labels::label("--label", l)).collect::<Result<_, _>>()?;
-    match volumes::create(&place, &name, labels) {
+    match volumes::create(&place, &name, labels, options) {
         Err(_) if args.ignore && volumes::find(&place, &name).is_ok_and(|v| v.name == name) => {}
         other => drop(other?),
     }
@@ -113,21 +109,46 @@ pub(super) fn document(place: &Place, volume: &Volume) -> Value {
         "CreatedAt": timestamp(volume.created),
         "Labels": volume.labels,
         "Scope": "local",
-        "Options": {},
+        "Options": volume.options,
         "Anonymous": volume.anonymous,
+        "NeedsCopyUp": volume.is_fresh(place),
         "MountCount": record::volumes_in_use(place).iter().filter(|(name, _)| *name == volume.name).count(),
     })
+}
+
+/// With what podman's templates know and its JSON leaves out.
+pub(super) fn completed(mut document: Value) -> Value {
+    let asked = |name: &str| {
+        let options = document["Options"]["o"].as_str().unwrap_or_default();
+        let number = options.split(',').find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok());
+        number.unwrap_or(0_u32)
+    };
+    let (uid, gid) = (asked("uid"), asked("gid"));
+    for (name, value) in [
+        ("UID", json!(uid)),
+        ("GID", json!(gid)),
+        ("NeedsChown", json!(false)),
+        ("Status", json!({})),
+        ("StorageID", json!("")),
+        ("Timeout", json!(0)),
+    ] {
+        document[name] = value;
+    }
+    document
 }
 
 fn inspect(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: InspectArgs = read(matches)?;
     let place = place()?;
-    let found: Vec<Volume> = match args.all {
-        true => volumes::list(&place)?,
-        false => args.names.iter().map(|name| volumes::find(&place, name)).collect::<Result<_, _>>()?,
+    let names = match args.all {
+        true => volumes::list(&place)?.into_iter().map(|volume| volume.name).collect(),
+        false => args.names,
     };
-    let documents: Vec<Value> = found.iter().map(|v| document(&place, v)).collect();
-    report::print(&inspected(args.format.as_deref(), &documents)?)
+    let format = args.format.as_deref();
+    inspect_named(&names, format, |name| {
+        let document = document(&place, &volumes::find(&place, name)?);
+        Ok(if is_template(format) { completed(document) } else { document })
+    })
 }
 
 fn list(matches: &mut ArgMatches, _: Marks) -> Outcome {
@@ -138,13 +159,16 @@ fn list(matches: &mut ArgMatches, _: Marks) -> Outcome {
         return report::print(&all.iter().map(|v| format!("{}\n", v.name)).collect::<String>());
     }
     let format = Format::parse(args.list.format.as_deref(), "{{.Driver}}\t{{.Name}}")?;
-    let row = |v: &Volume| Row { document: document(&place, v), fields: document(&place, v) };
+    let row = |v: &Volume| {
+        let document = document(&place, v);
+        Row { fields: completed(document.clone()), document }
+    };
     let rows: Vec<Row> = all.iter().map(row).collect();
     report::print(&format.list(&rows, &[("Name", "VOLUME NAME")], Heading::from(args.list.noheading))?)
 }
 
 /// The volumes that fit all filters.
-fn chosen(place: &Place, mut all: Vec<Volume>, words: &[String]) -> Result<Vec<Volume>, Failure> {
+pub(super) fn chosen(place: &Place, mut all: Vec<Volume>, words: &[String]) -> Result<Vec<Volume>, Failure> {
     let filters = Filters::parse(words, FILTERS)?;
     let (dangling, anonymous) = (filters.truth("dangling")?, filters.truth("anonymous")?);
     let until = filters.moments("until", now())?;

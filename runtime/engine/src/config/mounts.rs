@@ -4,7 +4,7 @@
 use crate::request::limits::DEFAULT_SHM;
 use crate::request::mount::{Flags, KernelFs, MountRequest};
 use crate::request::{ImageVolumes, ReadOnly, RunRequest};
-use crate::volumes;
+use crate::volumes::{self, backing};
 use oci_spec::runtime::Mount;
 use rlrun_image::ImageConfig;
 use rlrun_spec::container::NetworkMode;
@@ -185,6 +185,11 @@ fn user_mount(
             Ok(mount(destination, "bind", &text, &options))
         }
         MountRequest::Volume { name, destination, flags, subpath } => {
+            let about = (flags, subpath.as_deref());
+            let made = name.as_deref().map(|name| backing::of(around.volumes, name, destination, about)).transpose()?;
+            if let Some(made) = made.flatten() {
+                return user_mount(&made, around, ids, resolved);
+            }
             let own = volumes::own_name(around.id, destination);
             let mut options = words(flags, flags.nosuid.unwrap_or(true), flags.nodev.unwrap_or(true));
             options.extend(name.is_none().then_some(volumes::ANONYMOUS));

@@ -17,7 +17,7 @@ use crate::containers::{Container, DISK};
 use crate::images::Store;
 use crate::place::Place;
 use crate::policies::may_leave;
-use crate::volumes::Volume;
+use crate::volumes::{Volume, backing};
 use inside::Task;
 use reach::{Reach, View, Working};
 use rlrun_image::files::{Style, Upper};
@@ -86,7 +86,7 @@ fn owners_are_the_images(container: &Container) -> Result<(), Failure> {
 /// When it cannot be read, or `out` not be written.
 pub fn export_volume(place: &Place, volume: &Volume, out: OwnedFd) -> Result<(), Failure> {
     let out = Lent::of(out)?;
-    let task = Task::Pack { path: path_of(place, volume), name: Vec::new(), out: out.number() };
+    let task = Task::Pack { path: path_of(place, volume)?, name: Vec::new(), out: out.number() };
     Reach::nowhere(place)?.start(task, vec![out])?.finish().map(drop)
 }
 
@@ -96,13 +96,13 @@ pub fn export_volume(place: &Place, volume: &Volume, out: OwnedFd) -> Result<(),
 /// When it is no archive, or the volume cannot be written.
 pub fn import_volume(place: &Place, volume: &Volume, input: OwnedFd) -> Result<(), Failure> {
     let input = Lent::of(input)?;
-    let path = path_of(place, volume);
+    let path = path_of(place, volume)?;
     let task = Task::Receive { path, copy: None, owner: None, overwrite: true, input: input.number() };
     Reach::nowhere(place)?.start(task, vec![input])?.finish().map(drop)
 }
 
-fn path_of(place: &Place, volume: &Volume) -> Vec<u8> {
-    volume.mountpoint(place).as_os_str().as_encoded_bytes().to_vec()
+fn path_of(place: &Place, volume: &Volume) -> Result<Vec<u8>, Failure> {
+    Ok(backing::directory(place, volume)?.as_os_str().as_encoded_bytes().to_vec())
 }
 
 /// `rlrun diff`: what differs from the image, without what rlrun itself put there for mounts.

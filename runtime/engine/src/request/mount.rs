@@ -149,6 +149,22 @@ fn set(slot: &mut Option<bool>, value: bool) -> Result<(), String> {
 }
 
 impl Flags {
+    /// These of a volume, and what its user asked for, which counts more.
+    pub(crate) fn with(self, asked: &Flags) -> Flags {
+        Flags {
+            // What is made read-only stays it.
+            read_only: self.read_only.filter(|read_only| *read_only).or(asked.read_only).or(self.read_only),
+            nosuid: asked.nosuid.or(self.nosuid),
+            nodev: asked.nodev.or(self.nodev),
+            noexec: asked.noexec.or(self.noexec),
+            slave: self.slave || asked.slave,
+            not_recursive: self.not_recursive || asked.not_recursive,
+            relabel: self.relabel || asked.relabel,
+            no_copy_up: self.no_copy_up || asked.no_copy_up,
+            chown: self.chown || asked.chown,
+        }
+    }
+
     /// Takes one option word; false when it is not a flag.
     fn take(&mut self, word: &str) -> Result<bool, String> {
         match word {
@@ -167,7 +183,13 @@ impl Flags {
             "z" | "Z" => self.relabel = true,
             "U" => self.chown = true,
             "O" => return Err("an overlay is made of a directory of the host, named by its path".to_owned()),
-            "idmap" => return Err("mounts with ids of their own are root's to make (mount_setattr(2))".to_owned()),
+            "idmap" => {
+                return Err(
+                    "mounts with ids of their own are root's to make (mount_setattr(2)); U gives the files to \
+                            the container's user, and --userns=keep-id keeps yours"
+                        .to_owned(),
+                );
+            }
             _ => return Ok(false),
         }
         Ok(true)

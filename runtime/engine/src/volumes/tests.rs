@@ -32,9 +32,11 @@ fn own(place: &Place, container: &Path) -> String {
 fn a_volume_is_made_once_found_by_its_beginning_and_gone_again() {
     let (_dir, place) = place();
     assert!(names(&place).is_empty());
-    create(&place, "data", [("k".to_owned(), "v".to_owned())].into()).unwrap();
-    assert!(create(&place, "data", BTreeMap::new()).unwrap_err().to_string().contains("exists already"));
-    create(&place, "date", BTreeMap::new()).unwrap();
+    create(&place, "data", [("k".to_owned(), "v".to_owned())].into(), BTreeMap::new()).unwrap();
+    assert!(
+        create(&place, "data", BTreeMap::new(), BTreeMap::new()).unwrap_err().to_string().contains("exists already")
+    );
+    create(&place, "date", BTreeMap::new(), BTreeMap::new()).unwrap();
     assert_eq!(find(&place, "data").unwrap().labels["k"], "v");
     assert!(find(&place, "dat").unwrap_err().to_string().contains("more than one"));
     assert!(find(&place, "data").unwrap().mountpoint(&place).is_dir());
@@ -70,7 +72,7 @@ fn a_containers_own_volume_goes_with_it_or_is_kept() {
 #[test]
 fn what_a_killed_command_left_is_removed_and_shown_to_nobody() {
     let (_dir, place) = place();
-    create(&place, "data", BTreeMap::new()).unwrap();
+    create(&place, "data", BTreeMap::new(), BTreeMap::new()).unwrap();
     for left in [".new-x-1", ".gone-y"] {
         fs::create_dir_all(place.data.join(DIRECTORY).join(left).join(DATA)).unwrap();
     }

@@ -88,6 +88,36 @@ pub(super) fn document(place: &Place, container: &Container) -> Result<Value, Fa
     Ok(document)
 }
 
+/// With what podman's templates know and its JSON leaves out where it is empty.
+pub(super) fn complete(document: &mut Value) {
+    let state = &mut document["State"];
+    // Its name in podman 3.
+    state["Healthcheck"] = state["Health"].clone();
+    for name in ["CheckpointLog", "CheckpointPath", "RestoreLog"] {
+        state[name] = json!("");
+    }
+    for name in ["Checkpointed", "Restored"] {
+        state[name] = json!(false);
+    }
+    let config = &mut document["Config"];
+    config["DomainName"] = config["Domainname"].clone();
+    config["ChrootDirs"] = json!([]);
+    config["SdNotifySocket"] = json!("");
+    config["SystemdMode"] = json!(false);
+    let network = &mut document["NetworkSettings"];
+    network["Networks"] = json!({});
+    for name in ["AdditionalMacAddresses", "SecondaryIPAddresses", "SecondaryIPv6Addresses"] {
+        network[name] = json!([]);
+    }
+    let maps = &mut document["HostConfig"]["IDMappings"];
+    (maps["UIDMap"], maps["GIDMap"]) = (maps["UidMap"].clone(), maps["GidMap"].clone());
+    for name in ["SizeRw", "SizeRootFs"] {
+        if document.get(name).is_none() {
+            document[name] = Value::Null;
+        }
+    }
+}
+
 fn at(oci: &Value, pointer: &str) -> Value {
     oci.pointer(pointer).cloned().unwrap_or(Value::Null)
 }

@@ -192,16 +192,27 @@ pub(in super::super) fn remove(matches: &mut ArgMatches, _: Marks) -> Outcome {
 pub(super) fn prune(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: PruneArgs = read(matches)?;
     let workshop = Workshop::open(place()?)?;
-    let mut all = super::list::fitting(workshop.place(), &args.filter, now())?;
-    all.retain(|c| !life::is_looked_after(c));
+    let all = resting(workshop.place(), &args.filter)?;
     if !args.force && !sure("This removes all containers that do not run. Are you sure you want to continue? [y/N] ")? {
         return Ok(ExitCode::SUCCESS);
     }
+    remove_resting(&workshop, &all)
+}
+
+/// The containers that do not run and fit.
+pub(in super::super) fn resting(place: &Place, filter: &[String]) -> Result<Vec<Container>, Failure> {
+    let mut all = super::list::fitting(place, filter, now())?;
+    all.retain(|c| !life::is_looked_after(c));
+    Ok(all)
+}
+
+/// Removes them and prints their ids.
+pub(in super::super) fn remove_resting(workshop: &Workshop, all: &[Container]) -> Outcome {
     if !all.is_empty() {
         journal::event("container", "prune", "", "", serde_json::json!({"containers": all.len()}));
     }
     let mut code = ExitCode::SUCCESS;
-    for container in &all {
+    for container in all {
         match workshop.remove_container(container, Removal { force: None, volumes: OwnVolumes::Keep }) {
             Ok(()) => drop(report::print(&format!("{}\n", container.summary.id))?),
             // Started or removed by another command meanwhile.

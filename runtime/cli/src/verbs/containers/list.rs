@@ -46,6 +46,8 @@ const HEADINGS: &[(&str, &str)] = &[
     ("Pod", "POD ID"),
     ("PodName", "PODNAME"),
 ];
+/// What a template has that wants namespaces.
+const OF_NAMESPACES: &[&str] = &["NS", "UTS", ".IPC", ".MNT", ".NET", ".Cgroup", ".User", ".Namespaces"];
 const BILLION: u64 = 1_000_000_000;
 /// podman's words, and what is here.
 const STATES: &[&str] = &[
@@ -91,10 +93,12 @@ pub(super) fn list(place: &Place, args: &PsArgs, now: u64) -> Result<String, Fai
         }
     }
     // Looked up in /proc for each: only where somebody wants them.
-    if args.ns || args.format.as_deref().is_some_and(|format| format.contains("NS") || format.contains("UTS")) {
+    if args.ns || args.format.as_deref().is_some_and(|format| OF_NAMESPACES.iter().any(|f| format.contains(f))) {
         for ((_, row), c) in rows.iter_mut().zip(&all) {
             let Some(fields) = row.fields.as_object_mut() else { continue };
-            fields.extend(namespaces(c).into_iter().map(|(key, value)| (key.to_owned(), json!(value))));
+            let all = namespaces(c);
+            fields.extend(all.iter().map(|(key, value)| ((*key).to_owned(), json!(value))));
+            fields.insert("Namespaces".to_owned(), Value::from_iter(all));
         }
     }
     if args.sort == Sort::Size {
@@ -250,15 +254,17 @@ fn recorded(c: &Container, field: &str) -> Value {
     json!(all)
 }
 
-/// The container's namespaces, as the kernel numbers them; podman's names.
+/// The container's namespaces, as the kernel numbers them; podman's names, of which some have two.
 fn namespaces(c: &Container) -> Vec<(&'static str, String)> {
-    const ALL: [(&str, &str); 7] = [
+    const ALL: [(&str, &str); 9] = [
         ("CGROUPNS", "cgroup"),
+        ("Cgroup", "cgroup"),
         ("IPC", "ipc"),
         ("MNT", "mnt"),
         ("NET", "net"),
         ("PIDNS", "pid"),
         ("USERNS", "user"),
+        ("User", "user"),
         ("UTS", "uts"),
     ];
     let number = |kind: &str| {

@@ -12,7 +12,7 @@ use rlrun_engine::trace::Marks;
 use rlrun_engine::usage::{self, Sample};
 use rlrun_spec::usage::{Traffic, Usage};
 use rlrun_spec::{Failure, Kind, Stage};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -147,6 +147,7 @@ fn row(sample: &Sample, before: &mut Before, whole: bool) -> Row {
             "UpTime",
         ];
         let mut fields = json!({"ID": id, "ContainerID": summary.id, "Name": summary.name});
+        fields["ContainerStats"] = numbers(&summary.id, &summary.name, &Usage::default(), [0.0; 3]);
         names.into_iter().for_each(|name| fields[name] = json!(NOTHING));
         return Row { document: json!({"id": id, "name": summary.name}), fields };
     };
@@ -184,7 +185,7 @@ fn fields(usage: &Usage, id: &str, sample: &Sample, (cpu, average): (String, Str
         "throttled_nanoseconds": usage.throttled_ns,
         "oom_kills": usage.oom_kills,
     });
-    let fields = json!({
+    let mut fields = json!({
         "ID": id,
         "ContainerID": summary.id,
         "Name": summary.name,
@@ -218,7 +219,37 @@ fn fields(usage: &Usage, id: &str, sample: &Sample, (cpu, average): (String, Str
         "ThrottledTime": duration(usage.throttled_ns),
         "OOMKills": usage.oom_kills,
     });
+    let usage = Usage { memory_limit: Some(limit), ..*usage };
+    let shares = [&cpu, &average, &memory_share].map(|share| number(share));
+    fields["ContainerStats"] = numbers(&summary.id, &summary.name, &usage, shares);
+    fields["ContainerStats"]["SystemNano"] = json!(sample.time);
+    fields["ContainerStats"]["CPUSystemNano"] = json!(sample.time);
     Row { document, fields }
+}
+
+/// The structure below podman's columns: nothing but numbers.
+fn numbers(id: &str, name: &str, usage: &Usage, [cpu, average, memory]: [f64; 3]) -> Value {
+    let Traffic { received, sent } = usage.network.unwrap_or_default();
+    json!({
+        "ContainerID": id,
+        "Name": name,
+        "CPU": cpu,
+        "AvgCPU": average,
+        "CPUNano": usage.cpu_ns,
+        "CPUSystemNano": 0,
+        "SystemNano": 0,
+        "PerCPU": [],
+        "MemUsage": usage.memory,
+        "MemLimit": usage.memory_limit.unwrap_or_default(),
+        "MemPerc": memory,
+        "NetInput": received,
+        "NetOutput": sent,
+        "BlockInput": usage.block_read,
+        "BlockOutput": usage.block_written,
+        "PIDs": usage.tasks,
+        "UpTime": usage.cpu_ns,
+        "Duration": usage.cpu_ns,
+    })
 }
 
 pub(in super::super) fn update(matches: &mut ArgMatches, _: Marks) -> Outcome {

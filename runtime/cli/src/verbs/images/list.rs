@@ -30,7 +30,7 @@ const FILTERS: &[&str] = &[
 const HEADINGS: &[(&str, &str)] = &[("Id", "IMAGE ID"), ("CreatedSince", "CREATED"), ("Created", "CREATED")];
 
 /// What filters ask of the store, each only if it is asked.
-pub(super) trait Asked {
+pub(in crate::verbs) trait Asked {
     /// When the image that a word means was made.
     fn age_of(&self, name: &str) -> Result<u64, Failure>;
     /// The id of the image that a word means.
@@ -98,7 +98,7 @@ pub(super) fn list(place: &Place, args: &ImagesArgs, now: u64) -> Result<String,
 }
 
 /// Whether an image fits all filters.
-pub(super) fn fits_filters(
+pub(in crate::verbs) fn fits_filters(
     words: &[String],
     now: u64,
     asked: &dyn Asked,

@@ -10,7 +10,7 @@ mod prune;
 mod transfer;
 
 pub(super) use inspect::document;
-pub(super) use list::created;
+pub(super) use list::{created, fits_filters};
 pub(super) use login::{login, logout};
 pub(super) use progress::progress;
 pub(super) use prune::{remove, tag, untag};
@@ -22,13 +22,14 @@ use crate::arguments::images::{
 };
 use crate::arguments::list::InspectArgs;
 use crate::arguments::transfer::{ImportArgs, LoadArgs, PullArgs, PushArgs, SaveArgs, VerifyArgs};
-use crate::format::inspected;
+use crate::format::{inspected, is_template};
 use crate::report;
 use crate::table::now;
 use clap::ArgMatches;
 use rlrun_engine::images;
 use rlrun_engine::trace::Marks;
 use rlrun_spec::{Failure, Kind, Stage};
+use serde_json::Value;
 use std::process::ExitCode;
 
 /// The verbs of `rlrun image`; those with a name of their own beside it have it in podman too.
@@ -63,7 +64,7 @@ pub(super) fn short(digest: &str) -> &str {
     hex.get(..12).unwrap_or(hex)
 }
 
-fn hex(digest: &str) -> &str {
+pub(super) fn hex(digest: &str) -> &str {
     digest.strip_prefix("sha256:").unwrap_or(digest)
 }
 
@@ -93,18 +94,30 @@ pub(super) fn list(matches: &mut ArgMatches, _: Marks) -> Outcome {
 
 pub(super) fn inspect(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: InspectArgs = read(matches)?;
-    let place = place()?;
+    let (place, format) = (place()?, args.format.as_deref());
+    inspect_named(&args.names, format, |name| {
+        let mut document = inspect::document(&images::details(&place, name)?);
+        if is_template(format) {
+            inspect::complete_history(&mut document);
+        }
+        Ok(document)
+    })
+}
+
+/// Prints what is known of each name; as podman, `[]` too where there is none of them.
+pub(super) fn inspect_named(
+    names: &[String],
+    format: Option<&str>,
+    one: impl Fn(&str) -> Result<Value, Failure>,
+) -> Outcome {
     let (mut documents, mut failed) = (Vec::new(), None);
-    for name in &args.names {
-        match images::details(&place, name) {
-            Ok(image) => documents.push(inspect::document(&image)),
+    for name in names {
+        match one(name) {
+            Ok(document) => documents.push(document),
             Err(failure) => failed = Some(report::failure(&failure)),
         }
     }
-    if args.format.as_deref().is_some_and(|format| format != "json") {
-        documents.iter_mut().for_each(inspect::complete_history);
-    }
-    let printed = report::print(&inspected(args.format.as_deref(), &documents)?)?;
+    let printed = report::print(&inspected(format, &documents)?)?;
     Ok(failed.unwrap_or(printed))
 }
 

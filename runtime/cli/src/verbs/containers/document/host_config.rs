@@ -47,6 +47,7 @@ pub(super) fn document(container: &Container, details: &Details, oci: &Value, po
             UserNamespaceRequest::KeepId { .. } => "keep-id",
             UserNamespaceRequest::Mapped { .. } => "private",
         },
+        "IDMappings": {"UidMap": id_map(oci, "uidMappings"), "GidMap": id_map(oci, "gidMappings")},
         "Privileged": details.spec.privileged,
         "PublishAllPorts": request.network.publish_all,
         "ReadonlyRootfs": at(oci, "/root/readonly"),
@@ -122,6 +123,13 @@ fn block_io(document: &mut Value, asked: &[(String, String)], oci: &Value) {
         let rates: Vec<Value> = rates.map(|(path, rate)| json!({"Path": path, "Rate": rate})).collect();
         document[name] = if rates.is_empty() { Value::Null } else { json!(rates) };
     }
+}
+
+/// Its lines as `--uidmap` takes them, with ids of the host.
+fn id_map(oci: &Value, name: &str) -> Vec<String> {
+    let lines = at(oci, &format!("/linux/{name}"));
+    let line = |l: &Value| format!("{}:{}:{}", l["containerID"], l["hostID"], l["size"]);
+    lines.as_array().into_iter().flatten().map(line).collect()
 }
 
 /// Billionths of a CPU.
