@@ -24,6 +24,23 @@ pub(crate) struct CheckArgs {
     pub(crate) quiet: bool,
 }
 
+/// `rlrun system prune`.
+#[derive(Args, Debug)]
+pub(crate) struct PruneArgs {
+    /// All images that no container uses, not only those without a name
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Volumes that no container uses, too
+    #[arg(long)]
+    pub(crate) volumes: bool,
+    /// Only what fits: label, label!, until; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
 /// `rlrun system reset`.
 #[derive(Args, Debug)]
 pub(crate) struct ResetArgs {

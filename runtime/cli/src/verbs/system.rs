@@ -1,23 +1,27 @@
-//! `system df`, `system check` and `system reset`.
+//! `system df`, `system prune`, `system check` and `system reset`.
 
-use super::images::{created, progress, short};
-use super::volume::sure;
-use super::{Outcome, Verb, place, read, verb, with};
-use crate::arguments::system::{CheckArgs, DfArgs, ResetArgs};
-use crate::format::{Format, Heading, Row};
+use super::documents::InfoArgs;
+use super::images::{created, fits_filters, hex, progress, short};
+use super::volume::{self, sure};
+use super::{Outcome, Verb, containers, place, read, verb, with};
+use crate::arguments::system::{CheckArgs, DfArgs, PruneArgs, ResetArgs};
+use crate::format::{Filters, Format, Heading, Row};
 use crate::report;
 use crate::table::{ago, now, size};
 use clap::ArgMatches;
 use rlrun_engine::images::{self, Share, Shares, Workshop};
 use rlrun_engine::trace::Marks;
+use rlrun_engine::volumes;
 use rlrun_spec::{Failure, Kind, Stage};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
 /// The verbs of `rlrun system`.
-pub(super) const VERBS: [Verb; 4] = [
+pub(super) const VERBS: [Verb; 6] = [
     verb("check", "Compare everything in the image store with its digest", with::<CheckArgs>, check),
     verb("df", "Tell what images, containers and volumes take of the disk", with::<DfArgs>, df),
+    verb("info", "Print what this host is, as `rlrun info`", with::<InfoArgs>, super::documents::info),
+    verb("prune", "Remove containers that do not run, and images that nothing needs", with::<PruneArgs>, prune),
     verb("reset", "Remove all containers, images and volumes", with::<ResetArgs>, reset),
     verb("share", "Let other users of this machine use the images", |c| c, share),
 ];
@@ -117,6 +121,50 @@ fn share(_: &mut ArgMatches, _: Marks) -> Outcome {
          if they may enter the directories above:\n\nadditional-stores = [\"{}\"]\n",
         place.data.display()
     ))
+}
+
+fn prune(matches: &mut ArgMatches, _: Marks) -> Outcome {
+    let args: PruneArgs = read(matches)?;
+    Filters::parse(&args.filter, &["label", "label!", "until"])?;
+    let workshop = Workshop::open(place()?)?;
+    if !args.force {
+        let images = if args.all { "images that no container uses" } else { "images without a name" };
+        let volumes = if args.volumes { "\n        - all volumes that no container uses" } else { "" };
+        eprintln!(
+            "WARNING! This command removes:\n        - all containers that do not run{volumes}\n        - all {images}\n"
+        );
+        if !sure("Are you sure you want to continue? [y/N] ")? {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    let before = taken(&workshop)?;
+    let resting = containers::resting(workshop.place(), &args.filter)?;
+    heading("Deleted Containers", resting.len())?;
+    let code = containers::remove_resting(&workshop, &resting)?;
+    if args.volumes {
+        let fitting = volume::chosen(workshop.place(), volumes::list(workshop.place())?, &args.filter)?;
+        let removed = workshop.prune_volumes(&|volume| fitting.iter().any(|v| v.name == volume.name))?;
+        heading("Deleted Volumes", removed.len())?;
+        report::print(&removed.iter().map(|name| format!("{name}\n")).collect::<String>())?;
+    }
+    let fits = fits_filters(&args.filter, now(), workshop.place())?;
+    let removed = workshop.prune(&|image| (args.all || image.names.is_empty()) && fits(image))?;
+    heading("Deleted Images", removed.deleted.len())?;
+    report::print(&removed.deleted.iter().map(|id| format!("{}\n", hex(id))).collect::<String>())?;
+    let freed = before.saturating_sub(taken(&workshop)?);
+    report::print(&format!("Total reclaimed space: {}\n", size(freed).replace(' ', "")))?;
+    Ok(code)
+}
+
+/// Above a list that has something in it.
+fn heading(text: &str, count: usize) -> Outcome {
+    if count == 0 { Ok(ExitCode::SUCCESS) } else { report::print(&format!("{text}\n")) }
+}
+
+/// Bytes of everything that can be pruned.
+fn taken(workshop: &Workshop) -> Result<u64, Failure> {
+    let shares = images::shares(workshop)?;
+    Ok(shares.images.bytes + shares.containers.bytes + shares.volumes.bytes)
 }
 
 fn reset(matches: &mut ArgMatches, _: Marks) -> Outcome {
