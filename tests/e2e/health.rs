@@ -40,11 +40,11 @@ fn a_script_can_wait_for_it() {
     let case = case!(Userns).keeping_containers();
     case.detached(&[&QUICK[..], &["--health-cmd", "test -f /tmp/well"]].concat(), ["probe", "wait"]);
     let wait = |condition: &str| case.rlrun(["wait", "--condition", condition, "box"]);
-    wait("unhealthy").run().ok().prints("0");
+    wait("unhealthy").run().ok().prints("-1");
     // An hour between two looks: the supervisor tells.
     let waiting = wait("healthy").args(["--interval", "60m"]).spawn();
     case.run(["exec", "box", "touch", "/tmp/well"]).ok();
-    waiting.finish().ok().prints("0");
+    waiting.finish().ok().prints("-1");
     assert_eq!(health(&case)["Status"], "healthy");
 }
 

@@ -235,6 +235,23 @@ fn prune_removes_what_rests() {
 }
 
 #[test]
+fn prune_of_everything_leaves_what_is_used() {
+    let case = case!(Userns);
+    let running = ready(&case, &["--name", "stays", "-v", "used:/mnt"], "wait");
+    let ended = case.detached(&["--label", "go", "-v", "unused:/mnt"], ["true"]);
+    case.run(["wait", &ended]).ok();
+    case.run(["system", "prune"]).code(125).complains("all containers that do not run").complains("--force");
+    case.run(["system", "prune", "-f", "--filter", "name=x"]).refused(125, "no such filter");
+    let out = case.run(["system", "prune", "-f"]).ok().out();
+    assert!(out.starts_with(&format!("Deleted Containers\n{ended}\nTotal reclaimed space: ")), "{out}");
+    let out = case.run(["system", "prune", "-a", "-f", "--volumes"]).ok().out();
+    assert!(out.starts_with("Deleted Volumes\nunused\nTotal reclaimed space: "), "{out}");
+    case.run(["ps", "-a", "-q", "--no-trunc"]).ok().prints(&running);
+    case.run(["images", "-q"]).ok().says("\n");
+    case.run(["rm", "-f", "-t", "0", "stays"]).ok();
+}
+
+#[test]
 fn a_name_can_be_changed_taken_and_replaced() {
     let case = case!(Userns);
     let first = ready(&case, &["--name", "web"], "trap");
@@ -346,7 +363,7 @@ fn wait_sees_every_end() {
     let case = case!(Userns);
     let id = ready(&case, &["--rm", "--name", "gone"], "trap");
     let waiting = case.rlrun(["wait", "gone"]).spawn();
-    case.run(["wait", "--condition", "running", "gone"]).ok().prints("0");
+    case.run(["wait", "--condition", "running", "gone"]).ok().prints("-1");
     case.run(["kill", "-s", "TERM", &id]).ok();
     waiting.finish().ok().prints("0");
     case.run(["wait", "gone"]).refused(125, "no such container");

@@ -65,7 +65,9 @@ pub fn wait(container: &Container, conditions: &[Condition], interval: Duration)
                 return Ok(last.unwrap_or(-1));
             };
             if fits(&now, conditions) {
-                return Ok(if now.status == Status::Created { -1 } else { now.state.exit_code.into() });
+                // As podman: what goes on has no exit code, whatever an earlier run ended with.
+                let ended = matches!(now.status, Status::Exited | Status::Dead | Status::Restarting);
+                return Ok(if ended { now.state.exit_code.into() } else { -1 });
             }
             let Some(supervisor) = &supervisor else {
                 std::thread::sleep(interval);
