@@ -58,15 +58,10 @@ const ANEW: &str = "rlrun run --replace makes the container anew, with all of it
 const OF_VERBS: &[Missing] = &[
     ("generate systemd --pod-prefix", NO_PODS, ""),
     ("secret create --driver-opts", "secrets are files of rlrun's own", "leave it out: rlrun secret create NAME FILE"),
-    ("update --blkio-weight", FROM_THE_START, ANEW),
-    ("update --blkio-weight-device", NO_IO, IO_HINT),
+    ("update --blkio-weight-device", "a container has one weight, for all devices", "--blkio-weight sets it; --device-read-bps and its like limit one device"),
     ("update --cpu-rt-period", NO_REAL_TIME, CPU_HINT),
     ("update --cpu-rt-runtime", NO_REAL_TIME, CPU_HINT),
     ("update --cpuset-mems", "which memory nodes are used is decided by a cgroup of root's", "--cpuset-cpus keeps a container on CPUs, whose memory the kernel prefers"),
-    ("update --device-read-bps", FROM_THE_START, ANEW),
-    ("update --device-read-iops", NO_IO, IO_HINT),
-    ("update --device-write-bps", FROM_THE_START, ANEW),
-    ("update --device-write-iops", NO_IO, IO_HINT),
     ("update --memory-swappiness", FROM_THE_START, ANEW),
 ];
 
