@@ -68,6 +68,20 @@ fn the_terminal_is_raw_while_it_runs_and_as_before_afterwards() {
 }
 
 #[test]
+fn whoever_is_killed_the_terminal_is_as_before() {
+    let case = case!(Userns);
+    let terminal = Terminal::start(case.base(&["-i", "-t"], ["sh", "-c", "echo ready; exec probe wait"]), 24, 80);
+    terminal.wait_for("ready");
+    eventually("the terminal is raw", || !terminal.state().local_flags.contains(LocalFlags::ICANON));
+    nix::sys::signal::kill(terminal.running.pid, Signal::SIGKILL).unwrap();
+    eventually("the terminal is put back", || {
+        let after = terminal.state();
+        after.local_flags == terminal.before.local_flags && after.output_flags == terminal.before.output_flags
+    });
+    eventually("the container goes with who started it", || case.supervisors().is_empty());
+}
+
+#[test]
 fn without_a_terminal_t_still_works() {
     let case = case!(Userns);
     for options in [&["-t"][..], &["-t", "--init"]] {

@@ -3,6 +3,7 @@
 use crate::log::Stream;
 use crate::output::Output;
 use crate::relay::{Relay, Sink};
+use crate::terminal::Screen;
 use nix::poll::PollFd;
 use rlrun_spec::Failure;
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -12,6 +13,8 @@ use std::os::fd::{AsFd, OwnedFd};
 struct Guest {
     client: u64,
     input: Option<Relay>,
+    /// His terminal, which he makes raw and puts back, unless he is killed.
+    screen: Option<Screen>,
     /// The end of his input is the end of the container's.
     ends: bool,
 }
@@ -44,6 +47,7 @@ impl Guests {
     ) -> Result<(), Failure> {
         let mut descriptors = descriptors.into_iter();
         let (mut stdout, mut stderr) = (descriptors.next(), descriptors.next());
+        let screen = self.terminal.as_ref().and(stdout.as_ref()).and_then(|stdout| Screen::of_guest(stdout));
         for output in outputs {
             let sink = match output.stream() {
                 Stream::Stdout => stdout.take(),
@@ -69,7 +73,7 @@ impl Guests {
             }
             _ => None,
         };
-        self.guests.push(Guest { client, input, ends: false });
+        self.guests.push(Guest { client, input, screen, ends: false });
         Ok(())
     }
 
@@ -110,7 +114,11 @@ impl Guests {
 
     /// He is gone.
     pub(crate) fn dismiss(&mut self, client: u64, outputs: &mut [Output]) {
-        self.guests.retain(|g| g.client != client);
+        for mut guest in self.guests.extract_if(.., |g| g.client == client) {
+            if let Some(screen) = guest.screen.take() {
+                screen.put_back();
+            }
+        }
         outputs.iter_mut().for_each(|output| output.dismiss(client));
     }
 }

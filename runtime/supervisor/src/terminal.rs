@@ -3,7 +3,7 @@
 
 use rlrun_spec::plan::Process;
 use rlrun_spec::{Failure, Kind, Stage};
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetsid, tcgetwinsize, tcsetattr, tcsetwinsize};
 use std::os::fd::OwnedFd;
 
 /// The caller's terminal in raw mode; dropping it puts the old mode back.
@@ -71,4 +71,37 @@ impl Drop for RawTerminal {
             // The terminal was closed: nobody is left to see its mode.
         }
     }
+}
+
+/// The terminal of somebody who attached, before he made it raw.
+pub(crate) struct Screen {
+    terminal: OwnedFd,
+    before: Termios,
+}
+
+impl Screen {
+    /// None where it is no terminal, or this process's own: a shell's job control would stop whoever sets its mode.
+    pub(crate) fn of_guest(output: &OwnedFd) -> Option<Screen> {
+        let before = tcgetattr(output).ok()?;
+        // ENOTTY: it is not the controlling terminal of this process (ioctl_tty(2)).
+        if tcgetsid(output).is_ok() {
+            return None;
+        }
+        Some(Screen { terminal: output.try_clone().ok()?, before })
+    }
+
+    /// Puts back what somebody who was killed has left raw. Whoever went by himself has done it, and a shell may have
+    /// set another mode since.
+    pub(crate) fn put_back(self) {
+        let mut raw = self.before.clone();
+        raw.make_raw();
+        let is_raw = tcgetattr(&self.terminal).is_ok_and(|now| modes(&now) == modes(&raw));
+        if is_raw && tcsetattr(&self.terminal, OptionalActions::Now, &self.before).is_err() {
+            // The terminal was closed: nobody is left to see its mode.
+        }
+    }
+}
+
+fn modes(of: &Termios) -> (u32, u32, u32, u32) {
+    (of.input_modes.bits(), of.output_modes.bits(), of.control_modes.bits(), of.local_modes.bits())
 }
