@@ -8,7 +8,7 @@ use rlrun_spec::state::STATE;
 use rlrun_spec::{Failure, State};
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -89,22 +89,40 @@ impl Book {
         self.write()
     }
 
-    /// Writes it aside and renames it, so that a reader sees the old text or the new one.
+    /// Writes it aside and renames it, so that a reader sees the old text or the new one. A payload that has filled the
+    /// disk must not take its own end with it: the old text has room, and is written over.
     pub(crate) fn write(&self) -> Result<(), Failure> {
-        let temporary = self.path.with_extension("new");
-        let write = || {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-            file.write_all(self.state.render().as_bytes())?;
-            fs::rename(&temporary, &self.path)
-        };
+        let full = |e: &std::io::Error| matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
         let gone = |e: &std::io::Error| self.leaves_nothing && e.kind() == ErrorKind::NotFound;
-        write().or_else(|e| if gone(&e) { Ok(()) } else { Err(e) }).map_err(|e| {
+        let text = self.state.render();
+        let written = self.write_aside(&text).or_else(|e| if full(&e) { self.write_over(&text) } else { Err(e) });
+        written.or_else(|e| if gone(&e) { Ok(()) } else { Err(e) }).map_err(|e| {
             let failure = failure("state", "write", &self.path.display().to_string());
             match e.raw_os_error() {
                 Some(errno) => failure.errno(errno),
                 None => failure.why(e.to_string()),
             }
         })
+    }
+
+    fn write_aside(&self, text: &str) -> std::io::Result<()> {
+        let temporary = self.path.with_extension("new");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(text.as_bytes()).inspect_err(|_| {
+            if fs::remove_file(&temporary).is_err() {
+                // The next text is written over it.
+            }
+        })?;
+        fs::rename(&temporary, &self.path)
+    }
+
+    /// In one write(2), with empty lines up to the length of the old text: never shorter in between.
+    fn write_over(&self, text: &str) -> std::io::Result<()> {
+        let file = OpenOptions::new().write(true).open(&self.path)?;
+        let length = usize::try_from(file.metadata()?.len()).unwrap_or_default();
+        let mut text = text.as_bytes().to_vec();
+        text.resize(length.max(text.len()), b'\n');
+        file.write_all_at(&text, 0)
     }
 
     /// What its health checks say.
@@ -143,18 +161,36 @@ pub(crate) fn now() -> u64 {
 mod tests {
     use super::*;
 
+    impl Book {
+        fn in_test() -> Book {
+            Book {
+                path: PathBuf::new(),
+                journal: PathBuf::new(),
+                id: String::new(),
+                name: String::new(),
+                name_link: PathBuf::new(),
+                state: State::default(),
+                leaves_nothing: false,
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_written_over_a_longer_one_reads_as_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let state = State { error: "a long story".repeat(9), started: 4, ..State::default() };
+        fs::write(&path, state.render()).unwrap();
+        let state = State { exit_code: 3, ..State::default() };
+        let book = Book { path: path.clone(), state: state.clone(), ..Book::in_test() };
+        book.write_over(&state.render()).unwrap();
+        assert_eq!(State::parse(&fs::read_to_string(path).unwrap()), state);
+    }
+
     #[test]
     fn only_a_container_that_leaves_nothing_may_be_gone_before_its_start_is_noted() {
         let dir = tempfile::tempdir().unwrap();
-        let book = |leaves_nothing| Book {
-            path: dir.path().join("gone/state"),
-            journal: PathBuf::new(),
-            id: String::new(),
-            name: String::new(),
-            name_link: PathBuf::new(),
-            state: State::default(),
-            leaves_nothing,
-        };
+        let book = |leaves_nothing| Book { path: dir.path().join("gone/state"), leaves_nothing, ..Book::in_test() };
         book(true).write().unwrap();
         book(false).write().unwrap_err();
     }

@@ -61,6 +61,8 @@ const TOO_MANY_PROCESSES: &str = "ulimit -u is reached: end other processes of t
 const NO_SUCH_COMMAND: &str = "name a command that the image has; --entrypoint replaces the image's own";
 const NO_FILTERS: &str =
     "boot a kernel with CONFIG_SECCOMP_FILTER=y; --security-opt seccomp=unconfined does without the filter";
+const KILLED: &str =
+    "somebody else killed it, or the kernel for want of memory (dmesg tells); nothing of the container is left running";
 const SPACE: &str = "rlrun images and rlrun rmi free space; RLRUN_DATA_HOME names a store on another file system";
 const ELSEWHERE: &str = "RLRUN_DATA_HOME names a directory of yours on a local file system for the store";
 const OTHER_DRIVER: &str =
@@ -197,6 +199,12 @@ pub const ROWS: &[Row] = &[
         errnos: &[ENOSPC],
         advice: "kernel.pty.max is reached: close other terminals, or sudo sysctl -w kernel.pty.max=8192",
     },
+    Row {
+        step: "terminal",
+        errnos: &[ENOENT, ENOTDIR],
+        advice: "leave /dev and /dev/pts to rlrun: a mount or a link of the image hides the terminals there",
+    },
+    Row { step: "wait", errnos: &[], advice: KILLED },
     // rlrun's own programs.
     Row {
         step: "memfd",
@@ -271,6 +279,7 @@ pub const ROWS: &[Row] = &[
     // Where things are kept.
     Row { step: "store-space", errnos: &[], advice: SPACE },
     Row { step: "data-dir", errnos: &[ENOSPC, EDQUOT], advice: SPACE },
+    Row { step: "state", errnos: &[ENOSPC, EDQUOT], advice: SPACE },
     Row { step: "data-dir", errnos: &[], advice: ELSEWHERE },
     Row {
         step: "runtime-dir",
