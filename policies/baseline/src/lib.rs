@@ -135,6 +135,11 @@ fn loosened(container: &Container) -> Vec<Diagnostic> {
         let text = "set-user-ID programs in the image can raise privileges";
         found.push(finding("BASE008", Severity::Low, text).at("/no-new-privileges").into());
     }
+    // `unmask=ALL`; without those that are always covered by default, the kernel's own interfaces lie open.
+    if container.masked_paths.is_empty() {
+        let text = "nothing of /proc and /sys is masked, the kernel's list of keys among it";
+        found.push(finding("BASE009", Severity::Medium, text).at("/masked-paths").into());
+    }
     found
 }
 

@@ -75,6 +75,9 @@ const HOME_SECRETS: [&str; 13] = [
     ".bashrc",
 ];
 
+/// Where rlrun keeps things in a home directory (XDG Base Directory Specification).
+const OWN_IN_HOME: [&str; 3] = ["/.config/rlrun", "/.cache/rlrun", "/.local/share/rlrun"];
+
 pub(crate) fn check(settings: &Settings, container: &Container, caller: &Caller, found: &mut Vec<Diagnostic>) {
     for (index, mount) in container.mounts.iter().enumerate().filter(|(_, m)| m.kind == "bind") {
         if let Some(mut finding) = judge(settings, container, caller, mount) {
@@ -94,8 +97,9 @@ fn judge(settings: &Settings, container: &Container, caller: &Caller, mount: &Mo
     if is_engines_own_sysfs(container, mount) {
         return None;
     }
-    let look =
-        |source: &str| socket(source).or_else(|| own(container, mount, source)).or_else(|| sensitive(caller, source));
+    let look = |source: &str| {
+        socket(source).or_else(|| own(container, mount, source)).or_else(|| sensitive(container, caller, source))
+    };
     look(&written).or_else(|| (resolved != written).then(|| look(&resolved)).flatten())
 }
 
@@ -157,8 +161,8 @@ fn own(container: &Container, mount: &Mount, source: &str) -> Option<Diagnostic>
     )
 }
 
-fn sensitive(caller: &Caller, source: &str) -> Option<Diagnostic> {
-    let message = match sensitive_place(caller, source)? {
+fn sensitive(container: &Container, caller: &Caller, source: &str) -> Option<Diagnostic> {
+    let message = match sensitive_place(container, caller, source)? {
         (Relation::Above, place) => format!("{source} shows {place}"),
         _ => format!("{source} is not for containers"),
     };
@@ -169,19 +173,22 @@ fn sensitive(caller: &Caller, source: &str) -> Option<Diagnostic> {
     )
 }
 
-fn sensitive_place(caller: &Caller, source: &str) -> Option<(Relation, String)> {
+fn sensitive_place(container: &Container, caller: &Caller, source: &str) -> Option<(Relation, String)> {
     let related = |place: &'static str| (relation(source, place), place);
     let tree = TREES.into_iter().map(related).find(|(r, _)| *r != Relation::Apart);
     let place = || PLACES.into_iter().map(related).find(|(r, _)| matches!(r, Relation::Above | Relation::Same));
     let found = tree.or_else(place).map(|(relation, place)| (relation, place.to_owned()));
-    found.or_else(|| home_secret(caller, source))
+    found.or_else(|| homes(container, caller).find_map(|home| home_secret(home, source)))
 }
 
-fn home_secret(caller: &Caller, source: &str) -> Option<(Relation, String)> {
-    let home = caller.home.trim_end_matches('/');
-    if home.is_empty() {
-        return None;
-    }
+/// The account's home, and the one that HOME names where that is another (CI, `sudo -E`): rlrun's own directories are there.
+fn homes<'a>(container: &'a Container, caller: &'a Caller) -> impl Iterator<Item = &'a str> {
+    let above = |own: &'a String| OWN_IN_HOME.into_iter().find_map(|own_dir| own.strip_suffix(own_dir));
+    let account = caller.home.trim_end_matches('/');
+    std::iter::once(account).chain(container.own_paths.iter().filter_map(above)).filter(|home| !home.is_empty())
+}
+
+fn home_secret(home: &str, source: &str) -> Option<(Relation, String)> {
     match relation(source, home) {
         Relation::Apart => None,
         Relation::Above | Relation::Same => Some((Relation::Above, format!("{home}/{}", HOME_SECRETS[0]))),
