@@ -1,6 +1,6 @@
 //! `-v`, `--mount` and `--tmpfs`: what is asked for, where it is asked for, and nowhere else.
 
-use rlrun_tests::{Case, Image, base_rootfs, case};
+use rlrun_tests::{Case, Image, Rootfs, base_rootfs, case};
 
 /// A directory of the user with one file, and its path.
 fn source(case: &Case) -> String {
@@ -122,6 +122,23 @@ fn a_link_in_the_image_cannot_bring_a_volume_into_proc() {
     case.load(&Image::new("localhost/to-proc:1", layer));
     case.run(["run", "--rm", "--network", "none", "-v", &format!("{source}:/data"), "localhost/to-proc:1", "true"])
         .refused(125, "/data");
+}
+
+#[test]
+fn no_link_of_the_image_brings_a_mount_onto_the_root() {
+    let case = case!(Userns);
+    let source = source(&case);
+    let refused = |link: &str, options: &[&str]| {
+        case.load(&Image::new("localhost/to-root:1", base_rootfs().clone()).layer(Rootfs::new().symlink(link, "/")));
+        let args = [&["run", "--rm", "--network", "none"], options, &["localhost/to-root:1", "true"]].concat();
+        case.run(&args).refused(125, "leads to the root itself");
+    };
+    refused("data", &["-v", &format!("{source}:/data")]);
+    refused("data", &["--pids-limit", "-1", "--tmpfs", "/data"]);
+    // A file system of rlrun's own would be below what the container sees, and what it masks there not masked.
+    for own in ["sys", "dev", "proc"] {
+        refused(own, &[]);
+    }
 }
 
 #[test]

@@ -258,6 +258,12 @@ pub(crate) fn target(root: &OwnedFd, destination: &str, kind: FileType) -> Resul
     }
     .at("mount-target", "find or make the place of a mount", destination)?;
     let stat = rustix::fs::fstat(&found).at("mount-target", "stat the place of a mount", destination)?;
+    let top = resolve(root, "/").and_then(rustix::fs::fstat).at("mount-target", "stat", "/")?;
+    if (stat.st_dev, stat.st_ino) == (top.st_dev, top.st_ino) {
+        // What is mounted there would be below what the container sees, or would hide all of it.
+        let why = "it leads to the root itself: a link of the image does";
+        return Err(failed(Kind::Usage, "mount-target", "mount on", destination, why));
+    }
     let there = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     if there != (kind == FileType::Directory) {
         // The kernel only says that the call was invalid.
