@@ -53,6 +53,8 @@ pub enum NetError {
     HelperDied {
         /// Its path.
         binary: PathBuf,
+        /// The network had been ready.
+        ready: bool,
         /// How it ended.
         status: String,
         /// The end of what it wrote.
@@ -140,10 +142,15 @@ impl NetError {
                 ..failure(Kind::Host, "slirp-start", "make the container's network device", "/dev/net/tun".to_owned())
                     .errno(errno)
             },
-            NetError::HelperDied { binary, status, log } => {
+            NetError::HelperDied { binary, ready, status, log } => {
                 let said = if log.is_empty() { "it said nothing" } else { &log };
-                failure(Kind::Runtime, "slirp-run", "run the network helper", binary.display().to_string())
-                    .why(format!("it ended before the container ({status}): {said}"))
+                let (step, doing, before) = if ready {
+                    ("slirp-run", "run the network helper", "the container")
+                } else {
+                    ("slirp-start", "start the network helper", "the network was ready")
+                };
+                failure(Kind::Runtime, step, doing, binary.display().to_string())
+                    .why(format!("it ended before {before} ({status}): {said}"))
             }
             NetError::Port { mapping, errno, free } => port_failure(stage, &mapping, errno, free),
             NetError::System { step, operation, object, errno } => {

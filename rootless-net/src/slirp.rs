@@ -114,6 +114,11 @@ fn arguments(plan: &Slirp, stage: Pid, api: bool, ends: &Ends) -> Vec<OsString> 
 }
 
 impl Running {
+    fn autopsy(&mut self, ready: bool) -> NetError {
+        let (status, log) = self.helper.autopsy();
+        diagnose(self.helper.binary(), ready, status, log)
+    }
+
     fn publish(&mut self) -> Result<(), NetError> {
         let Some(socket) = &self.socket else { return Ok(()) };
         let path = socket.path();
@@ -143,7 +148,7 @@ impl Driver for Running {
     }
 
     fn finish_ready(&mut self) -> Result<(), NetError> {
-        if self.helper.read_ready()? { self.publish() } else { Err(self.post_mortem()) }
+        if self.helper.read_ready()? { self.publish() } else { Err(self.autopsy(false)) }
     }
 
     fn death_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -151,8 +156,7 @@ impl Driver for Running {
     }
 
     fn post_mortem(&mut self) -> NetError {
-        let (status, log) = self.helper.autopsy();
-        diagnose(self.helper.binary(), status, log)
+        self.autopsy(true)
     }
 
     fn pid(&self) -> Pid {
@@ -177,7 +181,7 @@ impl Driver for Running {
 }
 
 /// The cause behind a dead slirp4netns. Asked after the fact: a start that works pays for no probing.
-fn diagnose(binary: &Path, status: String, log: String) -> NetError {
+fn diagnose(binary: &Path, ready: bool, status: String, log: String) -> NetError {
     if let Some((_, option)) = log.split_once("unrecognized option '") {
         let option = option.split('\'').next().unwrap_or_default().to_owned();
         return NetError::HelperTooOld { binary: binary.to_owned(), option };
@@ -185,6 +189,6 @@ fn diagnose(binary: &Path, status: String, log: String) -> NetError {
     let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
     match nix::fcntl::open("/dev/net/tun", flags, Mode::empty()) {
         Err(errno) => NetError::Tun { errno: errno as i32 },
-        Ok(_) => NetError::HelperDied { binary: binary.to_owned(), status, log },
+        Ok(_) => NetError::HelperDied { binary: binary.to_owned(), ready, status, log },
     }
 }

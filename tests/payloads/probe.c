@@ -418,6 +418,14 @@ static int serve_tcp(int port)
     }
 }
 
+/* A datagram to a place that ought not to get it. */
+static int send_udp(const char *ip, int port)
+{
+    struct sockaddr_in to = address_of(ip, port);
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    return say("send", sendto(fd, "x", 1, 0, (struct sockaddr *)&to, sizeof to));
+}
+
 static int serve_udp(int port)
 {
     struct sockaddr_in address = address_of("0.0.0.0", port), peer;
@@ -770,6 +778,8 @@ int main(int argc, char **argv)
         return say("mknod", mknod(a, S_IFBLK | 0600, makedev(8, 0)));
     if (!strcmp(what, "connect"))
         return try_connect(a, atoi(b));
+    if (!strcmp(what, "send-udp"))
+        return send_udp(a, atoi(b));
     if (!strcmp(what, "serve-tcp"))
         return serve_tcp(atoi(a));
     if (!strcmp(what, "serve-udp"))

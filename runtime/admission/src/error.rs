@@ -74,6 +74,16 @@ const UNREADABLE: &str =
 const NOT_A_POLICY: &str = "a policy is a WebAssembly component: `rlrun policy new` begins one, `rlrun policy build` \
     makes one of a CEL or Rego text; `rlrun policy ls` lists those that are asked";
 
+/// What is wrong with a TOML text, and where, on one line: an excerpt of it belongs to an editor.
+#[must_use]
+pub fn of_toml(error: &toml::de::Error, text: &str) -> String {
+    let said = printable(error.message());
+    match error.span().and_then(|span| text.get(..span.start)) {
+        Some(before) => format!("line {}: {said}", before.matches('\n').count() + 1),
+        None => said,
+    }
+}
+
 impl LoadError {
     /// What is wrong may quote the policy, which must not control a terminal.
     pub(crate) fn not_a_policy(name: &str, why: impl Into<String>) -> Self {

@@ -66,6 +66,10 @@ pub(crate) fn open(path: &Path, trust: Trust) -> Result<Option<Checked>, LoadErr
     let fd: OwnedFd = match rustix::fs::open(path, trust.open_flags(), Mode::empty()) {
         Ok(fd) => fd,
         Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(rustix::io::Errno::LOOP) if trust.open_flags().contains(OFlags::NOFOLLOW) => {
+            let why = "is a symbolic link, and could lead where others write: links are not followed here".to_owned();
+            return Err(LoadError::Untrusted { path: path.to_owned(), why });
+        }
         Err(errno) => return Err(unreadable(errno)),
     };
     // On the descriptor, not the path: the name could mean another file by now.

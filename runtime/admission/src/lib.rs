@@ -68,7 +68,7 @@ mod value;
 mod workbench;
 
 pub use code::Work;
-pub use error::LoadError;
+pub use error::{LoadError, of_toml};
 pub use inspect::{Inspection, Listed, check, list};
 pub use lock::{LOCK, Lock, Locked};
 pub use policy::{Hook, is_capability};

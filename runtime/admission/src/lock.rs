@@ -1,6 +1,6 @@
 //! `policy.lock`: what was added to a directory of policies, exactly, and what was approved of it then.
 
-use crate::error::LoadError;
+use crate::error::{LoadError, of_toml};
 use crate::file::{self, Trust};
 use crate::limits;
 use serde::{Deserialize, Serialize};
@@ -55,7 +55,7 @@ impl Lock {
 
     pub(crate) fn read_trusted(path: &Path, trust: Trust) -> Result<Self, LoadError> {
         let Some(text) = file::read_text(path, trust, limits::SETTINGS_BYTES)? else { return Ok(Self::default()) };
-        let invalid = |e: toml::de::Error| LoadError::Settings { path: path.to_owned(), why: e.to_string() };
+        let invalid = |e: toml::de::Error| LoadError::Settings { path: path.to_owned(), why: of_toml(&e, &text) };
         toml::from_str(&text).map_err(invalid)
     }
 

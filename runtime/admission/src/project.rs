@@ -4,7 +4,7 @@
 //! so these get nothing but the request: no data, no grants, no file outside `.rlrun`, nothing fetched on their word.
 
 use crate::answer::printable;
-use crate::error::LoadError;
+use crate::error::{LoadError, of_toml};
 use crate::file::{self, Trust};
 use crate::limits;
 use crate::pulled::{self, pulled};
@@ -79,7 +79,7 @@ fn is_ours(place: &Path) -> Result<bool, String> {
 
 fn read(sources: &Sources, place: &Path, path: &Path, text: &str) -> Result<Vec<Found>, LoadError> {
     let wrong = |why: String| LoadError::Settings { path: path.to_owned(), why };
-    let config: Config = toml::from_str(text).map_err(|e| wrong(e.to_string()))?;
+    let config: Config = toml::from_str(text).map_err(|e| wrong(of_toml(&e, text)))?;
     if config.policy.is_empty() || config.policy.len() > POLICIES {
         return Err(wrong(format!("holds {} [[policy]], not 1 to {POLICIES}", config.policy.len())));
     }

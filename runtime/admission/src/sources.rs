@@ -1,7 +1,7 @@
 //! Where policies come from: the tiers, and what each directory holds.
 
 use crate::code::Digest;
-use crate::error::LoadError;
+use crate::error::{LoadError, of_toml};
 use crate::file::{self, Checked, Trust};
 use crate::limits;
 use crate::lock::{LOCK, Lock};
@@ -169,7 +169,8 @@ impl Settings {
     /// When they are not TOML.
     pub(crate) fn json(&self) -> Result<String, LoadError> {
         let invalid = |why: String| LoadError::Settings { path: self.path.clone(), why };
-        let table: toml::Table = toml::from_str(&self.text).map_err(|e: toml::de::Error| invalid(e.to_string()))?;
+        let table: toml::Table =
+            toml::from_str(&self.text).map_err(|e: toml::de::Error| invalid(of_toml(&e, &self.text)))?;
         serde_json::to_string(&table).map_err(|e| invalid(e.to_string()))
     }
 }

@@ -1,6 +1,6 @@
 //! `policy.toml` of a directory of policies: what is said about them, not to them.
 
-use crate::error::LoadError;
+use crate::error::{LoadError, of_toml};
 use crate::file::{self, Trust};
 use crate::limits;
 use rlrun_spec::policy::Mode;
@@ -26,7 +26,7 @@ pub(crate) struct TierConfig {
 impl TierConfig {
     pub(crate) fn read(path: &Path, trust: Trust) -> Result<Self, LoadError> {
         let Some(text) = file::read_text(path, trust, limits::SETTINGS_BYTES)? else { return Ok(Self::default()) };
-        let invalid = |e: toml::de::Error| LoadError::Settings { path: path.to_owned(), why: e.to_string() };
+        let invalid = |e: toml::de::Error| LoadError::Settings { path: path.to_owned(), why: of_toml(&e, &text) };
         toml::from_str(&text).map_err(invalid)
     }
 }

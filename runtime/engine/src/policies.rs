@@ -293,7 +293,8 @@ pub fn settings_of(path: &Path) -> Result<Option<serde_json::Value>, Failure> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(wrong(e.to_string())),
     };
-    let table: toml::Table = toml::from_str(&text).map_err(|e: toml::de::Error| wrong(e.to_string()))?;
+    let table: toml::Table =
+        toml::from_str(&text).map_err(|e: toml::de::Error| wrong(rlrun_admission::of_toml(&e, &text)))?;
     serde_json::to_value(table).map(Some).map_err(|e| wrong(e.to_string()))
 }
 

@@ -184,7 +184,9 @@ impl Attached<'_> {
                 .why("what it writes was not read for too long")
                 .hint("the container goes on: rlrun logs shows what was missed, rlrun attach comes back to it")),
             Received::Message(..) | Received::Nothing => Ok(None),
-            Received::End => Err(about(self.attach).why("its supervisor was killed, and the container with it")),
+            Received::End => Err(about(self.attach)
+                .why("its supervisor was killed, and the container with it")
+                .hint(format!("rlrun start {} starts it again, if it was not to be removed", self.attach.name))),
         }
     }
 

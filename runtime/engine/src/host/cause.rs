@@ -113,7 +113,10 @@ fn powerless(why: Powerless) -> &'static str {
 fn not_mapped(kind: IdKind, id: u32, mapped: u32, reason: Option<&Cause>) -> String {
     match reason {
         Some(reason) => format!("container {kind} {id} has no host {kind}: only your own is mapped because {reason}"),
-        None => format!("container {kind} {id} has no host {kind}: {} gives {mapped} in all", kind.file()),
+        None => {
+            let granted = mapped.saturating_sub(1);
+            format!("container {kind} {id} has no host {kind}: {} gives {granted}, beside your own", kind.file())
+        }
     }
 }
 

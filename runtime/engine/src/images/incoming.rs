@@ -351,5 +351,9 @@ fn open(source: Option<&Path>) -> Result<(Box<dyn Read + Send>, String), Failure
         Some(errno) => failure().errno(errno),
         None => failure().why(e.to_string()),
     })?;
+    if file.metadata().is_ok_and(|m| m.is_dir()) {
+        let hint = "tar -C DIRECTORY -cf FILE . makes an archive of it; rlrun pull oci:DIRECTORY takes an image layout";
+        return Err(failure().why("it is a directory").hint(hint));
+    }
     Ok((Box::new(file), object))
 }

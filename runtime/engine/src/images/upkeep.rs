@@ -35,7 +35,8 @@ pub(crate) fn clear_leftovers(place: &Place) {
     let cleared = match store.leftovers() {
         Ok(left) if left.is_empty() => return,
         Ok(_) => crate::run::default_jobs(place).and_then(|jobs| Ok(store.recover(&jobs)?)),
-        Err(e) => Err(e.into()),
+        // A store that cannot be read is what the start itself fails for, and says.
+        Err(_) => return,
     };
     if let Err(failure) = cleared {
         crate::warn(&failure.to_string());

@@ -86,7 +86,7 @@ impl Project {
                 .hint("`rlrun policy new NAME --lang rust` makes a project")
         };
         let text = std::fs::read_to_string(&path).map_err(|e| wrong(e.to_string()))?;
-        let description: Description = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+        let description: Description = toml::from_str(&text).map_err(|e| wrong(rlrun_admission::of_toml(&e, &text)))?;
         check_name(&description.name)?;
         let Build { command, output, text, hooks, .. } = &description.build;
         match (command.is_empty(), output, text) {
