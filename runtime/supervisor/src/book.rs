@@ -180,7 +180,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
         let state = State { error: "a long story".repeat(9), started: 4, ..State::default() };
-        fs::write(&path, state.render()).unwrap();
+        Book { path: path.clone(), state, ..Book::in_test() }.write().unwrap();
         let state = State { exit_code: 3, ..State::default() };
         let book = Book { path: path.clone(), state: state.clone(), ..Book::in_test() };
         book.write_over(&state.render()).unwrap();

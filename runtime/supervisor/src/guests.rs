@@ -47,7 +47,7 @@ impl Guests {
     ) -> Result<(), Failure> {
         let mut descriptors = descriptors.into_iter();
         let (mut stdout, mut stderr) = (descriptors.next(), descriptors.next());
-        let screen = self.terminal.as_ref().and(stdout.as_ref()).and_then(|stdout| Screen::of_guest(stdout));
+        let screen = self.terminal.as_ref().and(stdout.as_ref()).and_then(Screen::of_guest);
         for output in outputs {
             let sink = match output.stream() {
                 Stream::Stdout => stdout.take(),
