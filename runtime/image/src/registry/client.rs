@@ -2,6 +2,7 @@
 
 use super::conf::Endpoint;
 use super::credentials::Credentials;
+use super::pace::Paced;
 use super::retry::{Failed, is_lost, is_passing, pause_of, with_retries};
 use super::tls::{self, Verify};
 use super::token::{Challenge, TokenAnswer, TokenServer};
@@ -186,22 +187,6 @@ impl Client {
         Ok(response)
     }
 
-    pub(super) fn send(
-        &self,
-        url: &str,
-        headers: &[(&str, String)],
-        authorization: Option<&str>,
-    ) -> Result<Response<Body>, Failed> {
-        let mut request = self.agent.get(url);
-        for (name, value) in headers {
-            request = request.header(*name, value);
-        }
-        if let Some(authorization) = authorization {
-            request = request.header(header::AUTHORIZATION, authorization);
-        }
-        request.call().map_err(|e| self.failed(&e))
-    }
-
     /// A failed request: passing if the connection was lost.
     pub(super) fn failed(&self, error: &ureq::Error) -> Failed {
         if is_lost(error) {
@@ -298,7 +283,8 @@ impl Client {
 
     pub(super) fn read_small(&self, response: &mut Response<Body>, max: u64) -> Result<Vec<u8>, Failed> {
         let mut bytes = Vec::new();
-        let read = response.body_mut().with_config().limit(u64::MAX).reader().take(max + 1).read_to_end(&mut bytes);
+        let body = Paced::new(response.body_mut().with_config().limit(u64::MAX).reader());
+        let read = body.take(max + 1).read_to_end(&mut bytes);
         read.map_err(|e| self.failed(&ureq::Error::from(e)))?;
         if bytes.len() as u64 > max {
             return Err(Failed::For(self.broken(format!("its answer is longer than {max} bytes"))));
@@ -332,7 +318,11 @@ impl Client {
                 format!("its certificate is not trusted: {}", e.to_string().trim_start_matches("io: ")),
                 Some(format!("put the certificate of its authority into ~/.config/containers/certs.d/{domain}/ca.crt")),
             ),
-            e => registry(e.to_string().trim_start_matches("io: ").to_owned(), None),
+            e => {
+                let hint =
+                    is_lost(e).then(|| "the registry was reached and did not answer: try again later".to_owned());
+                registry(e.to_string().trim_start_matches("io: ").to_owned(), hint)
+            }
         }
     }
 }

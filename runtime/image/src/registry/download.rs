@@ -2,6 +2,7 @@
 
 use super::client::{Client, header};
 use super::outside::{self, Nearness};
+use super::pace::Paced;
 use super::retry::{Failed, pause};
 use crate::digest::Digest;
 use crate::error::ImageError;
@@ -155,7 +156,7 @@ impl Download<'_> {
             writer.restart()?;
             return Err(Failed::Passing(broken("another part of it came than was asked for".to_owned()), None));
         }
-        let mut body = response.body_mut().with_config().limit(u64::MAX).reader();
+        let mut body = Paced::new(response.body_mut().with_config().limit(u64::MAX).reader());
         let mut chunk = vec![0; CHUNK];
         loop {
             let n = body.read(&mut chunk).map_err(|e| lost(ureq::Error::from(e)))?;

@@ -3,6 +3,7 @@
 
 use super::client::agent;
 use super::conf::config_home;
+use super::pace::Paced;
 use super::retry::{Failed, is_lost, is_passing, with_retries};
 use super::tls::Verify;
 use crate::digest::Digest;
@@ -191,7 +192,7 @@ fn fetch(agent: &Agent, url: &str) -> Result<Option<Vec<u8>>, ImageError> {
             404 => Ok(None),
             200 => {
                 let mut bytes = Vec::new();
-                let body = response.body_mut().with_config().limit(u64::MAX).reader();
+                let body = Paced::new(response.body_mut().with_config().limit(u64::MAX).reader());
                 let read = body.take(MAX_SIGNATURE + 1).read_to_end(&mut bytes);
                 read.map_err(|e| Failed::Passing(failed(e.to_string()), None))?;
                 Ok(Some(bytes))

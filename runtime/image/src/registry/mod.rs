@@ -10,6 +10,8 @@ mod listing;
 mod login;
 mod lookaside;
 mod outside;
+mod pace;
+mod redirect;
 mod referrers;
 mod retry;
 mod tls;
