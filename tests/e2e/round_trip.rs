@@ -182,6 +182,52 @@ fn images_go_to_a_registry_and_come_back_with_their_digests() {
     skopeo(&case, &["copy", "-q", &format!("oci:{}:x", layout.display()), &format!("dir:{}.dir", layout.display())]);
 }
 
+/// What is asked for is made, read by the tools that know it, and is the same image for all that.
+#[test]
+fn an_image_is_pushed_in_another_form_and_compression() {
+    let case = case!(Userns, Registry, Skopeo);
+    let registry = Registry::http(case.directory());
+    let host = format!("localhost:{}", registry.address.port());
+    load(&case, "localhost/app:1", "changed");
+    let (id, digest) = (field(&case, "localhost/app:1", "Id"), field(&case, "localhost/app:1", "Digest"));
+    let out = case.make_dir("out");
+    for (tag, words, manifest_type, layer_type) in [
+        ("zstd", &["--compression-format", "zstd", "--compression-level", "1"][..], "oci.image", "v1.tar+zstd"),
+        ("gzip", &["--compression-format=gzip"], "oci.image", "v1.tar+gzip"),
+        ("docker", &["--format", "v2s2"], "docker.distribution", "diff.tar"),
+        ("both", &["-f", "v2s2", "--compression-format", "gzip"], "docker.distribution", "diff.tar.gzip"),
+    ] {
+        let to = format!("{host}/app:{tag}");
+        let digestfile = out.join(format!("{tag}.digest"));
+        let push = [&["push", "--digestfile", text(&digestfile)], words, &["localhost/app:1", &to]].concat();
+        case.run(push).ok().prints("");
+        assert_ne!(std::fs::read_to_string(&digestfile).unwrap(), digest, "{tag}");
+        let copy = out.join(tag);
+        let place = format!("docker://{to}");
+        skopeo(&case, &["copy", "-q", "--src-tls-verify=false", &place, &format!("dir:{}", copy.display())]);
+        let bytes = std::fs::read(copy.join("manifest.json")).unwrap();
+        assert_eq!(rlrun_tests::digest(&bytes), std::fs::read_to_string(&digestfile).unwrap());
+        let manifest: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        assert!(manifest["mediaType"].as_str().unwrap().contains(manifest_type), "{tag}: {manifest}");
+        for layer in manifest["layers"].as_array().unwrap() {
+            assert!(layer["mediaType"].as_str().unwrap().ends_with(layer_type), "{tag}: {manifest}");
+        }
+        case.run(["pull", "-q", &to]).ok();
+        assert_eq!(field(&case, &to, "Id"), id, "{tag}");
+        which(&case, &to).ok().prints("changed");
+    }
+    // What is compressed already stays, and docker has no name for zstd.
+    let zstd = format!("{host}/app:zstd");
+    case.run(["rmi", "-f", &id]).ok();
+    case.run(["pull", "-q", &zstd]).ok();
+    case.run(["push", "--compression-format", "zstd", &zstd, &format!("{host}/again:1")]).ok();
+    assert_eq!(seen_by_skopeo(&case, &format!("docker://{host}/again:1")), field(&case, &zstd, "Digest"));
+    case.run(["push", "--format", "v2s2", &zstd, &format!("{host}/no:1")]).refused(125, "--compression-format gzip");
+    case.run(["push", "--format=v2s2", "--compression-format=gzip", &zstd, &format!("{host}/yes:1")]).ok();
+    case.run(["system", "check"]).ok();
+    assert_eq!(std::fs::read_dir(case.home().join(".local/share/rlrun/tmp")).unwrap().count(), 0);
+}
+
 /// Registries have the manifest, its publisher has the layer, and archives have both.
 #[test]
 fn a_foreign_layer_comes_from_its_publisher_and_goes_to_no_registry() {
@@ -260,6 +306,9 @@ fn pulling_knows_policies_tags_and_files() {
     case.run(["pull", "--policy", "never", &format!("{host}/app:one")]).refused(125, "app:one");
     case.run(["pull", "-a", &format!("{host}/app")]).ok().prints(&format!("{id}\n{id}"));
     case.run(["image", "exists", &format!("{host}/app:two")]).ok();
+    // One that is not there keeps the others from nothing.
+    let several = case.run(["pull", "-q", &format!("{host}/nothing:1"), &format!("{host}/app:two")]);
+    several.refused(125, "nothing:1").prints(&id);
     case.run(["pull", "-a", &format!("{host}/app:one")]).refused(125, "app:one");
     case.run(["search", &format!("{host}/ap")]).ok().prints(&format!("NAME\n{host}/app"));
     case.run(["search", "--format", "{{.Name}}", &format!("{host}/zz")]).ok().prints("");

@@ -15,7 +15,9 @@ pub use outgoing::{logged_in, login, logout, push, remote_tags, save, search, ve
 pub(crate) use upkeep::clear_leftovers;
 pub use upkeep::{Share, Shares, check, leftovers, shares};
 
-pub use rlrun_image::{Checked, Compression, Credentials, Files, Kept, Layout, Signatures, VerifiedSignature};
+pub use rlrun_image::{
+    Changes, Checked, Compression, Credentials, Files, Kept, Layout, ManifestForm, Signatures, VerifiedSignature,
+};
 
 pub(crate) use incoming::origin;
 

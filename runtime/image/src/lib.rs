@@ -67,7 +67,7 @@ pub use store::{
     Checked, Damage, ImageDetails, ImageSummary, ImageUser, InUse, LayerDetails, Pin, RemoveMode, Removed, ResetLock,
     ResolvedImage, Store, Stored, Usage,
 };
-pub use target::{Compression, Saved, Signatures};
+pub use target::{Changes, Compression, ManifestForm, Saved, Signatures};
 pub use transport::{Files, Layout, Transport};
 pub use trust::VerifiedSignature;
 pub use unpack::{copy_rootfs_job, inner_main, measure};

@@ -11,6 +11,7 @@ pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(crate) const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const OCI_FOREIGN_LAYER: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar";
+const DOCKER_FOREIGN_LAYER: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar";
 pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 pub(crate) const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 /// A layer that is not compressed.
@@ -289,22 +290,27 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    /// OCI's name for a layer that docker's format has another for.
-    pub(crate) fn oci_layer(media_type: &str) -> String {
-        let suffix = ["gzip", "zstd"].into_iter().find(|name| media_type.ends_with(name));
-        let suffix = suffix.map(|name| format!("+{name}")).unwrap_or_default();
-        let plain = if is_foreign(media_type) { OCI_FOREIGN_LAYER } else { OCI_LAYER };
-        format!("{plain}{suffix}")
+    /// Media types of a manifest and a configuration.
+    pub(crate) fn types(self) -> (&'static str, &'static str) {
+        match self {
+            Form::Oci => (OCI_MANIFEST, OCI_CONFIG),
+            Form::Docker => (DOCKER_MANIFEST, DOCKER_CONFIG),
+        }
     }
 
     /// What a layer of this media type is called; None when the form has no name for it. One without a type is plain.
     pub(crate) fn layer(self, media_type: &str) -> Option<String> {
         let compression = ["gzip", "zstd"].into_iter().find(|name| media_type.ends_with(name));
+        let plain = match (self, is_foreign(media_type)) {
+            (Form::Oci, false) => OCI_LAYER,
+            (Form::Oci, true) => OCI_FOREIGN_LAYER,
+            (Form::Docker, false) => DOCKER_LAYER,
+            (Form::Docker, true) => DOCKER_FOREIGN_LAYER,
+        };
         match (self, compression) {
-            (Form::Oci, None) => Some(OCI_LAYER.to_owned()),
-            (Form::Oci, Some(name)) => Some(format!("{OCI_LAYER}+{name}")),
-            (Form::Docker, None) => Some(DOCKER_LAYER.to_owned()),
-            (Form::Docker, Some("gzip")) => Some(format!("{DOCKER_LAYER}.gzip")),
+            (_, None) => Some(plain.to_owned()),
+            (Form::Oci, Some(name)) => Some(format!("{plain}+{name}")),
+            (Form::Docker, Some("gzip")) => Some(format!("{plain}.gzip")),
             (Form::Docker, Some(_)) => None,
         }
     }
@@ -312,15 +318,12 @@ impl Form {
 
 /// An OCI manifest for images that came without one; layers as they are, uncompressed.
 pub(crate) fn write(config: (&Digest, u64), layers: &[(Digest, u64, String)]) -> Vec<u8> {
-    write_as(Form::Oci, config, layers)
+    document(Form::Oci, config, layers).to_string().into_bytes()
 }
 
 /// A manifest; digest, size and media type of each layer.
-pub(crate) fn write_as(form: Form, config: (&Digest, u64), layers: &[(Digest, u64, String)]) -> Vec<u8> {
-    let (own, config_type) = match form {
-        Form::Oci => (OCI_MANIFEST, OCI_CONFIG),
-        Form::Docker => (DOCKER_MANIFEST, DOCKER_CONFIG),
-    };
+pub(crate) fn document(form: Form, config: (&Digest, u64), layers: &[(Digest, u64, String)]) -> serde_json::Value {
+    let (own, config_type) = form.types();
     let layers: Vec<_> = layers
         .iter()
         .map(|(digest, size, media_type)| serde_json::json!({"mediaType": media_type, "digest": digest.as_str(), "size": size}))
@@ -331,8 +334,6 @@ pub(crate) fn write_as(form: Form, config: (&Digest, u64), layers: &[(Digest, u6
         "config": {"mediaType": config_type, "digest": config.0.as_str(), "size": config.1},
         "layers": layers,
     })
-    .to_string()
-    .into_bytes()
 }
 
 #[cfg(test)]
@@ -386,6 +387,21 @@ mod tests {
         assert!(parse(negative.as_bytes(), None, "x").is_err());
         let deep = "[".repeat(200_000);
         assert!(parse(deep.as_bytes(), None, "x").is_err(), "deep nesting is an error, not a stack overflow");
+    }
+
+    #[test]
+    fn layers_have_a_name_in_each_form() {
+        let foreign = format!("{DOCKER_FOREIGN_LAYER}.gzip");
+        for (from, oci, docker) in [
+            ("", OCI_LAYER, Some(DOCKER_LAYER)),
+            (&format!("{OCI_LAYER}+gzip"), &format!("{OCI_LAYER}+gzip"), Some(&*format!("{DOCKER_LAYER}.gzip"))),
+            (&format!("{OCI_LAYER}+zstd"), &format!("{OCI_LAYER}+zstd"), None),
+            (&format!("{OCI_FOREIGN_LAYER}+gzip"), &format!("{OCI_FOREIGN_LAYER}+gzip"), Some(&*foreign)),
+            (&foreign, &format!("{OCI_FOREIGN_LAYER}+gzip"), Some(&*foreign)),
+        ] {
+            assert_eq!(Form::Oci.layer(from).as_deref(), Some(oci), "{from}");
+            assert_eq!(Form::Docker.layer(from).as_deref(), docker, "{from}");
+        }
     }
 
     #[test]

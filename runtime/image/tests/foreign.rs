@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{Answer, Enter, Image, Layer, Never, Scratch, Server, hex, namespaced, work, write};
-use rlrun_image::{Asking, Compression, Files, ImageError, Layout, PullOptions, Signatures, Work};
+use common::{Answer, Enter, Image, Layer, Never, Request, Scratch, Server, hex, namespaced, work, write};
+use rlrun_image::{Asking, Changes, Commit, Files, ImageError, Layout, PullOptions, Work};
 use rlrun_spec::{Failure, Kind, Stage};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -72,13 +72,32 @@ namespaced! {
             _ => Answer::ok(""),
         });
         let to = format!("{}/app:1", target.host);
-        scratch.store.push(&name, Some(&to), (&PullOptions::default(), Signatures::Kept), &|_| {}).unwrap();
+        scratch.store.push(&name, Some(&to), (&PullOptions::default(), &Changes::default()), &|_| {}).unwrap();
         let put = target.seen.lock().unwrap();
         let put: Vec<_> = put.iter().filter(|request| request.method == "PUT").collect();
         assert!(put.iter().all(|request| !request.path.contains(&hex(&image.layers[1]))), "the layer was not sent");
         assert_eq!(put.last().unwrap().body.as_bytes(), image.manifest);
+        // What grows from it says where its publisher has it, in either form.
+        for (docker, media_type) in [(false, FOREIGN), (true, "application/vnd.docker.image.rootfs.foreign.diff.tar")] {
+            let (layer, created_by) = (Layer::new().file("new", b"1").build(), "test");
+            let what = Commit {
+                base: Some(&name),
+                squash: false,
+                name: Some("localhost/grown:1"),
+                change: &|_| {},
+                author: None,
+                message: None,
+                created_by,
+                docker,
+            };
+            scratch.store.commit(&mut &layer[..], "layer", &what, &work(&Enter)).unwrap();
+            let grown = scratch.store.details("localhost/grown:1").unwrap().manifest;
+            assert_eq!(grown["layers"][1]["mediaType"], media_type);
+            assert_eq!(grown["layers"][1]["urls"][1], at("/gone"));
+            assert!(grown["layers"][2]["urls"].is_null(), "{grown}");
+        }
         let layout = Files { layout: Layout::OciDir, path: scratch.path("outside/layout"), name: None };
-        scratch.store.save(&[vec![name]], &layout, (Compression::Kept, Signatures::Kept)).unwrap();
+        scratch.store.save(&[vec![name]], &layout, &Changes::default()).unwrap();
         assert!(layout.path.join("blobs/sha256").join(hex(&image.layers[1])).exists());
         assert!(layout.path.join("blobs/sha256").join(hex(&image.manifest)).exists());
     }
@@ -227,6 +246,32 @@ fn answers_without_end_end() {
         }
     });
     manifest_refused(&many);
+}
+
+namespaced! {
+    /// A registry that keeps its blobs beside itself wants the same password there; a server of somebody else gets none.
+    fn a_password_follows_a_redirect_to_the_same_place_alone(scratch) {
+        let image = Image::new(vec![Layer::new().file("a", b"1").build()]);
+        let blobs = image.clone();
+        let elsewhere = Server::start(move |request| blobs.answer(request));
+        let (host, config) = (elsewhere.host.clone(), hex(&image.config));
+        let server = Server::start(move |request| match request.headers.get("authorization") {
+            None => Answer::status(401).header("WWW-Authenticate", "Basic realm=\"x\""),
+            Some(_) if request.path == "/v2/" => Answer::ok(""),
+            Some(_) if request.path.starts_with("/kept/") => {
+                image.answer(&Request { path: request.path.replacen("/kept", "", 1), ..request.clone() })
+            }
+            Some(_) if request.path.ends_with(&config) => {
+                Answer::status(307).header("Location", format!("http://{host}{}", request.path))
+            }
+            Some(_) => Answer::status(302).header("Location", format!("/kept{}", request.path)),
+        });
+        let name = format!("{}/app:1", server.host);
+        scratch.store.pull(&name, &with_password(&scratch, &server), &work(&Enter)).unwrap();
+        let asked = elsewhere.seen.lock().unwrap();
+        assert_eq!(asked.len(), 1, "{asked:?}");
+        assert!(!asked[0].headers.contains_key("authorization"), "{asked:?}");
+    }
 }
 
 #[test]

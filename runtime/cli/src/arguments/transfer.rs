@@ -160,10 +160,18 @@ pub(crate) struct PushArgs {
     /// Compress layers that are not, in dir:
     #[arg(long)]
     pub(crate) compress: bool,
-    #[arg(long, hide = true)]
-    pub(crate) compression_format: Option<String>,
-    #[arg(long, hide = true)]
-    pub(crate) format: Option<String>,
+    /// Compress all layers with it; the image gets another digest
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) compression_format: Option<CompressionFormat>,
+    /// How much: 1 to 9 for gzip, 1 to 20 for zstd
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) compression_level: Option<u8>,
+    /// As podman has it; layers are compressed as asked whatever the registry has
+    #[arg(long)]
+    force_compression: bool,
+    /// Whose manifest it gets; what it has when left out
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    pub(crate) format: Option<PushFormat>,
     #[arg(long, hide = true)]
     pub(crate) sign_by: Option<String>,
     #[arg(long, hide = true)]
@@ -181,6 +189,25 @@ pub(crate) struct PushArgs {
     /// Print nothing but errors
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+/// `--compression-format` of `rlrun push`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CompressionFormat {
+    /// What everybody reads.
+    Gzip,
+    /// Faster and smaller.
+    Zstd,
+}
+
+/// `--format` of `rlrun push`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PushFormat {
+    /// OCI's.
+    Oci,
+    /// Docker's, schema 2.
+    #[value(name = "v2s2", alias = "docker")]
+    V2s2,
 }
 
 /// `rlrun save`.

@@ -3,7 +3,7 @@
 use super::{Listener, Store, bring};
 use crate::place::Place;
 use crate::request::PullOptions;
-use rlrun_image::{Compression, Files, Kept, Saved, Signatures, Transport, VerifiedSignature};
+use rlrun_image::{Changes, Files, Kept, Saved, Signatures, Transport, VerifiedSignature};
 use rlrun_spec::Failure;
 use std::path::Path;
 
@@ -11,12 +11,12 @@ use std::path::Path;
 ///
 /// # Errors
 /// When an image is not there, or cannot be written.
-pub fn save(place: &Place, images: &[Vec<String>], to: &Files, compression: Compression) -> Result<(), Failure> {
+pub fn save(place: &Place, images: &[Vec<String>], to: &Files, changes: Changes) -> Result<(), Failure> {
     for name in images.iter().filter_map(|names| names.first()) {
         bring(place, name, &|_| {})?;
     }
     // As podman does: an archive is to be taken by whoever reads it.
-    let saved = Store::new(&place.data).save(images, to, (compression, Signatures::Removed))?;
+    let saved = Store::new(&place.data).save(images, to, &Changes { signatures: Signatures::Removed, ..changes })?;
     warn_of_platforms(&saved);
     Ok(())
 }
@@ -29,16 +29,16 @@ pub fn push(
     place: &Place,
     name: &str,
     destination: Option<&str>,
-    (options, compression, signatures): (&PullOptions, Compression, Signatures),
+    (options, changes): (&PullOptions, &Changes),
     progress: Listener<'_>,
 ) -> Result<Option<String>, Failure> {
     bring(place, name, progress)?;
     let store = Store::new(&place.data);
     let to = destination.map(Transport::parse).transpose()?;
     let saved = match to {
-        Some(Transport::Files(files)) => store.save(&[vec![name.to_owned()]], &files, (compression, signatures))?,
-        Some(Transport::Registry(to)) => store.push(name, Some(&to), (options, signatures), progress)?,
-        None => store.push(name, None, (options, signatures), progress)?,
+        Some(Transport::Files(files)) => store.save(&[vec![name.to_owned()]], &files, changes)?,
+        Some(Transport::Registry(to)) => store.push(name, Some(&to), (options, changes), progress)?,
+        None => store.push(name, None, (options, changes), progress)?,
     };
     warn_of_platforms(&saved);
     Ok(saved.digest)

@@ -52,6 +52,8 @@ impl Store {
 
 /// Digest, size and media type.
 type Layer = (Digest, u64, String);
+/// What a layer's descriptor says beside that: where its publisher has it, annotations.
+type Beside = Map<String, Value>;
 
 fn commit(
     ingest: Ingest<'_>,
@@ -66,7 +68,8 @@ fn commit(
         return Err(ImageError::reference(what.name.unwrap_or_default(), why));
     }
     let (digest, size, diff_id) = spool(&ingest, layer, object, Empty::Allowed)?;
-    let mut layers = if what.squash { Vec::new() } else { layers_of(base, object)? };
+    let (mut layers, beside): (Vec<Layer>, Vec<Beside>) =
+        if what.squash { Default::default() } else { layers_of(base, object)?.into_iter().unzip() };
     layers.push((digest, size, String::new()));
     edit(&mut config, &diff_id, what);
     let form = if what.docker { Form::Docker } else { Form::Oci };
@@ -79,7 +82,10 @@ fn commit(
     let config_digest = ingest.add_blob(&config)?;
     let plain = layers.iter().map(|(digest, size, _)| (digest.clone(), *size)).collect();
     let contents = read_config(&config, object, plain, &ingest.work.limits)?;
-    let manifest = manifest::write_as(form, (&config_digest, config.len() as u64), &layers);
+    let mut manifest = manifest::document(form, (&config_digest, config.len() as u64), &layers);
+    let described = manifest["layers"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut);
+    described.zip(beside).for_each(|(layer, beside)| layer.extend(beside));
+    let manifest = manifest.to_string().into_bytes();
     let image = NewImage {
         manifest: ingest.add_blob(&manifest)?,
         config_digest,
@@ -93,15 +99,17 @@ fn commit(
     stored.into_iter().next().ok_or_else(|| ImageError::malformed(object, "nothing was committed"))
 }
 
-fn layers_of(manifest: &Value, object: &str) -> Result<Vec<Layer>, ImageError> {
+fn layers_of(manifest: &Value, object: &str) -> Result<Vec<(Layer, Beside)>, ImageError> {
     let bad = || ImageError::malformed(object, "the manifest of the image below it lists no layers");
     if manifest.is_null() {
         return Ok(Vec::new());
     }
     let list = manifest["layers"].as_array().ok_or_else(bad)?;
-    let layer = |layer: &Value| -> Option<Layer> {
+    let layer = |layer: &Value| -> Option<(Layer, Beside)> {
         let digest = serde_json::from_value(layer["digest"].clone()).ok()?;
-        Some((digest, layer["size"].as_u64()?, layer["mediaType"].as_str()?.to_owned()))
+        let mut beside = layer.as_object()?.clone();
+        beside.retain(|key, _| !matches!(key.as_str(), "digest" | "size" | "mediaType"));
+        Some(((digest, layer["size"].as_u64()?, layer["mediaType"].as_str()?.to_owned()), beside))
     };
     list.iter().map(|l| layer(l).ok_or_else(bad)).collect()
 }

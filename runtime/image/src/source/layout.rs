@@ -149,6 +149,11 @@ fn image(
     for layer in &found.layers {
         let file = naming.blob(&layer.digest);
         if let (false, Some(url)) = (spool.has(&file), layer.foreign_urls().first()) {
+            // Its publisher gave it to another image that is here.
+            if ingest.blob_path(&layer.digest).is_some() {
+                layers.push((layer.digest.clone(), layer.size));
+                continue;
+            }
             let why = format!("layer {} is not in it: only its publisher distributes it", layer.digest);
             let hint = format!("its publisher has it at {}; `rlrun pull` fetches it from there", url.escape_default());
             return Err(ImageError::Registry { object, why, hint: Some(hint) });

@@ -47,6 +47,7 @@ pub(crate) struct TarReader<R> {
     body: u64,
     /// Bytes that fill the last block of the current body.
     padding: u64,
+    begun: bool,
     ended: bool,
 }
 
@@ -60,7 +61,7 @@ struct Extensions {
 
 impl<R: BufRead> TarReader<R> {
     pub(crate) fn new(inner: R) -> Self {
-        TarReader { inner, body: 0, padding: 0, ended: false }
+        TarReader { inner, body: 0, padding: 0, begun: false, ended: false }
     }
 
     /// Whether the archive's end mark was read; without it, it may have been cut off between two entries.
@@ -133,7 +134,9 @@ impl<R: BufRead> TarReader<R> {
         if self.ended {
             return Ok(None);
         }
-        let Some(block) = read_block(&mut self.inner)? else { return Ok(None) };
+        let short = if self.begun { truncated } else { no_archive };
+        let Some(block) = read_block_or(&mut self.inner, short)? else { return Ok(None) };
+        self.begun = true;
         let header = Header::parse(block)?;
         self.ended = header.is_none();
         Ok(header)
@@ -198,6 +201,10 @@ fn truncated() -> TarError {
     TarError::malformed("it is truncated")
 }
 
+fn no_archive() -> TarError {
+    TarError::malformed("it is not a tar archive: it is shorter than the first header of one")
+}
+
 fn kind(flag: u8, path: &[u8]) -> Result<Kind, TarError> {
     Ok(match flag {
         // Archives from before 1988 mark a directory by its slash.
@@ -227,12 +234,17 @@ fn fill<R: BufRead>(inner: &mut R) -> Result<&[u8], TarError> {
 
 /// None at the end of the stream.
 fn read_block(inner: &mut impl Read) -> Result<Option<[u8; BLOCK]>, TarError> {
+    read_block_or(inner, truncated)
+}
+
+/// As [`read_block`], with what a block that is cut off means.
+fn read_block_or(inner: &mut impl Read, short: fn() -> TarError) -> Result<Option<[u8; BLOCK]>, TarError> {
     let mut block = [0; BLOCK];
     let mut have = 0;
     while have < BLOCK {
         match inner.read(&mut block[have..]) {
             Ok(0) if have == 0 => return Ok(None),
-            Ok(0) => return Err(truncated()),
+            Ok(0) => return Err(short()),
             Ok(n) => have += n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e.into()),
@@ -293,7 +305,8 @@ mod tests {
     fn a_cut_anywhere_in_an_entry_is_noticed() {
         let bytes = archive(&[("a", &[1; 700])]);
         for cut in [1, 511, 513, 600, 1535] {
-            assert!(names(&bytes[..cut]).is_err(), "cut at {cut}");
+            let told = names(&bytes[..cut]).unwrap_err().to_string();
+            assert_eq!(told.contains("not a tar archive"), cut < 512, "cut at {cut}: {told}");
         }
         let mut reader = TarReader::new(&bytes[..1536]);
         while reader.next_entry().unwrap().is_some() {}

@@ -2,10 +2,12 @@
 //! in wherever the layout allows it, so that digests stay.
 
 mod archive;
+mod change;
 mod directory;
 mod outgoing;
 mod push;
 
+pub use change::{Changes, Compression, ManifestForm, Signatures};
 pub(crate) use outgoing::Outgoing;
 
 use crate::error::{ImageError, from_io};
@@ -16,26 +18,6 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
-
-/// What becomes of layers that are not compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Compression {
-    /// They stay as they are.
-    #[default]
-    Kept,
-    /// They are compressed with gzip, which gives the image another digest.
-    Gzip,
-}
-
-/// What becomes of an image's signatures.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Signatures {
-    /// They go along; what cannot take them is refused.
-    #[default]
-    Kept,
-    /// They stay behind.
-    Removed,
-}
 
 /// What was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,19 +34,14 @@ impl Store {
     ///
     /// # Errors
     /// When an image is not there, or cannot be written.
-    pub fn save(
-        &self,
-        images: &[Vec<String>],
-        target: &Files,
-        (compression, signatures): (Compression, Signatures),
-    ) -> Result<Saved, ImageError> {
+    pub fn save(&self, images: &[Vec<String>], target: &Files, changes: &Changes) -> Result<Saved, ImageError> {
         let _writers = self.lock_for_reading()?;
-        let mut images = images.iter().map(|names| self.outgoing(names)).collect::<Result<Vec<_>, _>>()?;
+        refuse_unfit(target.layout, changes)?;
+        let images = images.iter().map(|names| self.outgoing(names)).collect::<Result<Vec<_>, _>>()?;
         let one_platform_of = images.iter().filter_map(|image| image.one_platform_of.clone()).collect();
         let saved = |digest: Option<String>| Ok(Saved { digest, one_platform_of });
-        if signatures == Signatures::Removed {
-            images.iter_mut().for_each(|image| image.signatures.clear());
-        }
+        let changed = images.into_iter().map(|image| changes.apply(self, image)).collect::<Result<Vec<_>, _>>()?;
+        let images: Vec<Outgoing> = changed.iter().map(|changed| changed.image.clone()).collect();
         if target.layout != Layout::DockerDir && images.iter().any(|image| !image.signatures.is_empty()) {
             return Err(no_place_for_signatures("the image has signatures, and this layout has no place for them"));
         }
@@ -85,11 +62,32 @@ impl Store {
                 saved(Some(image.digest().to_string()))
             }
             Layout::DockerDir => {
-                let digest = directory::dir(only(&images, "dir")?, &target.path, compression)?;
-                saved(Some(digest.to_string()))
+                let image = only(&images, "dir")?;
+                directory::dir(image, &target.path)?;
+                saved(Some(image.digest().to_string()))
             }
         }
     }
+}
+
+/// What cannot be had in a layout.
+fn refuse_unfit(layout: Layout, changes: &Changes) -> Result<(), ImageError> {
+    match layout {
+        Layout::DockerArchive if (changes.compression, changes.form) != (Compression::Kept, ManifestForm::Kept) => {
+            let why = "its layers are never compressed, and its manifest is its own";
+            Err(unfit("docker-archive", why, "leave --format and --compression-format out"))
+        }
+        Layout::OciArchive | Layout::OciDir if changes.form == ManifestForm::Docker => {
+            let hint = "dir: and registries take docker's";
+            Err(unfit("--format v2s2", "an OCI layout holds OCI manifests", hint))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn unfit(what: &str, why: &str, hint: &str) -> ImageError {
+    let failure = Failure::new(Stage::Cli, Kind::Usage, "save-form", "write the image as it was asked for", what);
+    ImageError::Inner(failure.why(why).hint(hint))
 }
 
 /// As podman does: whoever names an archive with images in it may want them added, which is not what would happen.

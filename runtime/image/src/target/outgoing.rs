@@ -114,7 +114,7 @@ impl Outgoing {
         }
         let mut oci = Outgoing { media_type: OCI_MANIFEST.to_owned(), ..self.clone() };
         for layer in &mut oci.layers {
-            layer.media_type = Form::oci_layer(&layer.media_type);
+            layer.media_type = Form::Oci.layer(&layer.media_type).unwrap_or_default();
         }
         oci.manifest = oci.written_anew(OCI_CONFIG)?;
         Ok(oci)
@@ -155,17 +155,22 @@ impl OutgoingLayer {
 
     /// Bytes of its archive, uncompressed. They are counted where the blob is compressed: no header is to be believed.
     pub(crate) fn plain_size(&self) -> Result<u64, ImageError> {
-        if !self.is_compressed()? {
+        if self.compression()?.is_none() {
             return Ok(self.size);
         }
         let fail = |e: io::Error| from_io("data-dir", "read a blob", self.path.display().to_string(), &e);
         io::copy(&mut self.plain()?, &mut io::sink()).map_err(fail)
     }
 
-    pub(crate) fn is_compressed(&self) -> Result<bool, ImageError> {
+    /// What it is compressed with, by its first bytes.
+    pub(crate) fn compression(&self) -> Result<Option<&'static str>, ImageError> {
         let mut magic = Vec::new();
         let read = self.open()?.take(4).read_to_end(&mut magic);
         read.map_err(store_io("read a blob", &self.path))?;
-        Ok(magic.starts_with(&[0x1f, 0x8b]) || magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]))
+        Ok(match magic[..] {
+            [0x1f, 0x8b, ..] => Some("gzip"),
+            [0x28, 0xb5, 0x2f, 0xfd] => Some("zstd"),
+            _ => None,
+        })
     }
 }

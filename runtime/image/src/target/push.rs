@@ -1,7 +1,7 @@
-//! `push`: an image of the store to a registry, byte for byte.
+//! `push`: an image of the store to a registry, byte for byte unless something else is asked for.
 
 use super::outgoing::Outgoing;
-use super::{Saved, Signatures};
+use super::{Changes, Saved};
 use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::options::PullOptions;
@@ -27,14 +27,11 @@ impl Store {
         &self,
         name: &str,
         destination: Option<&str>,
-        (options, signatures): (&PullOptions, Signatures),
+        (options, changes): (&PullOptions, &Changes),
         progress: Progress<'_>,
     ) -> Result<Saved, ImageError> {
         let _writers = self.lock_for_reading()?;
-        let mut image = self.outgoing(&[name.to_owned()])?;
-        if signatures == Signatures::Removed {
-            image.signatures.clear();
-        }
+        let image = self.outgoing(&[name.to_owned()])?;
         let reference = match (destination, image.names.first()) {
             (Some(words), _) => Reference::parse(words)?,
             (None, Some(reference)) => reference.clone(),
@@ -44,11 +41,13 @@ impl Store {
             (Some(tag), None) => tag.to_owned(),
             _ => return Err(ImageError::reference(&reference.to_string(), "an image is pushed to a tag")),
         };
+        let changed = changes.apply(self, image)?;
+        let image = &changed.image;
         let lookaside = match image.signatures.is_empty() {
             true => None,
             false => Some(Lookaside::to_write(&reference)?),
         };
-        self.send(&image, &reference, &tag, options, progress).map_err(while_pushing)?;
+        self.send(image, &reference, &tag, options, progress).map_err(while_pushing)?;
         if let Some(lookaside) = lookaside {
             lookaside.keep(&image.digest(), &image.signatures)?;
         }

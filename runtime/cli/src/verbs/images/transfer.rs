@@ -1,15 +1,18 @@
 //! `load`, `import`, `pull`, `push` and `save`: names, ids and digests on standard output.
 
-use super::hex;
 use super::progress::progress;
+use super::{each, hex};
 use crate::arguments::transfer::{
-    ImportArgs, LoadArgs, PullArgs, PushArgs, SaveArgs, SaveFormat, SearchArgs, VerifyArgs, combined,
+    CompressionFormat, ImportArgs, LoadArgs, PullArgs, PushArgs, PushFormat, SaveArgs, SaveFormat, SearchArgs,
+    VerifyArgs, combined,
 };
 use crate::format::{Format, Heading, Row};
 use crate::report;
 use crate::verbs::{Outcome, place, read};
 use clap::ArgMatches;
-use rlrun_engine::images::{self, Compression, Files, ImportRequest, Signatures, Stored, Workshop};
+use rlrun_engine::images::{
+    self, Changes, Compression, Files, ImportRequest, ManifestForm, Signatures, Stored, Workshop,
+};
 use rlrun_engine::request::Fetch;
 use rlrun_engine::request::change::{Change, change};
 use rlrun_engine::trace::Marks;
@@ -55,26 +58,22 @@ pub(crate) fn pull(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let workshop = Workshop::open(place()?)?;
     let fetch = Fetch { when: args.policy.into(), options: args.fetch.into() };
     let told = progress(args.quiet);
-    let mut ids = String::new();
-    for name in &args.images {
+    each(&args.images, |name| {
         let pulled = match args.all_tags {
             true => workshop.pull_all_tags(name, &fetch, &told)?,
             false => workshop.pull(name, &fetch, &told)?,
         };
-        ids.extend(pulled.iter().map(|id| format!("{}\n", hex(id))));
-    }
-    report::print(&ids)
+        Ok(pulled.iter().map(|id| format!("{}\n", hex(id))).collect())
+    })
 }
 
 pub(crate) fn push(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: PushArgs = read(matches)?;
     check_policy(args.signature_policy.as_deref())?;
-    check_push(&args)?;
+    let changes = changes(&args)?;
     let options = args.registry.into();
-    let signatures = if args.remove_signatures { Signatures::Removed } else { Signatures::Kept };
     let (destination, told) = (args.destination.as_deref(), progress(args.quiet));
-    let compression = if args.compress { Compression::Gzip } else { Compression::Kept };
-    let digest = images::push(&place()?, &args.image, destination, (&options, compression, signatures), &told)?;
+    let digest = images::push(&place()?, &args.image, destination, (&options, &changes), &told)?;
     if let Some(path) = &args.digestfile {
         let Some(digest) = digest else {
             return Err(usage("--digestfile", "a docker-archive has no manifest, and so no digest"));
@@ -96,32 +95,43 @@ fn check_policy(given: Option<&Path>) -> Result<(), Failure> {
     }
 }
 
-/// What podman's push does to an image on its way, and rlrun's does not.
-fn check_push(args: &PushArgs) -> Result<(), Failure> {
+/// What push is to change about an image on its way.
+fn changes(args: &PushArgs) -> Result<Changes, Failure> {
     let is_dir = args.destination.as_deref().is_some_and(|to| to.starts_with("dir:"));
     if args.compress && !is_dir {
-        return Err(usage("--compress", "it is for dir: alone"));
-    }
-    let kept = "an image goes as it came, so that its digest stays";
-    let convert = |option: &str, flag: &str| {
-        usage(option, kept).hint(format!("skopeo copy {flag} makes another image of it, with another digest"))
-    };
-    if args.compression_format.is_some() {
-        return Err(convert("--compression-format", "--dest-compress-format"));
-    }
-    if args.format.is_some() {
-        return Err(convert("--format", "--format"));
+        return Err(usage("--compress", "it is for dir: alone").hint("--compression-format is for all"));
     }
     let signing = [
         ("--sign-by", args.sign_by.is_some()),
         ("--sign-by-sigstore-private-key", args.sign_by_sigstore_private_key.is_some()),
         ("--sign-passphrase-file", args.sign_passphrase_file.is_some()),
     ];
-    match signing.iter().find(|(_, given)| *given) {
-        None => Ok(()),
-        Some((option, _)) => Err(usage(option, "rlrun verifies signatures and makes none")
-            .hint("skopeo copy --sign-by, or cosign sign, signs what is in the registry")),
+    if let Some((option, _)) = signing.iter().find(|(_, given)| *given) {
+        return Err(usage(option, "rlrun verifies signatures and makes none")
+            .hint("skopeo copy --sign-by, or cosign sign, signs what is in the registry"));
     }
+    let compression = match args.compression_format {
+        None if args.compress => Compression::Missing,
+        None => Compression::Kept,
+        Some(CompressionFormat::Gzip) => Compression::Gzip,
+        Some(CompressionFormat::Zstd) => Compression::Zstd,
+    };
+    let most = if compression == Compression::Zstd { 20 } else { 9 };
+    match args.compression_level {
+        Some(_) if compression == Compression::Kept => {
+            return Err(usage("--compression-level", "layers are only compressed anew with --compression-format"));
+        }
+        Some(level) if !(1..=most).contains(&level) => {
+            return Err(usage("--compression-level", "this format has other levels").hint(format!("1 to {most}")));
+        }
+        _ => {}
+    }
+    let form = args.format.map_or(ManifestForm::Kept, |format| match format {
+        PushFormat::Oci => ManifestForm::Oci,
+        PushFormat::V2s2 => ManifestForm::Docker,
+    });
+    let signatures = if args.remove_signatures { Signatures::Removed } else { Signatures::Kept };
+    Ok(Changes { compression, level: args.compression_level, form, signatures })
 }
 
 pub(crate) fn save(matches: &mut ArgMatches, _: Marks) -> Outcome {
@@ -145,8 +155,9 @@ pub(crate) fn save(matches: &mut ArgMatches, _: Marks) -> Outcome {
         true => args.images.into_iter().map(|name| vec![name]).collect(),
         false => vec![args.images],
     };
-    let compression = if args.compress { Compression::Gzip } else { Compression::Kept };
-    images::save(&place()?, &images, &Files { layout: args.format.into(), path, name: None }, compression)?;
+    let compression = if args.compress { Compression::Missing } else { Compression::Kept };
+    let changes = Changes { compression, ..Changes::default() };
+    images::save(&place()?, &images, &Files { layout: args.format.into(), path, name: None }, changes)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -176,8 +187,16 @@ pub(crate) fn search(matches: &mut ArgMatches, _: Marks) -> Outcome {
     };
     let row = |name: String| {
         let (repository, tag) = name.rsplit_once(':').filter(|_| args.list_tags).unwrap_or((&name, ""));
-        let fields = json!({"Name": repository, "Tag": tag});
-        Row { document: fields.clone(), fields }
+        // Registries tell names alone; a template of podman's may ask for the rest.
+        let index = repository.split('/').next().unwrap_or_default();
+        let fields = json!({"Index": index, "Name": repository, "Description": "", "Stars": 0, "Official": "",
+            "Automated": "", "Tag": tag});
+        let document = match args.list_tags {
+            true => json!({"Name": repository, "Tag": tag}),
+            false => json!({"Index": index, "Name": repository, "Description": "", "Stars": 0, "Official": "",
+                "Automated": "", "Tag": ""}),
+        };
+        Row { document, fields }
     };
     let rows: Vec<Row> = found.into_iter().take(args.limit).map(row).collect();
     let columns = if args.list_tags { "{{.Name}}\t{{.Tag}}" } else { "{{.Name}}" };
