@@ -25,19 +25,18 @@ pub(crate) fn notice_with(place: &Place, host: &HostFacts, userns: &UserNamespac
 }
 
 /// What the user should know of the store's ids, with the plan of today's default user namespace; None where they are
-/// those of the store, and where only the caller's own id is mapped, which is told with its cause. The first look notes
-/// them, and so does every one that finds them grown.
+/// those of the store. The first look notes them, and so does every one that finds them grown.
 pub(crate) fn notice(place: &Place, ids: &IdPlan) -> Option<String> {
-    let maps = &ids.maps;
-    if ids.single.is_some() && is_unpacked(place) {
+    let (path, now) = (place.data.join(FILE), text(&ids.maps));
+    let noted = fs::read_to_string(&path).unwrap_or_default();
+    if noted.is_empty() && ids.single.is_some() && is_unpacked(place) {
         return None;
     }
-    let (path, now) = (place.data.join(FILE), text(maps));
-    let noted = fs::read_to_string(&path).unwrap_or_default();
     if noted == now {
         return None;
     }
-    // A store that is older than the note is taken for what it is now.
+    // A store that is older than the note is taken for what it is now. That ranges were taken away is the cause of more
+    // than the one user that is left: files of the others cannot be reached.
     if !noted.is_empty() && is_unpacked(place) && !is_part(&noted, &now) {
         return Some(format!(
             "the images here were unpacked under other subordinate ids ({}; now {}): files that are not root's have the \
@@ -130,7 +129,7 @@ mod tests {
         fs::create_dir_all(place.data.join("layers/one")).unwrap();
         let told = notice(&place, &moved).unwrap();
         assert!(told.contains("(100000:65536; now 300000:65536)") && told.contains("hint: "), "{told}");
-        assert_eq!(notice(&place, &alone), None, "that has its own warning");
+        assert!(notice(&place, &alone).unwrap().contains("(100000:65536; now none)"));
         assert_eq!(notice(&place, &first), None);
         let grown = ids(&[(0, 1000, 1), (1, 100_000, 65536), (65537, 300_000, 65536)]);
         assert_eq!(notice(&place, &grown), None);

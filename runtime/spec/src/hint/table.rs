@@ -14,6 +14,7 @@ const ENOSPC: i32 = 28;
 const EROFS: i32 = 30;
 const ENOSYS: i32 = 38;
 const ELOOP: i32 = 40;
+const EOVERFLOW: i32 = 75;
 const EOPNOTSUPP: i32 = 95;
 const EADDRINUSE: i32 = 98;
 const EADDRNOTAVAIL: i32 = 99;
@@ -170,6 +171,12 @@ pub const ROWS: &[Row] = &[
         step: "mount-target",
         errnos: &[EROFS],
         advice: "the image lacks the destination and nothing can be made there: leave the outer mount writable, or choose a destination that exists",
+    },
+    Row {
+        step: "mount-target",
+        errnos: &[EACCES, EOVERFLOW],
+        advice: "the directory there may belong to an id that is not mapped (any more): a warning above says so; \
+                 rlrun doctor shows the ranges",
     },
     Row {
         step: "mount-target",
