@@ -43,7 +43,7 @@ fn lists_are_formatted_and_filtered_as_users_of_podman_expect() {
     assert_eq!(tags(id.trim()), "7\n");
     let fields = "{{.History}} {{.ParentId}}{{.SharedSize}} {{.Containers}} {{.ManifestType}}";
     let manifest = "application/vnd.oci.image.manifest.v1+json";
-    assert_eq!(images(&["--format", fields, "listed:7"]), format!("[localhost/listed:7] 0 0 {manifest}\n"));
+    assert_eq!(images(&["--format", fields, "listed:7"]), format!("localhost/listed:7 0 0 {manifest}\n"));
     let names = |filter: &str| images(&["--sort", "tag", "--format", "{{.Repository}}", "--filter", filter]);
     assert_eq!((names("containers=true").as_str(), names("manifest=true").as_str()), ("", ""));
     assert_eq!((names("intermediate=true").as_str(), names("containers=false").lines().count()), ("", 3));
@@ -147,6 +147,13 @@ fn what_an_image_is_made_of_is_told() {
     case.run(["history", "-q", "localhost/app:1"]).ok().prints(&format!("{}\n<missing>", id.trim()));
     let tree = case.run(["image", "tree", "localhost/app:1"]).ok().out();
     assert!(tree.contains(&format!("Top Layer of: [{BASE}]")) && tree.contains("└── "), "{tree}");
+    // From the base upwards; the layers of the one that nothing is built on are left out.
+    let above = case.run(["image", "tree", "--whatrequires", BASE]).ok().out();
+    let lines: Vec<&str> = above.lines().skip_while(|line| *line != "Image Layers").skip(1).collect();
+    assert!(lines[0].starts_with("└── ID: ") && lines[0].contains(BASE), "{above}");
+    assert!(lines[1].starts_with("    └── ID: ") && lines[1].contains("localhost/app:1"), "{above}");
+    let alone = case.run(["image", "tree", "--whatrequires", "localhost/app:1"]).ok().out();
+    assert_eq!(alone.matches(" ID: ").count(), 1, "{alone}");
 }
 
 #[test]
@@ -169,14 +176,16 @@ fn an_import_says_what_its_containers_are_like() {
 fn what_podman_has_and_rlrun_does_not_do_is_refused_with_the_reason() {
     let case = case!(Userns);
     for (words, why) in [
-        (&["push", "--format", "v2s2", BASE, "x"][..], "its digest stays"),
-        (&["push", "--compression-format", "zstd", BASE, "x"], "its digest stays"),
+        (&["push", "--format", "v2s1", BASE, "x"][..], "v2s1"),
+        (&["push", "--format", "v2s2", BASE, "oci:x"], "OCI manifests"),
+        (&["push", "--compression-format", "zstd", BASE, "docker-archive:x"], "never compressed"),
+        (&["push", "--compression-format", "gzip", "--compression-level", "12", BASE, "x"], "other levels"),
+        (&["push", "--compression-level", "2", BASE, "x"], "--compression-format"),
         (&["push", "--sign-by", "me", BASE, "x"], "verifies signatures and makes none"),
         (&["push", "--compress", BASE, "x"], "dir:"),
         (&["pull", "--signature-policy", "/p", "x"], "not for the command line"),
         (&["search", "--filter", "stars=3", "x"], "neither stars"),
         (&["images", "--history"], "names that an image had before"),
-        (&["image", "tree", "--whatrequires", BASE], "in any case"),
     ] {
         case.run(words).refused(125, why);
     }

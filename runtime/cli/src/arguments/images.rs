@@ -54,7 +54,8 @@ pub(crate) struct TreeArgs {
     /// Name or id
     #[arg(value_name = "IMAGE")]
     pub(crate) name: String,
-    #[arg(long, hide = true)]
+    /// The layers that are built on it, in the place of its own
+    #[arg(long)]
     pub(crate) whatrequires: bool,
 }
 

@@ -63,7 +63,7 @@ impl Format {
         }
         match text.strip_prefix("table") {
             Some("") => Source::parse(columns).map(Format::Table),
-            Some(rest) if rest.starts_with([' ', '\t']) => Source::parse(rest.trim()).map(Format::Table),
+            Some(rest) if rest.starts_with([' ', '\t']) => Source::parse(&columns_of(rest.trim())).map(Format::Table),
             _ => Source::parse(text).map(Format::Lines),
         }
     }
@@ -87,6 +87,26 @@ impl Format {
 /// Whether `--format` of an inspection is a template: those may ask for what JSON leaves out.
 pub(crate) fn is_template(words: Option<&str>) -> bool {
     !matches!(words.map(str::trim), None | Some("json" | ""))
+}
+
+/// Blanks between the columns of a table part them like tabs, as podman has it; those inside an action are its own.
+fn columns_of(text: &str) -> String {
+    let mut columns = String::with_capacity(text.len());
+    for (index, part) in text.split("{{").enumerate() {
+        let (action, between) = if index == 0 { ("", part) } else { part.split_once("}}").unwrap_or((part, "")) };
+        if index > 0 {
+            columns.push_str("{{");
+            columns.push_str(action);
+            columns.push_str(if action.len() == part.len() { "" } else { "}}" });
+        }
+        for (index, word) in between.split(' ').enumerate() {
+            if index > 0 && !columns.ends_with('\t') {
+                columns.push('\t');
+            }
+            columns.push_str(word);
+        }
+    }
+    columns
 }
 
 /// Prints what `inspect` found: an array, or what a template makes of each element.
@@ -190,7 +210,9 @@ mod tests {
             assert_eq!(print(format, 1).as_deref(), Ok(want), "{format:?}");
         }
         assert_eq!(print(None, 0).as_deref(), Ok("IMAGE ID    CREATED AT\n"));
-        assert_eq!(print(Some("table {{.ID}} {{.Labels.k}}"), 1).as_deref(), Ok("id0 v\n"));
+        assert_eq!(print(Some("table {{.ID}} {{.Labels.k}}"), 1).as_deref(), Ok("id0         v\n"));
+        // Not within an action, nor once more where there is a tab.
+        assert_eq!(columns_of("{{ .A }}  {{.B}} x\t {{.C"), "{{ .A }}\t{{.B}}\tx\t{{.C");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::table::{ago, seconds_of, size};
 use rlrun_engine::images::{ImageDetails, LayerDetails};
 use rlrun_spec::Failure;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 const COLUMNS: &str = "{{.Id}}\t{{.Created}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}";
@@ -87,8 +88,11 @@ fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// What `rlrun image tree` prints; `others` tells the names of images that end with a layer.
-pub(super) fn tree(image: &ImageDetails, others: impl Fn(&LayerDetails) -> Vec<String>) -> String {
+/// An image as far as a tree needs it: its layers, top first, and its names.
+pub(super) type Stack = (Vec<LayerDetails>, Vec<String>);
+
+/// What `rlrun image tree` prints: the layers of an image, or those that are built on its top one.
+pub(super) fn tree(image: &ImageDetails, all: &[Stack], what_requires: bool) -> String {
     let total: u64 = image.layers.iter().map(|l| l.bytes).sum();
     let names = image.summary.names.join(", ");
     let mut out = format!(
@@ -96,14 +100,39 @@ pub(super) fn tree(image: &ImageDetails, others: impl Fn(&LayerDetails) -> Vec<S
         short(&image.summary.id),
         size(total)
     );
+    if let (true, Some(top)) = (what_requires, image.layers.first()) {
+        above(&mut out, top, all, ("", true));
+        return out;
+    }
     let count = image.layers.len();
     for (index, layer) in image.layers.iter().rev().enumerate() {
-        let branch = if index + 1 == count { "└──" } else { "├──" };
-        let top = others(layer);
-        let top = if top.is_empty() { String::new() } else { format!(" Top Layer of: [{}]", top.join(", ")) };
-        // Writing to a String cannot fail.
-        writeln!(out, "{branch} ID: {} Size: {:>8}{top}", &layer.id[..12.min(layer.id.len())], size(layer.bytes))
-            .unwrap_or_default();
+        line(&mut out, layer, all, ("", index + 1 == count));
     }
     out
+}
+
+/// A layer with those that are built on it; what stands before it, and whether it is the last of its kind there.
+fn above(out: &mut String, layer: &LayerDetails, all: &[Stack], (before, last): (&str, bool)) {
+    line(out, layer, all, (before, last));
+    let on_it = |(layers, _): &'_ Stack| {
+        let at = layers.iter().position(|l| l.id == layer.id)?;
+        Some((layers.get(at.checked_sub(1)?)?.id.clone(), at - 1))
+    };
+    // Several images may go on with the same layer.
+    let next: BTreeMap<String, &LayerDetails> =
+        all.iter().filter_map(|stack| on_it(stack).map(|(id, at)| (id, &stack.0[at]))).collect();
+    let before = format!("{before}{}", if last { "    " } else { "│   " });
+    for (index, layer) in next.values().enumerate() {
+        above(out, layer, all, (&before, index + 1 == next.len()));
+    }
+}
+
+fn line(out: &mut String, layer: &LayerDetails, all: &[Stack], (before, last): (&str, bool)) {
+    let branch = if last { "└──" } else { "├──" };
+    let ends = all.iter().filter(|(layers, _)| layers.first().is_some_and(|top| top.id == layer.id));
+    let top: Vec<&str> = ends.flat_map(|(_, names)| names).map(String::as_str).collect();
+    let top = if top.is_empty() { String::new() } else { format!(" Top Layer of: [{}]", top.join(", ")) };
+    // Writing to a String cannot fail.
+    writeln!(out, "{before}{branch} ID: {} Size: {:>8}{top}", &layer.id[..12.min(layer.id.len())], size(layer.bytes))
+        .unwrap_or_default();
 }

@@ -253,6 +253,7 @@ fn rows(image: &ImageSummary, base: &Value, whole: bool, now: u64) -> Vec<Row> {
             ("Tag", json!(tag)),
             ("Id", json!(id(image, whole))),
             ("Digest", json!(image.digest)),
+            ("History", json!(image.names.join(", "))),
             ("Created", json!(since)),
             ("CreatedSince", json!(since)),
             ("CreatedTime", json!(image.created)),

@@ -134,18 +134,11 @@ pub(super) fn history(matches: &mut ArgMatches, _: Marks) -> Outcome {
 
 pub(super) fn tree(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: TreeArgs = read(matches)?;
-    if args.whatrequires {
-        return Err(refused("--whatrequires", "the tree names what is built on each layer in any case"));
-    }
     let place = place()?;
     let image = images::details(&place, &args.name)?;
-    let mut tops = Vec::new();
+    let mut all = Vec::new();
     for other in images::list(&place)? {
-        let top = images::details(&place, &other.id)?.layers.into_iter().next();
-        tops.extend(top.map(|layer| (layer.id, other.names)));
+        all.push((images::details(&place, &other.id)?.layers, other.names));
     }
-    let others = |layer: &images::LayerDetails| {
-        tops.iter().filter(|(id, _)| *id == layer.id).flat_map(|(_, names)| names.clone()).collect()
-    };
-    report::print(&history::tree(&image, others))
+    report::print(&history::tree(&image, &all, args.whatrequires))
 }
