@@ -153,7 +153,7 @@ fn what_an_image_is_made_of_is_told() {
     assert!(lines[0].starts_with("└── ID: ") && lines[0].contains(BASE), "{above}");
     assert!(lines[1].starts_with("    └── ID: ") && lines[1].contains("localhost/app:1"), "{above}");
     let alone = case.run(["image", "tree", "--whatrequires", "localhost/app:1"]).ok().out();
-    assert_eq!(alone.matches(" ID: ").count(), 1, "{alone}");
+    assert_eq!(alone.matches("── ID: ").count(), 1, "{alone}");
 }
 
 #[test]

@@ -308,7 +308,7 @@ fn pulling_knows_policies_tags_and_files() {
     case.run(["image", "exists", &format!("{host}/app:two")]).ok();
     // One that is not there keeps the others from nothing.
     let several = case.run(["pull", "-q", &format!("{host}/nothing:1"), &format!("{host}/app:two")]);
-    several.refused(125, "nothing:1").prints(&id);
+    several.code(125).complains("nothing:1").prints(&id);
     case.run(["pull", "-a", &format!("{host}/app:one")]).refused(125, "app:one");
     case.run(["search", &format!("{host}/ap")]).ok().prints(&format!("NAME\n{host}/app"));
     case.run(["search", "--format", "{{.Name}}", &format!("{host}/zz")]).ok().prints("");

@@ -69,7 +69,7 @@ fn a_store_of_other_ids_is_told_until_they_are_given_back() {
     let layer = base_rootfs().clone().dir_of("etc", (33, 33), 0o755);
     let archive = case.make_file("owned.tar", Image::new("localhost/owned:1", layer).docker_archive().bytes());
     case.run(["load", "-i", archive.to_str().unwrap()]).ok();
-    with_grant(&case, "", &["localhost/owned:1", "true"]).complains("now none");
+    with_grant(&case, "\n", &["localhost/owned:1", "true"]).complains("now none");
 }
 
 /// `rlrun run` where this is all that /etc/subuid and /etc/subgid grant.
