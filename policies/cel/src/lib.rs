@@ -1,15 +1,15 @@
 //! `cel`: rules as expressions of the Common Expression Language in the settings; no compiler is needed.
 //!
-//! An expression says what has to hold. It sees `caller` and, by hook, `container` (create, validate, exec), `pull`,
-//! `image` or `exec`, with the fields of the ABI written with underscores: `container.read_only_rootfs`.
+//! An expression says what has to hold. It sees `caller` and, by hook, `container` (all but pull, image and exit), `pull`,
+//! `image`, `exec`, `port`, `mount`, `secret`, `copy` or `event`, with the fields of the ABI written with underscores:
+//! `container.read_only_rootfs`. Of an exit nobody is refused any more: what does not hold is logged.
 
 use cel::objects::{Key, Map};
 use cel::{Context, Program, Value};
-use rlrun_policy::{
-    Caller, Container, Create, Diagnostic, Exec, ExecRequest, Image, ImageInfo, Policy, Pull, Severity, Validate,
-    Verdict, finding, policy,
-};
-use serde::{Deserialize, Serialize};
+use rlrun_policy::log::{Level, log};
+use rlrun_policy::{Diagnostic, Narrowed, Policy, Severity, Verdict, finding, policy};
+use rlrun_policy_script::Hook;
+use serde::Deserialize;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ struct Raw {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRule {
-    #[serde(default)]
+    #[serde(default = "create")]
     hook: Hook,
     /// What has to hold.
     expression: String,
@@ -46,16 +46,8 @@ fn high() -> Severity {
     Severity::High
 }
 
-/// When a rule is asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Hook {
-    Pull,
-    Image,
-    #[default]
-    Create,
-    Validate,
-    Exec,
+fn create() -> Hook {
+    Hook::Create
 }
 
 struct Rule {
@@ -102,29 +94,26 @@ impl Policy for Cel {
     type Settings = Settings;
 }
 
-fn judge(settings: &Settings, hook: Hook, variables: &[(&str, &dyn ErasedSerialize)]) -> Verdict {
-    let mut rules = settings.rules.iter().filter(|rule| rule.text.hook == hook).peekable();
-    // Nothing to say costs nothing: the variables are not even made.
-    if rules.peek().is_none() {
-        return Verdict::abstain();
+impl Settings {
+    fn asks(&self, hook: Hook) -> bool {
+        self.rules.iter().any(|rule| rule.text.hook == hook)
     }
-    let mut context = Context::default();
-    for (name, variable) in variables {
-        context.add_variable_from_value(*name, cel_value(variable.json()));
-    }
-    Verdict::judged(rules.filter_map(|rule| rule.violation(&context)).collect())
-}
 
-/// `Serialize` cannot be a trait object.
-trait ErasedSerialize {
-    fn json(&self) -> serde_json::Value;
-}
-
-impl<T: Serialize> ErasedSerialize for T {
-    fn json(&self) -> serde_json::Value {
-        // The types of the ABI are strings, numbers, lists and records, which always serialise; a rule about a
-        // variable that is null cannot be decided and so is not fulfilled.
-        serde_json::to_value(self).unwrap_or_default()
+    fn ask<N>(&self, hook: Hook, about: &[(&str, Result<serde_json::Value, serde_json::Error>)]) -> Narrowed<N> {
+        let mut context = Context::default();
+        for (name, variable) in about {
+            // The types of the ABI are strings, numbers, lists and records, which always serialise; a rule about a
+            // variable that is null cannot be decided and so is not fulfilled.
+            let json = variable.as_ref().ok().cloned().unwrap_or_default();
+            context.add_variable_from_value(*name, cel_value(json));
+        }
+        let rules = self.rules.iter().filter(|rule| rule.text.hook == hook);
+        let found: Vec<Diagnostic> = rules.filter_map(|rule| rule.violation(&context)).collect();
+        if hook == Hook::Exit {
+            // Nobody is refused any more, so what is found is told.
+            found.iter().for_each(|found| log(Level::Warn, &found.message));
+        }
+        Verdict::judged(found).into()
     }
 }
 
@@ -151,35 +140,8 @@ fn cel_value(json: serde_json::Value) -> Value {
     }
 }
 
-impl Create for Cel {
-    fn create(settings: &Settings, container: &Container, caller: &Caller) -> Verdict {
-        judge(settings, Hook::Create, &[("container", container), ("caller", caller)])
-    }
-}
-
-impl Validate for Cel {
-    fn validate(settings: &Settings, container: &Container, caller: &Caller) -> Verdict {
-        judge(settings, Hook::Validate, &[("container", container), ("caller", caller)])
-    }
-}
-
-impl Image for Cel {
-    fn pull(settings: &Settings, request: &Pull, caller: &Caller) -> Verdict {
-        judge(settings, Hook::Pull, &[("pull", request), ("caller", caller)])
-    }
-
-    fn image(settings: &Settings, info: &ImageInfo, caller: &Caller) -> Verdict {
-        judge(settings, Hook::Image, &[("image", info), ("caller", caller)])
-    }
-}
-
-impl Exec for Cel {
-    fn exec(settings: &Settings, request: &ExecRequest, container: &Container, caller: &Caller) -> Verdict {
-        judge(settings, Hook::Exec, &[("exec", request), ("container", container), ("caller", caller)])
-    }
-}
-
-policy!(Cel: create, validate, image, exec);
+rlrun_policy_script::hooks!(Cel, Settings);
+policy!(Cel: create, validate, image, exec, publish, mount, secret, copy_out, exit);
 
 #[cfg(test)]
 mod tests {

@@ -173,15 +173,17 @@ struct Said<N> {
 pub enum Never {}
 
 impl<L: Language> Settings<L> {
-    /// Asks the function of a hook, if there is to be one.
+    /// Whether there is to be a function of this hook.
+    pub fn asks(&self, hook: Hook) -> bool {
+        self.hooks.contains(&hook)
+    }
+
+    /// Asks the function of a hook.
     pub fn ask<N: DeserializeOwned>(
         &self,
         hook: Hook,
         about: &[(&str, Result<Value, serde_json::Error>)],
     ) -> Narrowed<N> {
-        if !self.hooks.contains(&hook) {
-            return Verdict::abstain().into();
-        }
         self.said(hook, about).unwrap_or_else(|why| {
             Verdict::deny(finding(L::CODE, Severity::High, format!("cannot be decided: {why}"))).into()
         })
@@ -257,151 +259,146 @@ macro_rules! script {
         impl $crate::reexport::Policy for $language {
             type Settings = $crate::Settings<$language>;
         }
+        $crate::hooks!($language, $crate::Settings<$language>);
+    };
+}
 
-        impl $crate::reexport::Image for $language {
+/// All hooks of a policy whose settings have `asks(hook)` and `ask(hook, about)`.
+#[macro_export]
+macro_rules! hooks {
+    ($policy:ty, $settings:ty) => {
+        impl $crate::reexport::Image for $policy {
             fn pull(
-                settings: &$crate::Settings<$language>,
+                settings: &$settings,
                 request: &$crate::reexport::Pull,
                 caller: &$crate::reexport::Caller,
             ) -> $crate::reexport::Verdict {
-                settings
-                    .ask::<$crate::Never>(
-                        $crate::Hook::Pull,
-                        &[("pull", $crate::json(request)), ("caller", $crate::json(caller))],
-                    )
-                    .verdict
+                let said: $crate::reexport::Narrowed<$crate::Never> =
+                    $crate::asked!(settings, Pull, [("pull", request), ("caller", caller)]);
+                said.verdict
             }
 
             fn image(
-                settings: &$crate::Settings<$language>,
+                settings: &$settings,
                 info: &$crate::reexport::ImageInfo,
                 caller: &$crate::reexport::Caller,
             ) -> $crate::reexport::Verdict {
-                settings
-                    .ask::<$crate::Never>(
-                        $crate::Hook::Image,
-                        &[("image", $crate::json(info)), ("caller", $crate::json(caller))],
-                    )
-                    .verdict
+                let said: $crate::reexport::Narrowed<$crate::Never> =
+                    $crate::asked!(settings, Image, [("image", info), ("caller", caller)]);
+                said.verdict
             }
         }
 
-        impl $crate::reexport::Create for $language {
+        impl $crate::reexport::Create for $policy {
             fn create(
-                settings: &$crate::Settings<$language>,
+                settings: &$settings,
                 container: &$crate::reexport::Container,
                 caller: &$crate::reexport::Caller,
             ) -> $crate::reexport::Verdict {
-                settings
-                    .ask::<$crate::Never>(
-                        $crate::Hook::Create,
-                        &[("container", $crate::json(container)), ("caller", $crate::json(caller))],
-                    )
-                    .verdict
+                let said: $crate::reexport::Narrowed<$crate::Never> =
+                    $crate::asked!(settings, Create, [("container", container), ("caller", caller)]);
+                said.verdict
             }
         }
 
-        impl $crate::reexport::Validate for $language {
+        impl $crate::reexport::Validate for $policy {
             fn validate(
-                settings: &$crate::Settings<$language>,
+                settings: &$settings,
                 container: &$crate::reexport::Container,
                 caller: &$crate::reexport::Caller,
             ) -> $crate::reexport::Verdict {
-                settings
-                    .ask::<$crate::Never>(
-                        $crate::Hook::Validate,
-                        &[("container", $crate::json(container)), ("caller", $crate::json(caller))],
-                    )
-                    .verdict
+                let said: $crate::reexport::Narrowed<$crate::Never> =
+                    $crate::asked!(settings, Validate, [("container", container), ("caller", caller)]);
+                said.verdict
             }
         }
 
-        impl $crate::reexport::Exec for $language {
+        impl $crate::reexport::Exec for $policy {
             fn exec(
-                settings: &$crate::Settings<$language>,
+                settings: &$settings,
                 request: &$crate::reexport::ExecRequest,
                 container: &$crate::reexport::Container,
                 caller: &$crate::reexport::Caller,
             ) -> $crate::reexport::Verdict {
-                let about = [
-                    ("exec", $crate::json(request)),
-                    ("container", $crate::json(container)),
-                    ("caller", $crate::json(caller)),
-                ];
-                settings.ask::<$crate::Never>($crate::Hook::Exec, &about).verdict
+                let said: $crate::reexport::Narrowed<$crate::Never> =
+                    $crate::asked!(settings, Exec, [("exec", request), ("container", container), ("caller", caller)]);
+                said.verdict
             }
         }
 
-        impl $crate::reexport::Publish for $language {
+        impl $crate::reexport::Publish for $policy {
             fn publish(
-                settings: &$crate::Settings<$language>,
+                settings: &$settings,
                 port: &$crate::reexport::Port,
                 container: &$crate::reexport::Subject,
                 caller: &$crate::reexport::Caller,
             ) -> $crate::reexport::Narrowed<$crate::reexport::PortNarrowing> {
-                let about = [
-                    ("port", $crate::json(port)),
-                    ("container", $crate::json(container)),
-                    ("caller", $crate::json(caller)),
-                ];
-                settings.ask($crate::Hook::Publish, &about)
+                $crate::asked!(settings, Publish, [("port", port), ("container", container), ("caller", caller)])
             }
         }
 
-        impl $crate::reexport::Mounting for $language {
+        impl $crate::reexport::Mounting for $policy {
             fn mount(
-                settings: &$crate::Settings<$language>,
+                settings: &$settings,
                 request: &$crate::reexport::MountRequest,
                 container: &$crate::reexport::Subject,
                 caller: &$crate::reexport::Caller,
             ) -> $crate::reexport::Narrowed<$crate::reexport::MountNarrowing> {
-                let about = [
-                    ("mount", $crate::json(request)),
-                    ("container", $crate::json(container)),
-                    ("caller", $crate::json(caller)),
-                ];
-                settings.ask($crate::Hook::Mount, &about)
+                $crate::asked!(settings, Mount, [("mount", request), ("container", container), ("caller", caller)])
             }
         }
 
-        impl $crate::reexport::Secret for $language {
+        impl $crate::reexport::Secret for $policy {
             fn secret(
-                settings: &$crate::Settings<$language>,
+                settings: &$settings,
                 request: &$crate::reexport::SecretRequest,
                 container: &$crate::reexport::Subject,
                 caller: &$crate::reexport::Caller,
             ) -> $crate::reexport::Verdict {
-                let about = [
-                    ("secret", $crate::json(request)),
-                    ("container", $crate::json(container)),
-                    ("caller", $crate::json(caller)),
-                ];
-                settings.ask::<$crate::Never>($crate::Hook::Secret, &about).verdict
+                let said: $crate::reexport::Narrowed<$crate::Never> = $crate::asked!(
+                    settings,
+                    Secret,
+                    [("secret", request), ("container", container), ("caller", caller)]
+                );
+                said.verdict
             }
         }
 
-        impl $crate::reexport::CopyOut for $language {
+        impl $crate::reexport::CopyOut for $policy {
             fn copy_out(
-                settings: &$crate::Settings<$language>,
+                settings: &$settings,
                 request: &$crate::reexport::CopyOutRequest,
                 container: &$crate::reexport::Subject,
                 caller: &$crate::reexport::Caller,
             ) -> $crate::reexport::Verdict {
-                let about = [
-                    ("copy", $crate::json(request)),
-                    ("container", $crate::json(container)),
-                    ("caller", $crate::json(caller)),
-                ];
-                settings.ask::<$crate::Never>($crate::Hook::CopyOut, &about).verdict
+                let said: $crate::reexport::Narrowed<$crate::Never> = $crate::asked!(
+                    settings,
+                    CopyOut,
+                    [("copy", request), ("container", container), ("caller", caller)]
+                );
+                said.verdict
             }
         }
 
-        impl $crate::reexport::Exit for $language {
-            fn exit(settings: &$crate::Settings<$language>, event: &$crate::reexport::ExitEvent) {
+        impl $crate::reexport::Exit for $policy {
+            fn exit(settings: &$settings, event: &$crate::reexport::ExitEvent) {
                 // Nobody waits for an answer.
                 let _told: $crate::reexport::Narrowed<$crate::Never> =
-                    settings.ask($crate::Hook::Exit, &[("event", $crate::json(event))]);
+                    $crate::asked!(settings, Exit, [("event", event)]);
             }
+        }
+    };
+}
+
+/// What nobody asks about is not even made.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! asked {
+    ($settings:ident, $hook:ident, [$(($name:literal, $value:expr)),+]) => {
+        if $settings.asks($crate::Hook::$hook) {
+            $settings.ask($crate::Hook::$hook, &[$(($name, $crate::json($value))),+])
+        } else {
+            $crate::reexport::Verdict::abstain().into()
         }
     };
 }
