@@ -44,7 +44,11 @@ pub fn variable(name: &str, value: &str) -> Option<&'static str> {
         return None;
     }
     let upper = name.to_ascii_uppercase().replace('-', "_");
-    let named = NAMES.iter().any(|part| upper.contains(part)) && !HARMLESS.iter().any(|end| upper.ends_with(end));
+    // Alone `PWD` is where a shell is.
+    let last = upper.rsplit_once('_').map(|(_, last)| last);
+    let short = upper == "PASS" || matches!(last, Some("PASS" | "PAT" | "PWD"));
+    let named =
+        (short || NAMES.iter().any(|part| upper.contains(part))) && !HARMLESS.iter().any(|end| upper.ends_with(end));
     if named { Some("its name says so") } else { text(value) }
 }
 
@@ -86,6 +90,8 @@ mod tests {
         for (name, value) in [
             ("DB_PASSWORD", "x"),
             ("api-key", "x"),
+            ("DB_PASS", "abcdefgh"),
+            ("GITHUB_PAT", "x"),
             ("X", "AKIAIOSFODNN7EXAMPLE"),
             ("DSN", "postgres://app:hunter2@db/x"),
             ("KEY", "-----BEGIN RSA PRIVATE KEY-----"),
@@ -99,6 +105,8 @@ mod tests {
             ("PATH", "/bin:/usr/bin"),
             ("DSN", "postgres://app@db/x"),
             ("MONKEY", "banana"),
+            ("PWD", "/work"),
+            ("COMPASS", "north"),
         ] {
             assert!(variable(name, value).is_none(), "{name}");
         }

@@ -79,7 +79,27 @@ const DEFAULT_CAPABILITIES: [&str; 14] = [
 ];
 
 /// The benchmark's list.
-const SENSITIVE: [&str; 8] = ["/boot", "/dev", "/etc", "/lib", "/proc", "/sys", "/usr", "/root"];
+/// Those of the benchmark, and where its `/lib` is a link to; `/bin` and `/sbin` are no less the system's.
+const SENSITIVE: [&str; 18] = [
+    "/boot",
+    "/dev",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/bin",
+    "/sbin",
+    "/proc",
+    "/sys",
+    "/usr",
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/bin",
+    "/usr/sbin",
+    "/root",
+];
 
 const SOCKETS: [&str; 7] =
     ["docker.sock", "podman.sock", "containerd.sock", "crio.sock", "cri-dockerd.sock", "buildkitd.sock", "rlrun.sock"];
@@ -126,9 +146,11 @@ fn sensitive_directories(_: &Settings, c: &Container) -> Found {
         .collect()
 }
 
-/// As the benchmark does it, by the name of the program; from inside nobody could tell.
+/// As the benchmark does it, by the name of the program, in the text of a shell too; from inside nobody could tell.
 fn ssh(_: &Settings, c: &Container) -> Found {
-    let runs = c.args.iter().any(|word| word.rsplit('/').next() == Some("sshd"));
+    let between = |c: char| c.is_whitespace() || matches!(c, ';' | '&' | '|' | '(' | ')' | '"' | '\'');
+    let server = |word: &str| word.rsplit('/').next().is_some_and(|name| ["sshd", "dropbear"].contains(&name));
+    let runs = c.args.iter().any(|text| text.split(between).any(server));
     one(runs, "/args", "the container runs an SSH server")
 }
 
