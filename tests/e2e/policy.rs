@@ -258,6 +258,8 @@ fn a_mandatory_directory_that_others_may_write_denies() {
     let case = case!(Userns, Root);
     let run = &["run", "--rm", "--network", "none", BASE, "true"];
     with_mandatory(&case, "chmod 0777 .", run).refused(125, "/etc/rlrun/policy.d");
+    with_mandatory(&case, "chmod 0777 ..", run).refused(125, "/etc/rlrun: others may write it");
+    with_mandatory(&case, "chmod 0777 ..; mv ../policy.d ../aside", run).refused(125, "/etc/rlrun");
     with_mandatory(&case, "echo x > broken.wasm", run).refused(125, "broken");
     with_mandatory(&case, "echo 'required = [\"no-such-policy\"]' > policy.toml", run).refused(125, "no-such-policy");
     with_mandatory(&case, "true", run).ok();
@@ -306,4 +308,55 @@ fn a_printed_configuration_can_be_asked_about() {
     eval(&[], "{}").refused(125, "hint: give it what `rlrun plan IMAGE CMD` prints");
     eval(&["--request", "/no/such/plan"], "").refused(125, "/no/such/plan");
     case.assert_nothing_left();
+}
+
+/// What policies say of images is told, written down, and found again.
+#[test]
+fn a_verdict_on_an_image_is_told_and_kept() {
+    let case = case!(Userns);
+    let tar = case.make_file("r.tar", rlrun_tests::base_rootfs().clone().tar());
+    let tar = tar.to_str().unwrap();
+    install(&case, &[(&shipped(&case, "image-hygiene"), None)]);
+    let last = || -> serde_json::Value {
+        let text = std::fs::read_to_string(case.data().join("journal")).unwrap();
+        serde_json::from_str(text.lines().last().unwrap()).unwrap()
+    };
+    let import = |change: &str| case.run(["import", "-c", change, tar, "h:latest"]);
+    import("USER 0").ok().complains("policy image-hygiene: localhost/h:latest: [HYG001]").complains("[HYG002]");
+    let verdict = last()["verdicts"].as_array().unwrap().iter().find(|v| v["policy"] == "image-hygiene").cloned();
+    let verdict = verdict.unwrap();
+    assert_eq!((&verdict["decision"], &verdict["of"]), (&"allow".into(), &"localhost/h:latest".into()), "{verdict}");
+    assert!(verdict["findings"].to_string().contains("HYG001"), "{verdict}");
+    import("ENV PASSWORD=hunter2hunter2").refused(125, "HYG003");
+    let explain = |words: &[&str]| case.run([&["policy", "explain"], words].concat());
+    explain(&["HYG003"]).ok().says("deny: image-hygiene").says("[HYG003]").says("image: localhost/h:latest");
+    explain(&[]).ok().says("[HYG003]");
+
+    let mode = |mode: &str| {
+        let path = case.home().join(".config/rlrun/policy.d/policy.toml");
+        std::fs::remove_file(&path).unwrap_or_default();
+        let text = format!("[modes]\nimage-hygiene = \"{mode}\"\n");
+        std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), text.as_bytes()).unwrap();
+        case.user().own(&path);
+    };
+    mode("warn");
+    import("ENV PASSWORD=hunter2hunter2").ok().complains("[HYG003] would refuse");
+    mode("audit");
+    let quiet = import("ENV PASSWORD=hunter2hunter2");
+    assert!(!quiet.ok().err().contains("HYG003"), "{}", quiet.err());
+    assert!(last()["verdicts"].to_string().contains("would-deny"), "{}", last());
+}
+
+#[test]
+fn a_restart_that_is_refused_stops_nothing() {
+    let case = case!(Userns).keeping_containers();
+    let id = case.detached(&["--name", "stays"], ["sleep", "1000"]);
+    let restart = || case.rlrun(["restart", "-t", "0", "stays"]).leaving_processes().run();
+    restart().ok();
+    let state = || case.run(["inspect", "--format", "{{.State.Status}} {{.State.Pid}}", &id]).ok().out();
+    let before = state();
+    install(&case, &[(&shipped(&case, "image-source"), Some("deny = [\"localhost/base\"]"))]);
+    restart().refused(125, "image-source");
+    assert_eq!(state(), before);
+    case.run(["rm", "-f", "-t", "0", "stays"]).ok();
 }

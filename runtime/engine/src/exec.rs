@@ -19,7 +19,7 @@ use rlrun_sandbox::Joining as Handles;
 use rlrun_spec::exec::Joining;
 use rlrun_spec::life::{DEFAULT_STOP_SECONDS, DEFAULT_STOP_SIGNAL, Life, Log, Restart};
 use rlrun_spec::plan::{LaunchFacts, Rootfs};
-use rlrun_spec::policy::{Denied, ExecRequest, Permit};
+use rlrun_spec::policy::{ExecRequest, Permit};
 use rlrun_spec::{
     ContainerSpec, Failure, IdMapping, IdMaps, Kind, MapWriter, SealedExec, SpecParts, Stage, plan_from_oci,
 };
@@ -174,15 +174,7 @@ fn ask(place: &Place, choice: &Choice, request: &ExecRequest, container: &Contai
     let policies = policies::load(place, choice.clone())?;
     let uid = rustix::process::geteuid().as_raw();
     let caller = caller_as(uid, rustix::process::getegid().as_raw(), account::of(uid).name);
-    let refused = |denied: Box<Denied>| {
-        journal::denied(&denied);
-        denied.failure(&container.parts().name)
-    };
-    let permit = policies.on_exec(request, container, &caller).map_err(refused)?;
-    journal::permitted(&permit);
-    for (policy, finding) in permit.warnings() {
-        crate::warn(&format!("policy {}: [{}] {}", policy.name, finding.code, finding.message));
-    }
+    let permit = policies::heard(policies.on_exec(request, container, &caller), &container.parts().name)?;
     // Their memory goes with this process's.
     std::mem::forget(policies);
     Ok(permit)

@@ -12,7 +12,7 @@ pub use request::{Asked, asked, asked_of};
 pub use rlrun_journal::Verified;
 
 use crate::place::Place;
-use rlrun_spec::policy::{Admitted, Answer, Denied, Permit, PolicyId};
+use rlrun_spec::policy::{Admitted, Answer, Decision, Denied, Permit, PolicyId};
 use rlrun_spec::{ContainerSpec, Failure, ImageIdentity, Kind};
 use serde_json::{Map, Value, json};
 use std::ffi::OsString;
@@ -24,6 +24,8 @@ use std::time::SystemTime;
 const FILE: &str = "journal";
 /// What of a command line is kept.
 const MAX_ARGV: usize = 4096;
+/// What of the verdicts is kept: an archive may hold any number of images.
+const MAX_VERDICTS: usize = 256;
 
 /// The member of what is collected that says that there is a line already; it is never written.
 const TOLD: &str = "told";
@@ -79,7 +81,7 @@ pub fn image(image: &ImageIdentity) {
 /// A container was admitted: what confines it, and who said so.
 pub fn admitted(admitted: &Admitted) {
     note("security", || security(admitted.spec()));
-    note("verdicts", || Value::Array(admitted.answers().iter().map(verdict).collect()));
+    verdicts(|| admitted.answers().iter().map(verdict).collect());
 }
 
 /// It is about a container that was admitted before: its image, and what confines it.
@@ -92,7 +94,31 @@ pub fn within(container: &ContainerSpec) {
 
 /// Policies let something pass that has no configuration of its own.
 pub fn permitted(permit: &Permit) {
-    note("verdicts", || Value::Array(permit.answers().iter().map(verdict).collect()));
+    verdicts(|| permit.answers().iter().map(verdict).collect());
+}
+
+/// What policies said that have been asked before, and of what: an image comes in before a container is admitted.
+pub fn heard(permit: &Permit, about: &str) {
+    let heard = |answer: &&Answer| answer.decision != Decision::Abstain || !answer.audit.is_empty();
+    let of = |answer: &Answer| {
+        let mut verdict = verdict(answer);
+        verdict["of"] = json!(about);
+        verdict
+    };
+    verdicts(|| permit.answers().iter().filter(heard).map(of).collect());
+}
+
+/// One command may ask several times, the same question among them.
+fn verdicts(new: impl FnOnce() -> Vec<Value>) {
+    if let Some(notes) = &mut *NOTES.lock().unwrap_or_else(PoisonError::into_inner)
+        && let Some(known) = notes.entry("verdicts").or_insert_with(|| json!([])).as_array_mut()
+    {
+        for verdict in new() {
+            if known.len() < MAX_VERDICTS && !known.contains(&verdict) {
+                known.push(verdict);
+            }
+        }
+    }
 }
 
 /// Policies refused.
@@ -105,7 +131,7 @@ pub fn denied(denied: &Denied) {
         verdict["diagnostics"] = json!(r.diagnostics);
         verdict
     };
-    note("verdicts", || Value::Array(denied.refusals().iter().map(refusal).collect()));
+    verdicts(|| denied.refusals().iter().map(refusal).collect());
 }
 
 fn policy(id: &PolicyId) -> Value {

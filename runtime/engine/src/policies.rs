@@ -4,11 +4,13 @@ mod added;
 mod exits;
 mod leaving;
 mod pulled;
+mod said;
 
 pub use added::{Addition, Change, Outcome as Added, add, read as read_key, remove, update};
 pub(crate) use leaving::may_leave;
 pub use pulled::{Kept, Pushed, pull, push};
 pub use rlrun_admission::is_capability;
+pub use said::{described, hooks_of_text, meanings, of_user};
 
 pub mod case;
 pub mod project;
@@ -20,7 +22,7 @@ use crate::images::caller;
 use crate::place::{Place, own_program};
 use crate::request::{Baseline, Launching};
 use rlrun_admission::{Builtin, Given, LoadError, PolicySet, Sources, Switch};
-use rlrun_spec::policy::{Admitted, Denied, PolicyId};
+use rlrun_spec::policy::{Admitted, Denied, Permit, PolicyId};
 use rlrun_spec::{ContainerSpec, Failure, Kind, SpecParts, Stage};
 use std::path::{Path, PathBuf};
 
@@ -159,6 +161,37 @@ fn in_reach(place: &Place, mut files: Vec<PathBuf>, error: &LoadError) -> Vec<Pa
     files
 }
 
+/// What policies said of what has no configuration of its own: for the audit log, with their findings as warnings.
+///
+/// # Errors
+/// When one of them refuses.
+pub(crate) fn heard(said: Result<Permit, Box<Denied>>, object: &str) -> Result<Permit, Failure> {
+    let permit = said.map_err(|denied| refused(&denied, object))?;
+    crate::journal::permitted(&permit);
+    for (policy, finding) in permit.warnings() {
+        crate::warn(&format!("policy {}: [{}] {}", policy.name, finding.code, finding.message));
+    }
+    Ok(permit)
+}
+
+/// The same of an image that is to come in: one of several, maybe, and for a container that is asked about later.
+///
+/// # Errors
+/// When one of them refuses.
+pub(crate) fn heard_of_image(said: Result<Permit, Box<Denied>>, name: &str) -> Result<(), Failure> {
+    let permit = said.map_err(|denied| refused(&denied, name))?;
+    crate::journal::heard(&permit, name);
+    for (policy, finding) in permit.warnings() {
+        crate::warn(&format!("policy {}: {name}: [{}] {}", policy.name, finding.code, finding.message));
+    }
+    Ok(())
+}
+
+fn refused(denied: &Denied, object: &str) -> Failure {
+    crate::journal::denied(denied);
+    denied.failure(object)
+}
+
 /// What a denial is told as: wrong settings with the file that has them.
 pub(crate) fn told(place: &Place, denied: &Denied, object: &str) -> Failure {
     let failure = denied.failure(object);
@@ -266,18 +299,6 @@ pub fn bench(
 pub fn benches(place: &Place, choice: Choice) -> Result<Vec<Workbench>, Failure> {
     let files = choice.files.clone();
     Workbench::all(&sources(place, choice)?).map_err(|e| with_path(&e, &files))
-}
-
-/// What one file says of itself: a JSON object, empty when it says nothing.
-///
-/// # Errors
-/// When it cannot be read.
-pub fn described(file: &Path) -> Result<serde_json::Map<String, serde_json::Value>, Failure> {
-    let wasm = std::fs::read(file).map_err(|e| {
-        Failure::new(Stage::Cli, Kind::Usage, "read-policy", "read the policy", file.display().to_string())
-            .why(e.to_string())
-    })?;
-    Ok(project::described(&wasm))
 }
 
 /// The settings beside a policy, or others, as JSON; None when there are none.

@@ -1,7 +1,7 @@
 //! What adds images: archives, root file systems, registries. Each is judged before it is unpacked or named.
 
 use super::{Listener, Store, Stored, Workshop, caller, platform, tell};
-use crate::policies::{self, Choice};
+use crate::policies::{self, Choice, heard_of_image};
 use crate::request::change::Change;
 use crate::request::{Fetch, Pull, PullOptions};
 use rlrun_admission::{Hook, PolicySet};
@@ -9,8 +9,8 @@ use rlrun_image::{
     Asking, Files, Import, Incoming, Layout, Look, Provenance, ResolvedImage, Statement, Transport, VerifiedSignature,
     Work,
 };
-use rlrun_spec::policy::{Attestation, Denied, HistoryEntry, ImageFacts, LayerFacts, Origin, PullRequest, Signature};
-use rlrun_spec::{Failure, Kind, Stage};
+use rlrun_spec::policy::{Attestation, HistoryEntry, ImageFacts, LayerFacts, Origin, PullRequest, Signature};
+use rlrun_spec::{Failure, ImageIdentity, Kind, Stage};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -200,9 +200,7 @@ impl Workshop {
                 mirror: asking.mirror.clone(),
             };
             match asks {
-                true => {
-                    policies.on_pull(&request, &caller(&self.facts)).map(drop).map_err(|denied| denied.failure(name))
-                }
+                true => heard_of_image(policies.on_pull(&request, &caller(&self.facts)), name),
                 false => Ok(()),
             }
         };
@@ -232,8 +230,10 @@ impl Workshop {
         if !policies.asks(Hook::Image) {
             return Ok(());
         }
-        let refused = |denied: Box<Denied>| denied.failure(&image.identity.reference);
-        policies.on_image(&facts_of(image), &caller(&self.facts)).map(drop).map_err(refused)
+        let ImageIdentity { reference, id, .. } = image.identity;
+        let said = policies.on_image(&facts_of(image), &caller(&self.facts));
+        heard_of_image(said, if reference.is_empty() { id } else { reference })
+            .inspect_err(|_| crate::journal::image(image.identity))
     }
 }
 

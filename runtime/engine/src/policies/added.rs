@@ -143,11 +143,14 @@ pub fn update(
     Ok(done)
 }
 
-/// `rlrun policy rm`: also what a killed command left of one.
+/// `rlrun policy rm`: also what a killed command left of one; of a reference, what was pulled.
 ///
 /// # Errors
 /// When there is nothing of that name, or data of the user's with it.
 pub fn remove(place: &Place, name: &str) -> Result<(), Failure> {
+    if let Source::Reference(reference) = Source::parse(Path::new(name)) {
+        return super::pulled::forget(place, &reference);
+    }
     let directory = own_directory(place)?;
     let _one_at_a_time = hold(&directory)?;
     let path = |extension: &str| directory.join(format!("{name}.{extension}"));

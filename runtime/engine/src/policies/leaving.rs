@@ -1,6 +1,6 @@
 //! Asked before anything of a container leaves it.
 
-use super::{Choice, load};
+use super::{Choice, heard, load};
 use crate::containers::Container;
 use crate::host::account;
 use crate::images::caller_as;
@@ -8,7 +8,7 @@ use crate::place::Place;
 use crate::record::{Details, failed};
 use rlrun_admission::Hook;
 use rlrun_spec::Failure;
-use rlrun_spec::policy::{CopyOut, Denied, Outward, Subject};
+use rlrun_spec::policy::{CopyOut, Outward, Subject};
 
 /// Asks the policies that the container was started under.
 ///
@@ -33,13 +33,5 @@ pub(crate) fn may_leave(
     let request = CopyOut { operation, source: source.to_owned(), destination: destination.to_owned() };
     let uid = rustix::process::geteuid().as_raw();
     let caller = caller_as(uid, rustix::process::getegid().as_raw(), account::of(uid).name);
-    let permit = policies.on_copy_out(&request, &subject, &caller).map_err(|denied: Box<Denied>| {
-        crate::journal::denied(&denied);
-        denied.failure(&container.summary.name)
-    })?;
-    crate::journal::permitted(&permit);
-    for (policy, finding) in permit.warnings() {
-        crate::warn(&format!("policy {}: [{}] {}", policy.name, finding.code, finding.message));
-    }
-    Ok(())
+    heard(policies.on_copy_out(&request, &subject, &caller), &container.summary.name).map(drop)
 }

@@ -146,6 +146,43 @@ pub(super) fn at_hand(place: &Place, reference: &str) -> Result<Vec<PathBuf>, Fa
     Ok(pull(place, reference, None, &PullOptions::default())?.files)
 }
 
+/// What was pulled is kept no longer, once no other reference means it. One that is asked by its directory is missed by
+/// name then, with the command that brings it back.
+///
+/// # Errors
+/// When nothing of that reference was pulled, or it cannot be removed.
+pub(super) fn forget(place: &Place, reference: &str) -> Result<(), Failure> {
+    let full = Reference::parse(reference).map_err(Failure::from)?;
+    let own = ref_file(place, &full.to_string());
+    let meaning = |path: &Path| fs::read_to_string(path).map(|digest| digest.trim().to_owned());
+    let digest = full.digest().map(ToString::to_string).or_else(|| meaning(&own).ok()).unwrap_or_default();
+    let directory = place.data.join(DIRECTORY).join(hex(&digest));
+    if digest.is_empty() || !directory.is_dir() {
+        return Err(Failure::new(Stage::Cli, Kind::Usage, "remove-policy", "remove the policy", full.to_string())
+            .why("was not pulled")
+            .hint("`rlrun policy ls` lists those that are asked, which have other names"));
+    }
+    let remove = |path: &Path| match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed("remove-policy", "remove", path, &e)),
+        Ok(()) | Err(_) => Ok(()),
+    };
+    remove(&own)?;
+    let refs = fs::read_dir(place.data.join(REFS)).into_iter().flatten().flatten().map(|entry| entry.path());
+    let same: Vec<PathBuf> = refs.filter(|path| meaning(path).is_ok_and(|other| other == digest)).collect();
+    match full.digest() {
+        None if !same.is_empty() => return Ok(()),
+        None => {}
+        // All of its names go with it.
+        Some(_) => same.iter().try_for_each(|path| remove(path))?,
+    }
+    // Out of the way at once: half of a policy is none.
+    let aside = place.own(DIRECTORY)?.join(format!(".incoming-{}", std::process::id()));
+    let gone = fs::rename(&directory, &aside).and_then(|()| fs::remove_dir_all(&aside));
+    gone.map_err(|e| failed("remove-policy", "remove", &directory, &e))?;
+    crate::journal::event("policy", "remove", "", &full.to_string(), serde_json::json!({}));
+    Ok(())
+}
+
 fn wasm_of(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut files: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|e| e == "wasm")).collect();

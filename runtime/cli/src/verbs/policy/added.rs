@@ -6,6 +6,7 @@ use crate::arguments::transfer::RegistryArgs;
 use crate::report;
 use crate::table::columns;
 use clap::{ArgMatches, Args};
+use rlrun_engine::place::Place;
 use rlrun_engine::policies::{self, Added, Addition, Change};
 use rlrun_engine::trace::Marks;
 use std::path::PathBuf;
@@ -39,7 +40,8 @@ pub(super) fn add(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let AddArgs { source, name, settings, grant, key, approve, registry } = read(matches)?;
     let options = registry.into();
     let addition = Addition { source, name, settings, grants: grant, key, approve, options };
-    told(&policies::add(&place()?, &addition)?)
+    let place = place()?;
+    told(&place, &policies::add(&place, &addition)?)
 }
 
 #[derive(Args, Debug)]
@@ -56,13 +58,14 @@ pub(super) struct UpdateArgs {
 
 pub(super) fn update(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let UpdateArgs { names, approve, registry } = read(matches)?;
-    told(&policies::update(&place()?, &names, approve, &registry.into())?)
+    let place = place()?;
+    told(&place, &policies::update(&place, &names, approve, &registry.into())?)
 }
 
 #[derive(Args, Debug)]
 pub(super) struct RemoveArgs {
-    /// Which
-    #[arg(value_name = "NAME", required = true)]
+    /// Which; of a reference, what was pulled
+    #[arg(value_name = "NAME|REFERENCE", required = true)]
     names: Vec<String>,
 }
 
@@ -77,7 +80,7 @@ pub(super) fn remove(matches: &mut ArgMatches, _: Marks) -> Outcome {
 }
 
 /// What was done, and all that is approved by it.
-fn told(outcomes: &[Added]) -> Outcome {
+fn told(place: &Place, outcomes: &[Added]) -> Outcome {
     let mut text = String::new();
     for Added { name, locked, change } in outcomes {
         let change = match change {
@@ -87,10 +90,12 @@ fn told(outcomes: &[Added]) -> Outcome {
         };
         let list = |words: Vec<&str>| if words.is_empty() { "none".to_owned() } else { words.join(", ") };
         let reach = locked.imports.iter().map(String::as_str).filter(|i| policies::is_capability(i)).collect();
+        let said = policies::described(&policies::of_user(place, name)).unwrap_or_default();
+        let asked = policies::hooks_of_text(&said).unwrap_or_else(|| locked.exports.iter().cloned().collect());
         let mut rows = vec![
             (format!("{name}:"), format!("{change} {}", short(&locked.digest))),
             ("  source:".to_owned(), locked.source.clone()),
-            ("  asked:".to_owned(), list(locked.exports.iter().map(String::as_str).collect())),
+            ("  asked:".to_owned(), list(asked.iter().map(String::as_str).collect())),
             ("  reaches:".to_owned(), list(reach)),
             ("  granted:".to_owned(), list(locked.grants.iter().map(String::as_str).collect())),
         ];

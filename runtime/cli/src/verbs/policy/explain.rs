@@ -5,6 +5,7 @@ use crate::report;
 use crate::table::timestamp;
 use clap::{ArgMatches, Args};
 use rlrun_engine::journal::Lines;
+use rlrun_engine::policies;
 use rlrun_engine::trace::Marks;
 use rlrun_spec::{Failure, Kind, Stage};
 use serde_json::Value;
@@ -18,7 +19,8 @@ pub(super) struct ExplainArgs {
 
 pub(super) fn explain(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let ExplainArgs { what } = read(matches)?;
-    let mut lines = Lines::open(&place()?)?;
+    let place = place()?;
+    let mut lines = Lines::open(&place)?;
     let mut last = None;
     while let Some(line) = lines.next_line()? {
         if fits(&line, what.as_deref()) {
@@ -27,8 +29,18 @@ pub(super) fn explain(matches: &mut ArgMatches, _: Marks) -> Outcome {
     }
     match last {
         Some(line) => report::print(&told(&line, what.as_deref())),
-        None => Err(nothing(what.as_deref())),
+        None => match what.as_deref().map(|code| policies::meanings(&place, code)).transpose()? {
+            Some(meanings) if !meanings.is_empty() => report::print(&meaning(what.as_deref(), &meanings)),
+            _ => Err(nothing(what.as_deref())),
+        },
     }
+}
+
+/// Of a code that nobody has been told yet.
+fn meaning(code: Option<&str>, meanings: &[(String, String)]) -> String {
+    let line = |(policy, meaning): &(String, String)| format!("  {policy}: {meaning}\n");
+    let lines: String = meanings.iter().map(line).collect();
+    format!("[{}] was not said of anything yet; it means:\n{lines}", code.unwrap_or_default())
 }
 
 fn nothing(what: Option<&str>) -> Failure {

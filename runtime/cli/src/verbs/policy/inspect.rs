@@ -43,11 +43,8 @@ pub(super) fn inspect(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let said = policies::described(&file)?;
     let policy = policies::check(&place()?, &file, None)?;
     // Of one that reads a text, the hooks that the text has.
-    let of_text = said.get("hooks").and_then(Value::as_array);
-    let hooks = match of_text {
-        Some(hooks) => hooks.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        None => policy.hooks.iter().map(ToString::to_string).collect::<Vec<_>>(),
-    };
+    let hooks =
+        policies::hooks_of_text(&said).unwrap_or_else(|| policy.hooks.iter().map(ToString::to_string).collect());
     let word = |name: &str| said.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     if args.format.as_deref() == Some("json") {
         let document = json!({
@@ -55,6 +52,7 @@ pub(super) fn inspect(matches: &mut ArgMatches, _: Marks) -> Outcome {
             "Digest": policy.id.digest,
             "Hooks": hooks,
             "Capabilities": policy.capabilities,
+            "Grants": policy.grants,
             "Unasked": policy.unasked,
             "Metadata": said,
         });
@@ -77,6 +75,9 @@ pub(super) fn inspect(matches: &mut ArgMatches, _: Marks) -> Outcome {
         ("hooks:", hooks.join(",")),
         ("reaches:", reaches),
     ];
+    if !policy.grants.is_empty() {
+        rows.push(("to be granted:", policy.grants.join(", ")));
+    }
     if !policy.unasked.is_empty() {
         rows.push(("never asked:", policy.unasked.join(", ")));
     }

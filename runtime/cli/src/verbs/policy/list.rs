@@ -12,7 +12,7 @@ use std::process::ExitCode;
 /// All policies; those that cannot be asked are told as failures beside the list.
 pub(super) fn list(_: &mut ArgMatches, _: Marks) -> Outcome {
     let all = policies::list(&place()?)?;
-    let heading = ["NAME", "TIER", "MODE", "DIGEST", "HOOKS", "PATH"].map(str::to_owned).to_vec();
+    let heading = ["NAME", "TIER", "MODE", "DIGEST", "HOOKS", "GRANTS", "PATH"].map(str::to_owned).to_vec();
     let rows: Vec<_> = std::iter::once(heading).chain(all.iter().map(row)).collect();
     let printed = report::print(&columns(&rows))?;
     let broken = all.iter().filter_map(|policy| match &policy.outcome {
@@ -25,9 +25,14 @@ pub(super) fn list(_: &mut ArgMatches, _: Marks) -> Outcome {
 
 fn row(policy: &Listed) -> Vec<String> {
     let path = policy.path.as_ref().map_or_else(|| "-".to_owned(), |p| p.display().to_string());
-    let (mode, digest, hooks) = match &policy.outcome {
-        Ok(inspection) => (mode(inspection.mode), short(&inspection.id.digest), hooks(inspection)),
-        Err(_) => ("-", "-".to_owned(), "cannot be asked".to_owned()),
+    let of_text = policy.path.as_ref().and_then(|path| policies::hooks_of_text(&policies::described(path).ok()?));
+    let (mode, digest, hooks, grants) = match &policy.outcome {
+        Ok(inspection) => {
+            let hooks = of_text.map_or_else(|| hooks(inspection), |hooks| hooks.join(","));
+            let grants = if inspection.grants.is_empty() { "-".to_owned() } else { inspection.grants.join(",") };
+            (mode(inspection.mode), short(&inspection.id.digest), hooks, grants)
+        }
+        Err(_) => ("-", "-".to_owned(), "cannot be asked".to_owned(), "-".to_owned()),
     };
-    vec![policy.name.clone(), tier(policy.tier).to_owned(), mode.to_owned(), digest, hooks, path]
+    vec![policy.name.clone(), tier(policy.tier).to_owned(), mode.to_owned(), digest, hooks, grants, path]
 }

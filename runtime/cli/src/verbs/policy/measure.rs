@@ -144,6 +144,9 @@ fn cases(place: &Place, file: &Path, request: Option<&Path>) -> Result<Vec<Case>
     let policy = policies::bench(place, file, None, None)?;
     let mut hooks: Vec<String> = policy.functions().map(|f| f.hook.clone()).collect();
     hooks.dedup();
+    if let Some(of_text) = policies::hooks_of_text(&policies::described(file)?) {
+        hooks.retain(|hook| of_text.contains(hook));
+    }
     let ordinary = |hook| Case {
         path: PathBuf::from("ordinary"),
         hook,

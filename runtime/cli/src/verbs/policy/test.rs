@@ -110,11 +110,8 @@ fn one(policy: &mut Workbench, case: &Case) -> Tested {
 /// The hooks that it has: of one that reads a text those that the text has.
 fn has(policy: &Workbench, component: &Path) -> Result<Vec<String>, Failure> {
     let said = policies::described(component)?;
-    let of_text = said.get("hooks").and_then(Value::as_array);
-    let mut hooks: Vec<String> = match of_text {
-        Some(hooks) => hooks.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        None => policy.functions().map(|f| f.hook.clone()).collect(),
-    };
+    let all = || policy.functions().map(|f| f.hook.clone()).collect();
+    let mut hooks: Vec<String> = policies::hooks_of_text(&said).unwrap_or_else(all);
     hooks.sort_unstable();
     hooks.dedup();
     Ok(hooks)
