@@ -167,7 +167,7 @@ fn only_the_administrator_names_a_second_sink() {
     let case = case!(Userns, Root);
     let sink = case.make_file("sink", "");
     let prepare = format!(
-        "mkdir -p /etc/rlrun; mount -t tmpfs tmpfs /etc/rlrun; echo 'sink = \"{}\"' > /etc/rlrun/audit.toml",
+        "mkdir -p /etc/rlrun; mount -t tmpfs -o mode=755 tmpfs /etc/rlrun; echo 'sink = \"{}\"' > /etc/rlrun/audit.toml",
         sink.display()
     );
     case.on_changed_host(&prepare, &["volume", "create", "seen"]).run().ok();

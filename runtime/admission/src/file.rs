@@ -54,6 +54,30 @@ impl Trust {
     }
 }
 
+/// What a user namespace shows of owners that it does not map: root too, where root is not mapped.
+const NOBODY: u32 = 65534;
+
+/// Whether somebody else could put the administrator's directory aside: who may write above it. The topmost directory
+/// is the machine's.
+///
+/// # Errors
+/// Names the one where somebody could.
+pub(crate) fn check_above(directory: &Path) -> Result<(), LoadError> {
+    let is_there = rustix::fs::stat(directory).is_ok();
+    for path in directory.ancestors().skip(1).filter(|path| path.parent().is_some()) {
+        let mut stat = match rustix::fs::stat(path) {
+            Ok(stat) => stat,
+            Err(rustix::io::Errno::NOENT) => continue,
+            Err(errno) => return Err(LoadError::Unreadable { path: path.to_owned(), source: errno.into() }),
+        };
+        if !is_there && stat.st_uid == NOBODY {
+            stat.st_uid = 0;
+        }
+        Trust::Root.check(&stat).map_err(|why| LoadError::Untrusted { path: path.to_owned(), why })?;
+    }
+    Ok(())
+}
+
 /// An open regular file that passed the check, with what fstat(2) said of it.
 pub(crate) struct Checked {
     pub(crate) file: File,

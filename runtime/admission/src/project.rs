@@ -52,7 +52,7 @@ pub(crate) fn policies(sources: &Sources, directory: &Path, told: &mut Vec<Strin
             Ok(false) => continue,
             // Not an error: whoever can write above one's work could otherwise stop it.
             Err(why) => {
-                told.push(printable(&format!("policies in {} are not asked: it {why}", place.display())));
+                told.push(printable(&format!("policies in {} are not asked: the directory {why}", place.display())));
                 continue;
             }
             Ok(true) => {}
@@ -74,7 +74,10 @@ fn is_ours(place: &Path) -> Result<bool, String> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let Ok(fd) = rustix::fs::open(place, flags, FileMode::empty()) else { return Ok(false) };
     let stat = rustix::fs::fstat(&fd).map_err(|e| format!("cannot be looked at: {e}"))?;
-    Trust::Project.check(&stat).map(|()| true)
+    Trust::Project.check(&stat).map(|()| true).map_err(|why| match why.strip_prefix("others may write it") {
+        Some(rest) => format!("can be written by others{rest}"),
+        None => why,
+    })
 }
 
 fn read(sources: &Sources, place: &Path, path: &Path, text: &str) -> Result<Vec<Found>, LoadError> {

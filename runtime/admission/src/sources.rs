@@ -87,7 +87,9 @@ pub(crate) struct Discovered {
 impl Sources {
     /// All policies that have to be asked.
     pub(crate) fn discover(&self) -> Result<Discovered, LoadError> {
-        self.discover_in(Path::new(MANDATORY_DIR))
+        let mandatory = Path::new(MANDATORY_DIR);
+        file::check_above(mandatory)?;
+        self.discover_in(mandatory)
     }
 
     fn discover_in(&self, mandatory: &Path) -> Result<Discovered, LoadError> {
@@ -120,6 +122,8 @@ impl Sources {
         user.refuse_orphans(self.builtins)?;
         system.refuse_orphans(self.builtins)?;
         user.refuse_missing(self.builtins)?;
+        user.refuse_strangers(self.builtins, found.iter().filter(|found| found.tier != Tier::Project))?;
+        system.refuse_strangers(self.builtins, found.iter().filter(|found| found.tier == Tier::Mandatory))?;
         Ok(Discovered { found, told })
     }
 }
@@ -292,6 +296,26 @@ impl Directory {
             Some(name) => Err(LoadError::Required { name: name.clone(), path: self.path.join(LOCK) }),
             None => Ok(()),
         }
+    }
+
+    /// A mode or a grant for a policy that is not there, maybe because its name is misspelt. `theirs` are those that this
+    /// directory has a say in.
+    fn refuse_strangers<'a>(
+        &self,
+        builtins: &[Builtin],
+        theirs: impl Iterator<Item = &'a Found> + Clone,
+    ) -> Result<(), LoadError> {
+        let known = |name: &&String| {
+            theirs.clone().any(|found| found.name == **name) || builtins.iter().any(|builtin| builtin.name == *name)
+        };
+        let mode = self.config.modes.keys().find(|name| !known(name)).map(|name| ("modes", name));
+        let grant = || self.config.grants.keys().find(|name| !known(name)).map(|name| ("grants", name));
+        mode.or_else(grant).map_or(Ok(()), |(table, name)| {
+            Err(LoadError::Settings {
+                path: self.path.join(format!("{TIER_CONFIG}.toml")),
+                why: format!("[{table}] {name}: there is no policy of that name"),
+            })
+        })
     }
 
     /// Settings or data for no policy: somebody believes that something is in force which is not.

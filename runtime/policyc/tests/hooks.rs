@@ -211,7 +211,9 @@ fn a_policy_on_trial_warns_or_is_written_down() {
     place.install("policy.toml", b"[modes]\nno = \"audit\"\nbroken = \"warn\"\n");
     let set = place.load();
     assert!(set.evaluate(spec(), &caller()).is_ok() && set.notices()[0].contains("broken"));
-    for wrong in ["[modes]\nno = \"off\"\n", "[mode]\n", "required = 1\n"] {
+    for wrong in
+        ["[modes]\nnope = \"warn\"\n", "[grants]\nnope = []\n", "[modes]\nno = \"off\"\n", "[mode]\n", "required = 1\n"]
+    {
         place.install("policy.toml", wrong.as_bytes());
         assert!(PolicySet::load(&place.sources()).is_err(), "{wrong}");
     }

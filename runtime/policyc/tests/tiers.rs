@@ -158,7 +158,7 @@ fn check_tells_what_a_file_is_and_tries_its_settings() {
 fn the_mandatory_tier_is_asked_last_and_cannot_be_left_out() {
     let exe = std::env::current_exe().unwrap();
     let script = format!(
-        "mount -t tmpfs none /etc && mkdir -p {MANDATORY_DIR} && exec {} --ignored --exact --nocapture inside_the_namespace",
+        "mount -t tmpfs -o mode=755 none /etc && mkdir -p {MANDATORY_DIR} && exec {} --ignored --exact --nocapture inside_the_namespace",
         exe.display()
     );
     let run = Command::new("unshare").args(["-rm", "sh", "-c", &script]).output().unwrap();
@@ -208,5 +208,19 @@ fn inside_the_namespace() {
     fs::set_permissions(system, fs::Permissions::from_mode(0o777)).unwrap();
     assert!(matches!(refused(), LoadError::Untrusted { .. }));
     fs::set_permissions(system, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(names(), []);
+
+    // Who may write above it could put it aside, and has done so maybe.
+    let mode = |path: &std::path::Path, bits| fs::set_permissions(path, fs::Permissions::from_mode(bits)).unwrap();
+    for above in system.ancestors().skip(1).filter(|path| path.parent().is_some()) {
+        mode(above, 0o1777);
+        assert!(matches!(refused(), LoadError::Untrusted { path, .. } if path == above));
+        mode(above, 0o755);
+    }
+    let parent = system.parent().unwrap();
+    fs::rename(system, parent.join("aside")).unwrap();
+    mode(parent, 0o777);
+    assert!(matches!(refused(), LoadError::Untrusted { .. }));
+    mode(parent, 0o755);
     assert_eq!(names(), []);
 }
