@@ -149,7 +149,10 @@ fn a_case_that_fails_says_how_and_is_the_exit_code() {
     let one = cases.join("one.json");
     let one = one.to_str().unwrap();
     policy(&case, "trace", &[shipped, "--request", one]).ok().says("#on-create").says("BASE001").says("fuel:");
-    policy(&case, "eval", &["--request", one]).code(125).says("BASE001").complains("baseline");
+    let asked = policy(&case, "eval", &["--request", one]);
+    asked.code(125).says("BASE001").complains("baseline").complains("`expect` is not compared");
+    let other = put(&case, "cases/other.json", r#"{"hook": "create", "settings": {}, "request": {}}"#);
+    policy(&case, "eval", &["--request", other.to_str().unwrap()]).refused(125, "`settings`");
     policy(&case, "bench", &[shipped, "--rounds", "2"]).ok().says("compile").says("again");
 }
 
@@ -229,6 +232,7 @@ fn existing_rego_needs_no_compiler() {
     policy(&case, "explain", &["R1"]).ok().says("no-root");
     patiently(&case, &["run", "--rm", "--network", "none", "--user", "7", "--policy", component, BASE, "true"]).ok();
     policy(&case, "explain", &["no-such-thing"]).refused(125, "no-such-thing");
+    policy(&case, "explain", &["CIS-5.7"]).ok().says("was not said of anything yet").says("cis:");
 }
 
 /// What a new policy would have said of what was started, and what cannot be known of it.
@@ -285,4 +289,39 @@ fn the_past_is_asked_again() {
     policy(&case, "replay", &[component]).ok().says("is not kept any more").says(&told("N cannot be told", 4));
     case.run(["system", "reset", "--force"]).ok();
     assert!(kept.is_dir());
+}
+
+#[test]
+fn a_text_is_asked_at_the_hooks_that_its_project_names() {
+    let case = case!(Userns).keeping_containers();
+    let work = case.make_dir("work");
+    let project = |hooks: &str, file: &str, text: &str| {
+        put(&case, "work/policy.toml", &format!("name = 'p'\n[build]\ntext = '{file}'\nhooks = {hooks}\n"));
+        put(&case, &format!("work/{file}"), text);
+        policy(&case, "build", &[work.to_str().unwrap()])
+    };
+    project("['bogus']", "p.cel", "true").refused(125, "bogus");
+    project("[]", "p.cel", "true").refused(125, "never be asked");
+    project("['exec']", "p.cel", "exec.args[0] != \"sh\"").ok();
+    let component = work.join("p.wasm");
+    let component = component.to_str().unwrap();
+    let added = policy(&case, "add", &[component]);
+    assert!(!added.ok().says("exec").out().contains("publish"), "{}", added.out());
+    let list = policy(&case, "ls", &[]);
+    assert!(!list.ok().says("GRANTS").out().contains("publish"), "{}", list.out());
+    let id = case.detached(&["--name", "box"], ["sleep", "1000"]);
+    assert_eq!(id.len(), 64);
+    case.run(["exec", "box", "true"]).ok();
+    case.run(["exec", "box", "sh", "-c", "true"]).refused(125, "p does not hold");
+    policy(&case, "rm", &["p"]).ok();
+    // As Rego was written before `import rego.v1`; where the files go is told.
+    project("['copy-out']", "p.rego", "package x\ndeny[msg] { msg := input.copy.destination }\n").ok();
+    policy(&case, "add", &[component]).ok().says("copy-out");
+    let file = case.directory().join("box.tar");
+    let file = file.to_str().unwrap();
+    case.run(["export", "-o", file, "box"]).refused(125, file);
+    assert!(!Path::new(file).exists());
+    policy(&case, "rm", &["p"]).ok();
+    project("['create']", "p.rego", "package x\ndeny contains m if {\n").refused(125, "import rego.v1");
+    case.run(["rm", "-f", "-t", "0", "box"]).ok();
 }

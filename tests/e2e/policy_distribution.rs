@@ -72,6 +72,10 @@ fn a_policy_goes_to_a_registry_and_comes_back_the_same() {
     let name = format!("localhost:{}/app:1", registry.address.port());
     case.run(["policy", "pull", &name]).refused(125, "is no policy");
     case.run(["policy", "pull", &format!("{reference}2")]).code(125);
+    case.run(["policy", "push", file.to_str().unwrap(), "other.wasm"]).refused(125, "the last word is where to");
+    case.run(["policy", "rm", &reference]).ok();
+    assert!(!directory.exists());
+    case.run(["policy", "rm", &reference]).refused(125, "was not pulled");
 }
 
 #[test]
@@ -259,6 +263,7 @@ fn what_leaves_a_container_and_its_end_are_told() {
     case.rlrun(["run", "--name", "box", "--network", "none", BASE, "sh", "-c", "exit 3"]).run().code(3);
     case.run(["cp", "box:/etc/passwd", "-"]).refused(125, "HOUSE003");
     case.run(["export", "-o", case.home().join("x.tar").to_str().unwrap(), "box"]).refused(125, "HOUSE003");
+    assert!(!case.home().join("x.tar").exists());
     let into = case.make_file("in", "x");
     case.run(["cp", into.to_str().unwrap(), "box:/in"]).ok();
     // Commands that asked policies have told of the end.

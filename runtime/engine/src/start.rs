@@ -64,6 +64,22 @@ pub fn start(place: &Place, container: &Container, attach: Attach, mut marks: Ma
     }
 }
 
+/// Asks the policies about one more start of a container that runs, before it is stopped for it. What else could stop
+/// that start is known only when it rests: its ports are its own.
+///
+/// # Errors
+/// When a policy refuses, or cannot be asked.
+pub fn may_restart(place: &Place, container: &Container) -> Result<(), Failure> {
+    let Ok(details) = Details::read(&container.directory) else { return Ok(()) };
+    let summary = &container.summary;
+    let request = again(container, details.request, &Attach::No);
+    let fetching = summary.image.as_ref().map_or(Fetching::Forbidden, Fetching::Known);
+    match prepare(place, &request, (&summary.id, &summary.name), fetching, &mut Marks::default()) {
+        Err(failure) if failure.kind == Kind::Denied => Err(failure),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 fn launch(
     place: &Place,
     container: &Container,

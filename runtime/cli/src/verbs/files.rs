@@ -76,8 +76,9 @@ pub(super) fn export(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let args: ExportArgs = read(matches)?;
     let place = place()?;
     let container = containers::find(&place, &args.name)?;
-    let out = output(args.output.as_deref().filter(|path| *path != Path::new("-")))?;
-    files::export(&place, &container, out)?;
+    let file = args.output.as_deref().filter(|path| *path != Path::new("-"));
+    let destination = file.map_or("-".to_owned(), |path| path.display().to_string());
+    files::export(&place, &container, &destination, || output(file))?;
     let about = json!({});
     journal::event("container", "export", &container.summary.id, &container.summary.name, about);
     Ok(ExitCode::SUCCESS)

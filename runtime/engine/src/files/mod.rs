@@ -43,13 +43,19 @@ fn pipe(object: &str) -> Result<(OwnedFd, OwnedFd), Failure> {
         .map_err(|errno| failure("make a pipe for", object).errno(errno.raw_os_error()))
 }
 
-/// `rlrun export`: the whole root file system as a tar archive, without what is mounted in it.
+/// `rlrun export`: the whole root file system as a tar archive, without what is mounted in it. The destination is what
+/// policies are told; it is opened when they have agreed.
 ///
 /// # Errors
-/// When the container cannot be read, or `out` not be written.
-pub fn export(place: &Place, container: &Container, out: OwnedFd) -> Result<(), Failure> {
-    may_leave(place, container, (Outward::Export, "/", "-"))?;
-    let out = Lent::of(out)?;
+/// When a policy refuses, the container cannot be read, or the destination not be written.
+pub fn export(
+    place: &Place,
+    container: &Container,
+    destination: &str,
+    open: impl FnOnce() -> Result<OwnedFd, Failure>,
+) -> Result<(), Failure> {
+    may_leave(place, container, (Outward::Export, "/", destination))?;
+    let out = Lent::of(open()?)?;
     let task = Task::Pack { path: b"/".to_vec(), name: Vec::new(), out: out.number() };
     Reach::open(place, container, View::Files)?.start(task, vec![out])?.finish().map(drop)
 }

@@ -203,16 +203,20 @@ impl Text {
         let failed = || failure("build-policy", "build a policy of", path);
         let source = std::fs::read_to_string(path).map_err(|e| failed().why(e.to_string()))?;
         let hooks = hooks.map_or_else(|| vec!["create".to_owned()], <[String]>::to_vec);
+        if hooks.is_empty() {
+            return Err(failed().why("`hooks` names none: it would never be asked").hint("hooks = [\"create\"]"));
+        }
         let (reader, settings) = match path.extension().and_then(|e| e.to_str()) {
             Some("rego") => ("rego", json!({"policy": source, "hooks": hooks})),
             Some("js") => ("javascript", json!({"policy": source, "hooks": hooks})),
             Some("cel") => (
                 "cel",
-                json!({"rule": [{
+                json!({"rule": hooks.iter().map(|hook| json!({
+                    "hook": hook,
                     "expression": source.trim(),
                     "code": name.to_uppercase(),
                     "message": format!("{name} does not hold"),
-                }]}),
+                })).collect::<Vec<_>>()}),
             ),
             _ => {
                 let why = "is neither NAME.rego nor NAME.cel nor NAME.js, nor a directory with a policy.toml";

@@ -18,7 +18,7 @@ use rlrun_engine::place::Place;
 use rlrun_engine::record::{self, Reach};
 use rlrun_engine::request::{self, exec, life::stop_seconds, limits::signal_number};
 use rlrun_engine::run;
-use rlrun_engine::start::{Attach, start as start_one};
+use rlrun_engine::start::{Attach, may_restart, start as start_one};
 use rlrun_engine::trace::Marks;
 use rlrun_engine::wait::{Condition, wait as wait_for};
 use rlrun_spec::{Failure, Kind, Stage, protocol};
@@ -127,6 +127,9 @@ pub(in super::super) fn restart(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let choice = args.choice.choose(&place, (args.all || args.running).then_some(chosen), false.into())?;
     choice.each(|chosen| {
         let container = &chosen.container;
+        if life::is_looked_after(container) {
+            may_restart(&place, container)?;
+        }
         if let Some(stopping) = life::begin_restart(container, args.time.map(stop_seconds))? {
             stopping.finish()?;
         }

@@ -55,6 +55,15 @@ pub(super) fn eval(matches: &mut ArgMatches, _: Marks) -> Outcome {
 
 /// One question of one hook, to all that have it. Their answers are told, not merged.
 fn ask(case: &Case, choice: Choice, format: &Format) -> Outcome {
+    let object = || case.path.display().to_string();
+    if case.settings.is_some() {
+        return Err(Failure::new(Stage::Cli, Kind::Usage, "read-request", "ask the policies", object())
+            .why("it has `settings`, and the installed policies have their own")
+            .hint(format!("leave them out, or ask one policy: rlrun policy trace POLICY --request {}", object())));
+    }
+    if case.expect.is_some() {
+        rlrun_engine::warn("`expect` is not compared here: `rlrun policy test` does that");
+    }
     let mut rows = Vec::new();
     let mut denied = Vec::new();
     for mut policy in policies::benches(&place()?, choice)? {

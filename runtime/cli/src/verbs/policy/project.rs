@@ -13,7 +13,7 @@ pub(super) struct NewArgs {
     /// What the policy is to be called: small letters, digits, hyphens
     #[arg(value_name = "NAME")]
     name: String,
-    /// Which language it is to be written in: rust, c, js, rego
+    /// Which language it is to be written in: rust, c, js, python
     #[arg(long, value_name = "LANGUAGE", default_value = "rust")]
     lang: String,
     /// The directory to make, instead of ./NAME

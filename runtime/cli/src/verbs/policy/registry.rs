@@ -47,6 +47,11 @@ pub(super) struct PushArgs {
 pub(super) fn push(matches: &mut ArgMatches, _: Marks) -> Outcome {
     let PushArgs { mut words, with_settings, registry } = read(matches)?;
     let reference = words.pop().unwrap_or_default().to_string_lossy().into_owned();
+    if reference.ends_with(".wasm") {
+        return Err(Failure::new(Stage::Cli, Kind::Usage, "push-policy", "push to", reference)
+            .why("it is the name of a policy's file, and the last word is where to")
+            .hint("rlrun policy push FILE... NAME:TAG"));
+    }
     if words.is_empty() {
         return Err(Failure::new(Stage::Cli, Kind::Usage, "push-policy", "push", reference)
             .why("there is no policy to push")
