@@ -265,3 +265,16 @@ fn shared_memory_can_be_sized() {
     let case = case!(Userns);
     case.run_base(&["--shm-size", "1m"], ["sh", "-c", "df -k /dev/shm | tail -1"]).ok().says("1024");
 }
+
+#[test]
+fn the_root_directory_is_the_images_with_every_driver_until_the_container_changes_it() {
+    let case = case!(Userns, Fuse).keeping_containers();
+    let layer = Rootfs::new().dir_of("./", (7, 8), 0o1751);
+    case.load(&Image::new("localhost/root-of-its-own:1", base_rootfs().clone()).layer(layer));
+    for driver in ["overlay", "fuse-overlayfs", "copy"] {
+        let script = "stat -c '%a %u %g' /; chmod 700 /";
+        let start = ["run", "--network", "none", "--name", driver, "--storage-driver", driver];
+        case.run([&start[..], &["localhost/root-of-its-own:1", "sh", "-c", script]].concat()).ok().prints("1751 7 8");
+        case.run(["start", "-a", driver]).ok().prints("700 7 8");
+    }
+}

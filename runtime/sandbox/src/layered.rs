@@ -45,7 +45,7 @@ fn make(path: &Path) -> Result<(), Failure> {
 }
 
 /// The top of what is mounted has the owner and the mode of the layer that takes what is written (overlayfs).
-fn look_like(upper: &Path, lower: &Path) -> Result<(), Failure> {
+pub(crate) fn look_like(upper: &Path, lower: &Path) -> Result<(), Failure> {
     let object = lower.display().to_string();
     let stat = statat(CWD, lower, AtFlags::SYMLINK_NOFOLLOW).at("mount-overlay", "look at", &object)?;
     match chownat(

@@ -75,6 +75,11 @@ fn mount_layers(
     (written, on): (&Path, On),
     removed_at_the_end: bool,
 ) -> Result<(), Failure> {
+    if let Rootfs::Overlay { lowers } | Rootfs::FuseOverlay { lowers, .. } = rootfs
+        && let Some(top) = lowers.first()
+    {
+        begin_like(written, top)?;
+    }
     match rootfs {
         Rootfs::Overlay { lowers } => overlay(lowers, container, written, removed_at_the_end),
         Rootfs::FuseOverlay { lowers, binary, uids, gids } => {
@@ -135,6 +140,22 @@ pub(crate) fn mark_written(launch: &Launch) -> Result<(), Failure> {
         Err(Errno::NOENT) => Ok(()),
         work => work.and_then(|work| crate::tree::empty(&work, None)).at("rootfs", "empty", object),
     }
+}
+
+/// The root directory of an image need not be root's, nor open to all. Once something was mounted, what the container has
+/// made of it counts: overlayfs has put a directory into `work` then.
+fn begin_like(written: &Path, top: &Path) -> Result<(), Failure> {
+    let upper = written.join("upper");
+    let look = |path: &Path| {
+        let stat = rustix::fs::lstat(path).at("mount-overlay", "look at", path.display().to_string())?;
+        Ok((stat.st_uid, stat.st_gid, stat.st_mode))
+    };
+    if look(&upper)? == look(top)? {
+        return Ok(());
+    }
+    let work = written.join("work");
+    let mut begun = std::fs::read_dir(&work).at("mount-overlay", "look into", work.display().to_string())?;
+    if begun.next().is_none() { crate::layered::look_like(&upper, top) } else { Ok(()) }
 }
 
 /// `lowerdir` of all layers below their common directory, so that a hundred of them fit the one page that mount(2)
