@@ -7,7 +7,7 @@ set -euo pipefail
 if [ "$(id -u)" = 0 ] && [ "$$" != 1 ]; then exec unshare --pid --fork --mount-proc "$0" "$@"; fi
 stage=$(realpath "$1")
 output=$(realpath -m "${2:-docs/benchmarks.md}")
-readonly RUNS=${RLRUN_BENCH_RUNS:-40}
+readonly RUNS=${RLRUN_BENCH_RUNS:-40} ROUNDS=4
 readonly IMAGE=localhost/bench:1
 
 # shellcheck source=scripts/bench-place.sh
@@ -51,20 +51,35 @@ install_policies() {
     done
 }
 
-# measure NAME COMMAND...: median, minimum and spread in milliseconds; no line when the command does not work here.
+# measure NAME COMMAND...: adds the milliseconds of some runs to those of NAME; no more of it when the command does not work here.
 measure() {
-    local name=$1
+    local name=$1 times
+    times=$work/results/times.$(printf '%s' "$1" | tr -c 'a-z0-9\n' _)
     shift
-    if ! as_user "$@" >"$work/results/out" 2>&1; then
-        printf '%s: %s\n' "$name" "$(tail -n 1 "$work/results/out")" | tee -a "$work/results/failed" >&2
-        return
+    if [ ! -e "$times" ]; then
+        if ! as_user "$@" >"$work/results/out" 2>&1; then
+            grep -qF "$name: " "$work/results/failed" 2>/dev/null ||
+                printf '%s: %s\n' "$name" "$(tail -n 1 "$work/results/out")" | tee -a "$work/results/failed" >&2
+            return
+        fi
+        printf '%s\n' "$name" >>"$work/results/order"
+        printf '  %s\n' "$name" >&2
     fi
-    printf '  %s\n' "$name" >&2
     # hyperfine joins words with spaces only when given a string: quote each.
-    as_user hyperfine --shell=none --style none --warmup 5 --runs "$RUNS" --export-json "$work/results/json" \
+    as_user hyperfine --shell=none --style none --warmup 3 --runs "$((RUNS / ROUNDS))" --export-json "$work/results/json" \
         "$(printf '%q ' "$@")" >/dev/null 2>&1
-    jq -r --arg name "$name" '.results[0] | [$name, .median * 1000, .min * 1000, .stddev * 1000] | @tsv' "$work/results/json" \
-        >>"$work/results/times"
+    jq '.results[0].times[] * 1000' "$work/results/json" >>"$times"
+}
+
+# One line a command: its name, median, minimum and spread in milliseconds.
+sum_up() {
+    local name
+    while IFS= read -r name; do
+        sort -g "$work/results/times.$(printf '%s' "$name" | tr -c 'a-z0-9\n' _)" | awk -v name="$name" '
+            { v[NR] = $1; sum += $1; squares += $1 * $1 }
+            END { m = sum / NR; d = squares / NR - m * m
+                  printf "%s\t%f\t%f\t%f\n", name, v[int((NR + 1) / 2)], v[1], sqrt(d > 0 ? d : 0) }'
+    done <"$work/results/order" >"$work/results/times"
 }
 
 median() { awk -F '\t' -v name="$1" '$1 == name { print $2 }' "$work/results/times"; }
@@ -72,7 +87,6 @@ median() { awk -F '\t' -v name="$1" '$1 == name { print $2 }' "$work/results/tim
 measure_all() {
     local podman=(podman --log-level error --cgroup-manager cgroupfs --runtime runc run --rm)
     local namespaces=(--user --map-root-user --map-auto --mount --pid --fork --net --ipc --uts --cgroup)
-    printf 'measuring, %s runs each:\n' "$RUNS" >&2
     settle_cache
     measure 'rlrun run, no network, three policies' rlrun run --rm --network none "$IMAGE" true
     measure 'podman --runtime runc run, no network' "${podman[@]}" --network none "$IMAGE" true
@@ -174,20 +188,23 @@ missed() {
     over=$(awk -v a="$(policies_median)" 'BEGIN { if (a > 1) printf "%.2f", a - 1 }')
     [ -z "$over" ] || cat <<MISSED
 
-The policies miss their target by $over ms. Taken apart with a clock (on a quiet machine): a third is reading the machine code of
+The policies miss their target by $over ms. Taken apart with a clock, at another time and on a quiet machine: a third is reading the machine code of
 three policies, 0.10 to 0.15 ms each, nearly all of it the types of their interfaces; a third is asking them; a third is what
 any number of policies costs, the engine, its imports, the cache and the directories. Two threads do not read faster than one.
 An engine that keeps the types of a component in the form in which it uses them would get it.
 MISSED
     awk -v a="$1" 'BEGIN { exit !(a > 8) }' &&
         printf '\nThe aim of 20 times is about 8 ms. The steps below of half a millisecond and more are what lies between: executing two\nprograms (supervisor, mapper), writing the id maps with two set-user-ID helpers, the mounts, the policies, and the end of\nthe namespaces in the kernel.\n'
-    [ -n "$(ls -A /proc/fs/jbd2 2>/dev/null)" ] || cat <<'JOURNAL'
+    # An ext4 with a journal is listed there (jbd2).
+    [ "$(findmnt --noheadings --output FSTYPE --target "$work")" = ext4 ] || return 0
+    [ -z "$(ls -A /proc/fs/jbd2 2>/dev/null)" ] || return 0
+    cat <<'JOURNAL'
 
 The file systems of this machine have no journal. ext4 then passes over every inode that was freed in the last minutes, and making
 the files of a container (`name claimed`, `record written`, `root file system`) takes longer the more containers were removed before.
 JOURNAL
     findmnt --noheadings --output OPTIONS --target "$work" | grep -qw discard || return 0
-    [ -n "$(ls -A /proc/fs/jbd2 2>/dev/null)" ] || cat <<'DISCARD'
+    cat <<'DISCARD'
 
 They also tell the disk of each block that is freed (`discard`), and without a journal whoever frees it waits for the answer: a
 directory is a block, and a container has seven, four of them for the kernel's overlay. That is most of `container gone`, and more
@@ -202,7 +219,7 @@ report() {
     cat <<HEAD
 # Benchmarks
 
-Written by \`make bench\`; everything in one run on one machine, as one ordinary user, $RUNS runs of each command (hyperfine, no shell), every
+Written by \`make bench\`; everything in one run on one machine, as one ordinary user, $RUNS runs of each command in $ROUNDS rounds (hyperfine, no shell), every
 command from an image or root file system with nothing but busybox.
 
 | machine | |
@@ -255,7 +272,10 @@ TARGETS
 
 make_inputs
 make_slirp_probe
-measure_all
+# In turns: what one command leaves behind, on the disk above all, slows the others as well.
+printf 'measuring, %s runs each, in %s rounds:\n' "$RUNS" "$ROUNDS" >&2
+for _ in $(seq "$ROUNDS"); do measure_all; done
+sum_up
 measure_memory
 measure_policies
 mkdir -p "$(dirname "$output")"
