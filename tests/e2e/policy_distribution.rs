@@ -103,6 +103,9 @@ fn a_policy_is_added_locked_and_removed() {
     run().refused(125, "CIS-5.7");
     case.run(["policy", "add", "--name", "cis", "--grant", "clock", "--approve", other]).ok().says("clock");
     run().ok();
+    let tier = case.make_file("home/.config/rlrun/policy.d/policy.toml", "[modes]\ncis = \"warn\"\n");
+    case.run(["policy", "rm", "cis"]).refused(125, "is named in").complains("[modes]");
+    std::fs::remove_file(tier).unwrap();
     case.run(["policy", "rm", "cis"]).ok();
     case.run(["policy", "rm", "cis"]).refused(125, "not among your policies");
     case.run(["policy", "rm", "../../x"]).refused(125, "not the name");

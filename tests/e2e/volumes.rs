@@ -232,3 +232,16 @@ fn mounts_inside_never_come_back_to_the_host() {
     out.ok().says("tmpfs");
     assert!(!seen.contains(&format!("{path}/sub")), "a mount came back to the host");
 }
+
+#[test]
+fn secrets_of_the_home_that_the_environment_names_stay_outside() {
+    let case = case!(Userns);
+    // The account's home is another: HOME is set as in CI or below `sudo -E`.
+    case.make_dir("home/.ssh");
+    for source in [case.home().join(".ssh"), case.home().to_path_buf()] {
+        let volume = format!("{}:/x:ro", source.display());
+        case.run_base(&["-v", &volume], ["true"]).refused(125, "BASE005");
+    }
+    let work = format!("{}:/x", case.make_dir("home/work").display());
+    case.run_base(&["-v", &work], ["true"]).ok();
+}

@@ -41,6 +41,8 @@ fn built(name: &str) -> Option<PathBuf> {
 const NATIVE_ONLY: &[&str] = &[
     "cis/fixtures/deny-5.31.json",
     "baseline/fixtures/deny-writable-program-by-its-directory.json",
+    "baseline/fixtures/deny-home-of-the-environment-key.json",
+    "baseline/fixtures/deny-home-of-the-environment-whole.json",
     "baseline/fixtures/deny-writable-program.json",
     "baseline/fixtures/deny-writable-helper-programs.json",
 ];

@@ -167,6 +167,12 @@ pub fn remove(place: &Place, name: &str) -> Result<(), Failure> {
         let data = path("data").display().to_string();
         return Err(refusal(Path::new(name), &format!("has data in {data}")).hint(format!("rm -r {data}")));
     }
+    let tier = directory.join(super::project::FILE);
+    if let Some(table) = table_that_names(&tier, name) {
+        // Without the policy that line would be about nobody, and nothing would start.
+        let hint = format!("take its line out of [{table}] first");
+        return Err(refusal(Path::new(name), &format!("is named in {}", tier.display())).hint(hint));
+    }
     // The policy first: until the rest is gone, nothing starts.
     unlink(&wasm)?;
     unlink(&settings)?;
@@ -175,6 +181,13 @@ pub fn remove(place: &Place, name: &str) -> Result<(), Failure> {
     }
     crate::journal::event("policy", "remove", "", name, serde_json::json!({}));
     Ok(())
+}
+
+/// Where the directory's `policy.toml` says something about a policy.
+fn table_that_names(tier: &Path, name: &str) -> Option<&'static str> {
+    let table: toml::Table = fs::read_to_string(tier).ok()?.parse().ok()?;
+    let names = |of: &str| table.get(of).and_then(toml::Value::as_table).is_some_and(|of| of.contains_key(name));
+    ["modes", "grants"].into_iter().find(|of| names(of))
 }
 
 fn unlink(path: &Path) -> Result<(), Failure> {
