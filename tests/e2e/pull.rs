@@ -161,6 +161,20 @@ fn a_connection_that_breaks_off_is_refused() {
 }
 
 #[test]
+fn a_registry_that_keeps_less_than_it_promises_is_told() {
+    let case = case!(Userns, Registry);
+    let registry = Registry::http(case.directory());
+    let image = image("cut short");
+    let (_, blobs) = image.oci_manifest("+gzip", gzip);
+    let largest = blobs.iter().max_by_key(|blob| blob.len()).unwrap();
+    registry.store_blob(&digest(largest), &largest[..largest.len() / 2]);
+    registry.add("short", "1", &image);
+    let reference = format!("localhost:{}/short:1", registry.address.port());
+    case.run(["pull", &reference]).refused(125, "less of a blob than the manifest says");
+    case.run(["images", "-q"]).ok().prints("");
+}
+
+#[test]
 fn a_manifest_that_is_not_the_digest_asked_for_is_refused() {
     let case = case!(Userns);
     let (wanted, _) = image("wanted").oci_manifest("+gzip", gzip);

@@ -175,6 +175,10 @@ fn invalid_spec(invalid: InvalidSpec, image: &str) -> Failure {
     let failure = usage("build-config", "make a container of", image).why(format!("{why} ({field})"));
     match field.as_str() {
         "/oci/process/args" => failure.hint("name a command after the image"),
+        // podman's code for what is not there to be executed.
+        "/oci/process/args/0" => {
+            Failure { kind: Kind::NotFound, ..failure.hint("name a command that the image has; was a variable empty?") }
+        }
         _ => failure,
     }
 }

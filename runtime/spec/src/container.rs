@@ -250,8 +250,10 @@ impl ContainerSpec {
         let bad = |field: &str, why: &str| Err(InvalidSpec::Field { field: field.to_owned(), why: why.to_owned() });
         let Some(process) = parts.oci.process() else { return bad("/oci/process", "is missing") };
         let args = process.args().as_deref().unwrap_or_default();
-        if args.first().is_none_or(|a| a.is_empty()) {
-            return bad("/oci/process/args", "no command: the image has none and none was given");
+        match args.first() {
+            None => return bad("/oci/process/args", "no command: the image has none and none was given"),
+            Some(program) if program.is_empty() => return bad("/oci/process/args/0", "the command is an empty word"),
+            Some(_) => {}
         }
         if !process.cwd().is_absolute() {
             return bad("/oci/process/cwd", "is not an absolute path");

@@ -209,6 +209,8 @@ fn no_command_at_all_is_an_error_with_advice() {
     let failure = build_on(&request(), &image, &test_facts()).unwrap_err();
     assert!(failure.to_string().contains("no command"), "{failure}");
     assert_eq!(failure.hint.as_deref(), Some("name a command after the image"));
+    image.config.cmd = vec![String::new()];
+    assert_eq!(build_on(&request(), &image, &test_facts()).unwrap_err().kind, Kind::NotFound);
 }
 
 #[test]

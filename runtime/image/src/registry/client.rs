@@ -217,6 +217,12 @@ impl Client {
         Err(match status {
             401 | 403 => Failed::For(ImageError::Unauthorized { object, why }),
             404 => Failed::For(registry(Some("check the name and the tag: the registry has no such image"))),
+            // Only what is asked for from some byte on is answered so (RFC 9110, 15.5.17).
+            416 => Failed::For(ImageError::Registry {
+                object,
+                why: "the registry has less of a blob than the manifest says".to_owned(),
+                hint: Some("push the image there again".to_owned()),
+            }),
             429 => Failed::Passing(registry(Some("the registry limits how often it is asked: wait, or log in")), pause),
             s if is_passing(s) => Failed::Passing(registry(Some("the registry has a problem: try again later")), pause),
             _ => Failed::For(registry(None)),
