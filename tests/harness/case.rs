@@ -326,7 +326,9 @@ impl Drop for Case {
             command.args(["--user", "--map-root-user", "--map-auto", "rm"]);
             command
         };
-        let removed = remove.args(["-rf", "--"]).arg(&self.directory).status();
-        assert!(removed.is_ok_and(|status| status.success()), "cannot remove {}", self.directory.display());
+        remove.args(["-rf", "--"]).arg(&self.directory);
+        // A command of `exec -d` outlives the supervisor for a moment, and whoever waits for it writes its end down.
+        let removed = until(10, || remove.status().is_ok_and(|status| status.success()).then_some(()));
+        assert!(removed.is_some(), "cannot remove {}", self.directory.display());
     }
 }
