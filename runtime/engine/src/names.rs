@@ -65,9 +65,7 @@ mod tests {
 
     #[test]
     fn a_name_that_is_taken_gets_an_ending() {
-        let dir = tempfile::tempdir().unwrap();
-        let data = dir.path().to_path_buf();
-        let place = Place { data: data.clone(), cache: data.clone(), config: data };
+        let (dir, place) = crate::place::tests::place();
         let id = container_id().unwrap();
         let first = free_name(&place, &id);
         assert_eq!(crate::request::container_name(&first).unwrap(), first);

@@ -167,8 +167,15 @@ pub fn own_share(name: &str) -> Result<PathBuf, Failure> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A place of a test's own.
+    pub(crate) fn place() -> (tempfile::TempDir, Place) {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().to_path_buf();
+        (dir, Place { data: data.clone(), cache: data.clone(), config: data })
+    }
 
     #[test]
     fn a_private_directory_is_made_with_its_parents_and_kept() {

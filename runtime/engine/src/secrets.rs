@@ -311,13 +311,8 @@ pub(crate) fn uses(requests: &[SecretRequest]) -> Vec<SecretUse> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::place::tests::place;
     use std::os::unix::fs::MetadataExt as _;
-
-    fn place() -> (tempfile::TempDir, Place) {
-        let dir = tempfile::tempdir().unwrap();
-        let data = dir.path().to_path_buf();
-        (dir, Place { data: data.clone(), cache: data.clone(), config: data })
-    }
 
     #[test]
     fn a_secret_is_made_replaced_found_and_gone() {

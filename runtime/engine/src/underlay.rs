@@ -69,12 +69,7 @@ fn make(layer: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn place() -> (tempfile::TempDir, Place) {
-        let dir = tempfile::tempdir().unwrap();
-        let data = dir.path().to_path_buf();
-        (dir, Place { data: data.clone(), cache: data.clone(), config: data })
-    }
+    use crate::place::tests::place;
 
     #[test]
     fn it_is_made_once_and_whole() {

@@ -1,12 +1,7 @@
 use super::*;
+use crate::place::tests::place;
 use crate::record::file::{self, tests::summary};
 use crate::record::{RECORD, Record, Remains};
-
-fn place() -> (tempfile::TempDir, Place) {
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().to_path_buf();
-    (dir, Place { data: data.clone(), cache: data.clone(), config: data })
-}
 
 fn make(place: &Place, id: &str, name: &str) -> Record {
     let record = record::create(place, id, name, Remains::Record).unwrap();

@@ -1,11 +1,6 @@
 use super::sweep::{Orphan, orphaned};
 use super::*;
-
-fn place() -> (tempfile::TempDir, Place) {
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().to_path_buf();
-    (dir, Place { data: data.clone(), cache: data.clone(), config: data })
-}
+use crate::place::tests::place;
 
 fn nothing_foreign(_: &Path) -> Result<(), Failure> {
     panic!("all files are ours")

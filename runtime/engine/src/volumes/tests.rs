@@ -1,11 +1,6 @@
 use super::*;
+use crate::place::tests::place;
 use std::os::unix::fs::MetadataExt as _;
-
-fn place() -> (tempfile::TempDir, Place) {
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().to_path_buf();
-    (dir, Place { data: data.clone(), cache: data.clone(), config: data })
-}
 
 fn nothing_foreign(_: &Path) -> Result<(), Failure> {
     panic!("all files are ours")
