@@ -6,7 +6,7 @@ use crate::{rootfs, tree};
 use rlrun_spec::Failure;
 use rlrun_spec::plan::{Launch, Rootfs};
 use rlrun_spec::plan_from_oci::OVERLAYS;
-use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid, chownat, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 use std::path::Path;
@@ -27,10 +27,6 @@ pub(crate) fn mount(launch: &Launch) -> Result<(), Failure> {
         for name in ["merged", "upper", "work"] {
             make(&at.join(name))?;
         }
-        let (Rootfs::Overlay { lowers } | Rootfs::FuseOverlay { lowers, .. }) = layers else { continue };
-        if let Some(top) = lowers.first() {
-            look_like(&at.join("upper"), top)?;
-        }
         rootfs::mount_at(layers, &at, None, true).map_err(|failure| Failure {
             operation: "mount an overlay on".to_owned(),
             object: destination.clone(),
@@ -42,24 +38,6 @@ pub(crate) fn mount(launch: &Launch) -> Result<(), Failure> {
 
 fn make(path: &Path) -> Result<(), Failure> {
     std::fs::create_dir(path).at("mount-overlay", "make", path.display().to_string())
-}
-
-/// The top of what is mounted has the owner and the mode of the layer that takes what is written (overlayfs).
-pub(crate) fn look_like(upper: &Path, lower: &Path) -> Result<(), Failure> {
-    let object = lower.display().to_string();
-    let stat = statat(CWD, lower, AtFlags::SYMLINK_NOFOLLOW).at("mount-overlay", "look at", &object)?;
-    match chownat(
-        CWD,
-        upper,
-        Some(Uid::from_raw(stat.st_uid)),
-        Some(Gid::from_raw(stat.st_gid)),
-        AtFlags::SYMLINK_NOFOLLOW,
-    ) {
-        // An owner that the id map lacks can only be seen, not given.
-        Ok(()) | Err(Errno::INVAL | Errno::PERM) => {}
-        Err(errno) => return Err(errno).at("mount-overlay", "look like", object),
-    }
-    rustix::fs::chmod(upper, Mode::from_raw_mode(stat.st_mode & 0o7777)).at("mount-overlay", "look like", object)
 }
 
 /// Unmounts them and removes what was written.

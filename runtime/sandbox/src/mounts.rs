@@ -258,7 +258,7 @@ pub(crate) fn target(root: &OwnedFd, destination: &str, kind: FileType) -> Resul
     }
     .at("mount-target", "find or make the place of a mount", destination)?;
     let stat = rustix::fs::fstat(&found).at("mount-target", "stat the place of a mount", destination)?;
-    let top = resolve(root, "/").and_then(rustix::fs::fstat).at("mount-target", "stat", "/")?;
+    let top = rustix::fs::fstat(root).at("mount-target", "stat", "/")?;
     if (stat.st_dev, stat.st_ino) == (top.st_dev, top.st_ino) {
         // What is mounted there would be below what the container sees, or would hide all of it.
         let why = "it leads to the root itself: a link of the image does";

@@ -4,7 +4,7 @@ use crate::at::{At, failed, last_words};
 use crate::disk;
 use rlrun_spec::plan::{Disk, Launch, Rootfs};
 use rlrun_spec::{Failure, IdMapping, Kind};
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid, chownat, openat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
@@ -142,20 +142,28 @@ pub(crate) fn mark_written(launch: &Launch) -> Result<(), Failure> {
     }
 }
 
-/// The root directory of an image need not be root's, nor open to all. Once something was mounted, what the container has
-/// made of it counts: overlayfs has put a directory into `work` then.
-fn begin_like(written: &Path, top: &Path) -> Result<(), Failure> {
-    let upper = written.join("upper");
-    let look = |path: &Path| {
-        let stat = rustix::fs::lstat(path).at("mount-overlay", "look at", path.display().to_string())?;
-        Ok((stat.st_uid, stat.st_gid, stat.st_mode))
-    };
-    if look(&upper)? == look(top)? {
+/// The top of what is mounted has the owner and the mode of the layer that takes what is written (overlayfs), and that
+/// of an image need not be root's, nor open to all. Once something was mounted, what the container has made of it counts:
+/// overlayfs has put a directory into `work` then.
+fn begin_like(written: &Path, lower: &Path) -> Result<(), Failure> {
+    let (upper, work, object) = (written.join("upper"), written.join("work"), lower.display().to_string());
+    let look = |path: &Path| rustix::fs::lstat(path).at("mount-overlay", "look at", path.display().to_string());
+    let (is, wanted) = (look(&upper)?, look(lower)?);
+    if (is.st_uid, is.st_gid, is.st_mode) == (wanted.st_uid, wanted.st_gid, wanted.st_mode) {
         return Ok(());
     }
-    let work = written.join("work");
     let mut begun = std::fs::read_dir(&work).at("mount-overlay", "look into", work.display().to_string())?;
-    if begun.next().is_none() { crate::layered::look_like(&upper, top) } else { Ok(()) }
+    if begun.next().is_some() {
+        return Ok(());
+    }
+    let (uid, gid) = (Uid::from_raw(wanted.st_uid), Gid::from_raw(wanted.st_gid));
+    match chownat(CWD, &upper, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW) {
+        // An owner that the id map lacks can only be seen, not given.
+        Ok(()) | Err(Errno::INVAL | Errno::PERM) => {}
+        Err(errno) => return Err(errno).at("mount-overlay", "look like", object),
+    }
+    let mode = Mode::from_raw_mode(wanted.st_mode & 0o7777);
+    rustix::fs::chmod(&upper, mode).at("mount-overlay", "look like", object)
 }
 
 /// `lowerdir` of all layers below their common directory, so that a hundred of them fit the one page that mount(2)
