@@ -17,12 +17,23 @@ use rlrun_spec::plan::Launch;
 use rlrun_spec::protocol::{JOINED_STEPS, JOINER_STEPS, Message, Step};
 use rlrun_spec::{Failure, Kind, Stage};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use rustix::io::Errno;
 use rustix::process::{
     DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, pidfd_send_signal,
     set_dumpable_behavior, set_parent_process_death_signal, waitid, waitpid,
 };
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// The exit code of a child, once it has ended: 128+n for signal n, and 125 where neither can be told.
+///
+/// # Errors
+/// As `waitid(2)`.
+pub fn exit_code(child: &OwnedFd) -> Result<u8, Errno> {
+    let ended = waitid(WaitId::PidFd(child.as_fd()), WaitIdOptions::EXITED)?;
+    let code = ended.and_then(|status| status.exit_status().or_else(|| Some(128 + status.terminating_signal()?)));
+    Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(125))
+}
 
 /// A command in a running container. It outlives this value; whoever waits for it is its parent.
 pub struct Joined {
@@ -87,10 +98,7 @@ impl Joined {
     /// # Errors
     /// As `waitid(2)`.
     pub fn exit_code(&self) -> Result<u8, Failure> {
-        let ended =
-            waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED).at("wait", "wait for", "the command")?;
-        let code = ended.and_then(|status| status.exit_status().or_else(|| Some(128 + status.terminating_signal()?)));
-        Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(125))
+        exit_code(&self.pidfd).at("wait", "wait for", "the command")
     }
 
     /// Kills it and what it has started, but for what has left its process group.

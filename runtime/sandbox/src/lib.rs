@@ -43,7 +43,7 @@ mod volume;
 pub use apart::{Apart, apart};
 pub use container::{Container, Heard, Streams};
 pub use image_mount::mount_image;
-pub use join::Joined;
+pub use join::{Joined, exit_code};
 pub use launch::{
     CONNECTION_FD, CONSOLE_FD, INIT_FD, Joining, LOCK_FD, PLAN_FD, PRESERVED_FD, READY_FD, Role, replace_self,
     replace_self_accompanying, replace_self_attaching, replace_self_joining, role, start_detached,

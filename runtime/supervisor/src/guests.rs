@@ -114,11 +114,8 @@ impl Guests {
 
     /// He is gone.
     pub(crate) fn dismiss(&mut self, client: u64, outputs: &mut [Output]) {
-        for mut guest in self.guests.extract_if(.., |g| g.client == client) {
-            if let Some(screen) = guest.screen.take() {
-                screen.put_back();
-            }
-        }
+        let gone = self.guests.extract_if(.., |g| g.client == client);
+        gone.filter_map(|guest| guest.screen).for_each(Screen::put_back);
         outputs.iter_mut().for_each(|output| output.dismiss(client));
     }
 }

@@ -4,11 +4,10 @@
 use super::failure;
 use crate::signals::{Signals, convert};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rlrun_sandbox::exit_code;
 use rlrun_sandbox::sys::{self, Fork};
 use rlrun_spec::Failure;
-use rustix::process::{
-    Signal, WaitId, WaitIdOptions, getppid, pidfd_send_signal, set_parent_process_death_signal, waitid,
-};
+use rustix::process::{Signal, getppid, pidfd_send_signal, set_parent_process_death_signal};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// The process that the caller waits for, as the other one sees it.
@@ -70,9 +69,7 @@ fn stand_for(other: &OwnedFd, left: &OwnedFd, signals: &Signals) -> u8 {
             return 0;
         }
         if ended {
-            let status = waitid(WaitId::PidFd(other.as_fd()), WaitIdOptions::EXITED).ok().flatten();
-            let code = status.and_then(|s| s.exit_status().or_else(|| Some(128 + s.terminating_signal()?)));
-            return code.and_then(|code| u8::try_from(code).ok()).unwrap_or(125);
+            return exit_code(other).unwrap_or(125);
         }
     }
 }
