@@ -33,12 +33,12 @@ impl Files<'_> {
     fn number(&self, name: &str) -> Option<u64> {
         self.read(name)?.trim().parse().ok().filter(|n| *n < u64::MAX / 4)
     }
+}
 
-    fn field(&self, file: &str, name: &str) -> Option<u64> {
-        let text = self.read(file)?;
-        let mut words = text.lines().filter_map(|line| line.split_once(' '));
-        words.find(|(word, _)| *word == name).and_then(|(_, n)| n.trim().parse().ok())
-    }
+/// The number behind a name, in a text of such lines.
+fn field(text: Option<&String>, name: &str) -> Option<u64> {
+    let mut words = text?.lines().filter_map(|line| line.split_once(' '));
+    words.find(|(word, _)| *word == name).and_then(|(_, n)| n.trim().parse().ok())
 }
 
 impl Count {
@@ -46,29 +46,29 @@ impl Count {
     #[must_use]
     pub fn of(membership: &Membership) -> Count {
         let files = Files(&membership.directories);
+        let (cpu, memory) = (files.read("cpu.stat"), files.read("memory.stat"));
+        let (cpu, memory) = (cpu.as_ref(), memory.as_ref());
         // What was read and may be dropped at once is no use of memory, as docker counts.
-        let cached = files.field("memory.stat", "total_inactive_file").or(files.field("memory.stat", "inactive_file"));
-        let all = files.number("memory.current").or(files.number("memory.usage_in_bytes"));
-        let microseconds = |name| files.field("cpu.stat", name).map(|us| us.saturating_mul(1000));
+        let cached = field(memory, "total_inactive_file").or(field(memory, "inactive_file"));
+        let all = files.number("memory.current").or_else(|| files.number("memory.usage_in_bytes"));
+        let microseconds = |name| field(cpu, name).map(|us| us.saturating_mul(1000));
+        let killed = files.read("memory.events").or_else(|| files.read("memory.oom_control"));
         Count {
-            cpu_ns: microseconds("usage_usec").or(files.number("cpuacct.usage")),
+            cpu_ns: microseconds("usage_usec").or_else(|| files.number("cpuacct.usage")),
             throttled: (
-                files.field("cpu.stat", "nr_throttled").unwrap_or(0),
-                microseconds("throttled_usec").or(files.field("cpu.stat", "throttled_time")).unwrap_or(0),
+                field(cpu, "nr_throttled").unwrap_or(0),
+                microseconds("throttled_usec").or(field(cpu, "throttled_time")).unwrap_or(0),
             ),
             memory: all.map(|all| all.saturating_sub(cached.unwrap_or(0))),
-            memory_peak: files.number("memory.peak").or(files.number("memory.max_usage_in_bytes")),
-            memory_limit: files.number("memory.max").or(files.number("memory.limit_in_bytes")),
-            swap: files.number("memory.swap.current").or(files.field("memory.stat", "total_swap")),
-            oom_kills: files
-                .field("memory.events", "oom_kill")
-                .or(files.field("memory.oom_control", "oom_kill"))
-                .unwrap_or(0),
+            memory_peak: files.number("memory.peak").or_else(|| files.number("memory.max_usage_in_bytes")),
+            memory_limit: files.number("memory.max").or_else(|| files.number("memory.limit_in_bytes")),
+            swap: files.number("memory.swap.current").or(field(memory, "total_swap")),
+            oom_kills: field(killed.as_ref(), "oom_kill").unwrap_or(0),
             tasks: files.number("pids.current"),
             block: files
                 .read("io.stat")
                 .map(|text| moved(&text))
-                .or(files.read("blkio.throttle.io_service_bytes").map(|text| moved_1(&text))),
+                .or_else(|| files.read("blkio.throttle.io_service_bytes").map(|text| moved_1(&text))),
         }
     }
 
