@@ -115,16 +115,18 @@ impl Place {
     }
 }
 
+/// Something below the store could not be made.
+pub(crate) fn failed(operation: &str, path: &Path, error: &std::io::Error) -> Failure {
+    let failure = Failure::new(Stage::Cli, Kind::Host, DATA_DIR, operation, path.display().to_string());
+    match error.raw_os_error() {
+        Some(errno) => failure.errno(errno),
+        None => failure.why(error.to_string()),
+    }
+}
+
 /// One mkdir when it exists already; its parents only when it does not.
 fn make_private(path: &Path) -> Result<(), Failure> {
-    let failed = |e: &std::io::Error| {
-        let failure =
-            Failure::new(Stage::Cli, Kind::Host, DATA_DIR, "make rlrun's directory", path.display().to_string());
-        match e.raw_os_error() {
-            Some(errno) => failure.errno(errno),
-            None => failure.why(e.to_string()),
-        }
-    };
+    let failed = |e: &std::io::Error| failed("make rlrun's directory", path, e);
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),

@@ -168,9 +168,7 @@ fn in_reach(place: &Place, mut files: Vec<PathBuf>, error: &LoadError) -> Vec<Pa
 pub(crate) fn heard(said: Result<Permit, Box<Denied>>, object: &str) -> Result<Permit, Failure> {
     let permit = said.map_err(|denied| refused(&denied, object))?;
     crate::journal::permitted(&permit);
-    for (policy, finding) in permit.warnings() {
-        crate::warn(&format!("policy {}: [{}] {}", policy.name, finding.code, finding.message));
-    }
+    warn(&permit, "");
     Ok(permit)
 }
 
@@ -181,10 +179,14 @@ pub(crate) fn heard(said: Result<Permit, Box<Denied>>, object: &str) -> Result<P
 pub(crate) fn heard_of_image(said: Result<Permit, Box<Denied>>, name: &str) -> Result<(), Failure> {
     let permit = said.map_err(|denied| refused(&denied, name))?;
     crate::journal::heard(&permit, name);
-    for (policy, finding) in permit.warnings() {
-        crate::warn(&format!("policy {}: {name}: [{}] {}", policy.name, finding.code, finding.message));
-    }
+    warn(&permit, &format!("{name}: "));
     Ok(())
+}
+
+fn warn(permit: &Permit, about: &str) {
+    for (policy, finding) in permit.warnings() {
+        crate::warn(&format!("policy {}: {about}[{}] {}", policy.name, finding.code, finding.message));
+    }
 }
 
 fn refused(denied: &Denied, object: &str) -> Failure {

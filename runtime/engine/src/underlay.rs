@@ -1,8 +1,8 @@
 //! A layer below all layers of an image: the places of what rlrun itself mounts. An image that lacks one would have it
 //! made at each start, and the directory around it copied, in the layer of what the container writes.
 
-use crate::place::Place;
-use rlrun_spec::{Failure, Kind, Stage};
+use crate::place::{Place, failed};
+use rlrun_spec::Failure;
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt as _;
@@ -34,16 +34,8 @@ pub(crate) fn layer(place: &Place) -> Result<PathBuf, Failure> {
     match made {
         Ok(()) => Ok(layer),
         // Another command was first.
-        Err(_) if layer.is_dir() => fs::remove_dir_all(&aside).map(|()| layer).map_err(|e| failed(&aside, &e)),
-        Err(e) => Err(failed(&layer, &e)),
-    }
-}
-
-fn failed(path: &Path, error: &io::Error) -> Failure {
-    let failure = Failure::new(Stage::Cli, Kind::Host, "data-dir", "make", path.display().to_string());
-    match error.raw_os_error() {
-        Some(errno) => failure.errno(errno),
-        None => failure.why(error.to_string()),
+        Err(_) if layer.is_dir() => fs::remove_dir_all(&aside).map(|()| layer).map_err(|e| failed("make", &aside, &e)),
+        Err(e) => Err(failed("make", &layer, &e)),
     }
 }
 

@@ -190,7 +190,7 @@ fn table_that_names(tier: &Path, name: &str) -> Option<&'static str> {
     ["modes", "grants"].into_iter().find(|of| names(of))
 }
 
-fn unlink(path: &Path) -> Result<(), Failure> {
+pub(super) fn unlink(path: &Path) -> Result<(), Failure> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed("remove-policy", "remove", path, &e)),
         Ok(()) | Err(_) => Ok(()),

@@ -1,6 +1,7 @@
 //! Policies from registries, kept by the digest of their manifest: `policies/<hex>/NAME.wasm`, with `NAME.toml` where
 //! settings come with them, and the manifest. `policies/refs/` has what a reference meant when it was pulled. Everything appears by rename.
 
+use super::added::unlink;
 use super::{Choice, Source, check_with, sources};
 use crate::place::Place;
 use crate::record::failed;
@@ -162,18 +163,14 @@ pub(super) fn forget(place: &Place, reference: &str) -> Result<(), Failure> {
             .why("was not pulled")
             .hint("`rlrun policy ls` lists those that are asked, which have other names"));
     }
-    let remove = |path: &Path| match fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed("remove-policy", "remove", path, &e)),
-        Ok(()) | Err(_) => Ok(()),
-    };
-    remove(&own)?;
+    unlink(&own)?;
     let refs = fs::read_dir(place.data.join(REFS)).into_iter().flatten().flatten().map(|entry| entry.path());
     let same: Vec<PathBuf> = refs.filter(|path| meaning(path).is_ok_and(|other| other == digest)).collect();
     match full.digest() {
         None if !same.is_empty() => return Ok(()),
         None => {}
         // All of its names go with it.
-        Some(_) => same.iter().try_for_each(|path| remove(path))?,
+        Some(_) => same.iter().try_for_each(|path| unlink(path))?,
     }
     // Out of the way at once: half of a policy is none.
     let aside = place.own(DIRECTORY)?.join(format!(".incoming-{}", std::process::id()));
