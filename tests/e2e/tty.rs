@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 use nix::sys::termios::LocalFlags;
-use rlrun_tests::{Exit, Terminal, case, eventually, payload_of};
+use rlrun_tests::{Case, Exit, Terminal, case, eventually, payload_of};
 
 #[test]
 fn the_payload_has_a_terminal_of_the_right_size() {
@@ -50,12 +50,18 @@ fn keys_reach_the_payload_once_and_control_c_is_its_own() {
     assert_eq!(terminal.running.wait(), Exit::Code(5));
 }
 
-#[test]
-fn the_terminal_is_raw_while_it_runs_and_as_before_afterwards() {
-    let case = case!(Userns);
+/// The caller's terminal, with a container that waits.
+fn raw_terminal(case: &Case) -> Terminal {
     let terminal = Terminal::start(case.base(&["-i", "-t"], ["sh", "-c", "echo ready; exec probe wait"]), 24, 80);
     terminal.wait_for("ready");
     eventually("the terminal is raw", || !terminal.state().local_flags.contains(LocalFlags::ICANON));
+    terminal
+}
+
+#[test]
+fn the_terminal_is_raw_while_it_runs_and_as_before_afterwards() {
+    let case = case!(Userns);
+    let terminal = raw_terminal(&case);
     // SIGKILL, as from the kernel when memory is short: nobody inside can tidy up.
     let payload = payload_of(terminal.running.pid, "probe");
     nix::sys::signal::kill(payload, Signal::SIGKILL).unwrap();
@@ -70,9 +76,7 @@ fn the_terminal_is_raw_while_it_runs_and_as_before_afterwards() {
 #[test]
 fn whoever_is_killed_the_terminal_is_as_before() {
     let case = case!(Userns);
-    let terminal = Terminal::start(case.base(&["-i", "-t"], ["sh", "-c", "echo ready; exec probe wait"]), 24, 80);
-    terminal.wait_for("ready");
-    eventually("the terminal is raw", || !terminal.state().local_flags.contains(LocalFlags::ICANON));
+    let terminal = raw_terminal(&case);
     nix::sys::signal::kill(terminal.running.pid, Signal::SIGKILL).unwrap();
     eventually("the terminal is put back", || {
         let after = terminal.state();

@@ -117,15 +117,20 @@ fn keep(policy: &PolicyId, level: &str, message: &str) {
     LINES.lock().unwrap().push(format!("{} {level} {message}", policy.name));
 }
 
-#[test]
-fn an_end_is_told_and_a_failure_there_harms_nobody() {
-    let place = Place::new();
+/// A policy that does this when it is told of an end.
+fn told_of_ends(body: &str) -> Vec<u8> {
     let wat = format!(
         r#"(module {PRELUDE} {REALLOC}
             (func (export "rlrun:policy/exit@0.2.0#on-exit") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i64 i32)
-                (unreachable)))"#
+                {body}))"#
     );
-    place.install("e.wasm", &module(&["exit"], &wat));
+    module(&["exit"], &wat)
+}
+
+#[test]
+fn an_end_is_told_and_a_failure_there_harms_nobody() {
+    let place = Place::new();
+    place.install("e.wasm", &told_of_ends("(unreachable)"));
     let set = place.load();
     let event = ExitEvent { container: subject(), exit_code: 1, finished: 7, oom_killed: false };
     set.tell_exits(&[event.clone(), event], keep);
@@ -138,13 +143,8 @@ fn an_end_is_told_and_a_failure_there_harms_nobody() {
 #[test]
 fn an_end_that_takes_too_long_leaves_the_others_their_share() {
     let place = Place::new();
-    let wat = format!(
-        r#"(module {PRELUDE} {REALLOC}
-            (func (export "rlrun:policy/exit@0.2.0#on-exit") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i64 i32)
-                (loop $again (br_if $again (i64.eq (local.get 12) (i64.const 7))))
-                (unreachable)))"#
-    );
-    place.install("s.wasm", &module(&["exit"], &wat));
+    let busy = "(loop $again (br_if $again (i64.eq (local.get 12) (i64.const 7)))) (unreachable)";
+    place.install("s.wasm", &told_of_ends(busy));
     let event = |finished| ExitEvent { container: subject(), exit_code: 1, finished, oom_killed: false };
     static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
     place.load().tell_exits(&[event(7), event(7), event(8)], |_, _, message| {
